@@ -1,0 +1,34 @@
+# make run      fit the default model on the cookies; ARGS="..." is passed on
+# make test     the test suite; ARGS="..." goes to pytest
+# make ui       the MLflow UI on the runs so far
+# make check    lint, format and types
+# make lock     renew requirements.lock from pyproject.toml
+# make bench    seconds per stage, cold, warm and with other priors
+python := .venv/bin/python
+ARGS :=
+
+.PHONY: run test ui check lock bench
+
+run: .venv/ready
+	@$(python) -m poolwise.run $(ARGS)
+
+test: .venv/ready
+	@$(python) -m pytest $(ARGS)
+
+ui: .venv/ready
+	@$(python) -m poolwise.ui $(ARGS)
+
+check: .venv/ready
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
+
+lock: .venv/ready
+	@$(python) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+bench: .venv/ready
+	@$(python) tests/bench.py $(ARGS)
+
+.venv/ready: requirements.lock pyproject.toml setup.sh
+	@PYTHON="$(PYTHON)" sh setup.sh

@@ -1,0 +1,83 @@
+"""What a run leaves in its folder: inputs before the fit, findings after it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+import yaml
+
+from poolwise import figures, provenance
+from poolwise.config import resolve_path
+from poolwise.tracking import Run
+
+if TYPE_CHECKING:
+    from poolwise.checks import Loo
+    from poolwise.pipeline import Findings, Job
+
+
+def write_inputs(job: "Job", run: Run) -> None:
+    """Settings, environment, code and, while it is small, the data."""
+    settings, sha256 = job.config.resolved(), job.counts.sha256
+    run.write("config/resolved.yaml", _yaml(settings))
+    run.write("config/overrides.yaml", _yaml(list(job.overrides)))
+    run.write("environment/requirements.txt", provenance.distributions())
+    run.write("environment/stack.json", _json(job.stack))
+    run.write("environment/fingerprint.json", _json(provenance.run_ingredients(settings, sha256)))
+    commit = {"state": job.code.state, "commit": job.code.commit, "branch": job.code.branch}
+    run.write("code/commit.json", _json(commit))
+    if job.code.patch:
+        run.write("code/changes.patch", job.code.patch)
+    source = resolve_path(job.config.data.path)
+    if source.stat().st_size <= job.config.tracking.table_limit_mb * 2**20:
+        run.write(f"data/{source.name}", source.read_bytes())
+
+
+def write_findings(job: "Job", findings: "Findings", run: Run) -> None:
+    """Draws, pointwise predictive accuracy, tables and figures."""
+    write_tree(findings.tree, run.artifacts / "posterior" / "posterior.nc")
+    run.write("posterior/sha256.json", _json(findings.digests))
+    run.write("loo/pointwise.csv", pointwise(findings.tree, findings.loo).to_csv(index=False))
+    run.write("tables/summary.csv", findings.summary.to_csv())
+    run.write("tables/new_group.csv", findings.new_group.table.to_csv(index=False))
+    with job.stage("figures"):
+        for name, picture in figures.draw(
+            job.config.plots.figures,
+            findings.tree,
+            summary=findings.summary,
+            pareto_k=findings.loo.pareto_k,
+            k_threshold=findings.loo.k_threshold,
+        ):
+            run.write(f"figures/{name}.png", figures.png(picture.figure))
+
+
+def pointwise(tree: xr.DataTree, loo: "Loo") -> pd.DataFrame:
+    """A row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k."""
+    constant = tree["constant_data"].to_dataset()
+    return pd.DataFrame(
+        {
+            "group": constant["group"].values[constant["cell_group"].values],
+            "exposure": constant["cell_exposure"].values,
+            "count": constant["cell_count"].values,
+            "multiplicity": constant["cell_multiplicity"].values,
+            "elpd": loo.cell_elpd,
+            "pareto_k": loo.pareto_k,
+        }
+    )
+
+
+def write_tree(tree: xr.DataTree, path: Path) -> None:
+    """Write a DataTree as netCDF, whole or not at all; simulated counts compressed, draws as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    tree.to_netcdf(scratch, engine="netcdf4", encoding={"/posterior_predictive": {"y": {"zlib": True, "complevel": 4}}})
+    scratch.replace(path)
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,0 +1,227 @@
+"""Draws to a judgement: convergence, the sampler's own warnings, and leave-one-out predictive accuracy.
+
+A fit is `trusted` when every condition of the gate below holds, else `suspect`, with the reasons in words.
+
+PSIS-LOO is computed by cell. A cell stands for m rows with the same group, exposure and count; its value leaves out
+one of them, and
+
+    elpd_loo = sum_c m_c elpd_c,    se^2 = N / (N - 1) sum_c m_c (elpd_c - mean)^2,    N = sum_c m_c,
+
+which is exactly the row-wise result, at a cost that does not depend on the number of rows.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.base import array_stats
+from scipy.special import logsumexp
+
+# The gate. Vehtari et al. (2021), Bayesian Analysis 16(2), doi:10.1214/20-BA1221: R-hat and ESS.
+R_HAT_MAX = 1.01
+ESS_PER_CHAIN = 100
+# Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
+BFMI_MIN = 0.3
+# Vehtari et al. (2024), JMLR 25(72): above min(1 - 1 / log10(S), 0.7) the importance weights cannot be smoothed.
+PARETO_K_CAP = 0.7
+
+INTERVAL = 0.94  # highest-density intervals, as in the notebook that this project follows
+NO_MEAN = ("alpha", "beta", "phi")  # their posterior has no finite mean: medians and quantiles only
+
+
+@dataclass(frozen=True)
+class Loo:
+    """Leave-one-out predictive accuracy.
+
+    Attributes
+    ----------
+    elpd, se, p_loo : of all rows
+    mcse : Monte Carlo standard error of `elpd`
+    cell_elpd, pareto_k : (C,), one row of each cell left out
+    k_threshold : above it `cell_elpd` is not reliable
+    bad_rows : rows whose cell lies above it
+    """
+
+    elpd: float
+    se: float
+    p_loo: float
+    mcse: float
+    cell_elpd: np.ndarray
+    pareto_k: np.ndarray
+    k_threshold: float
+    bad_rows: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a fit can be trusted, the reasons if not, and the figures behind it."""
+
+    status: str
+    reasons: tuple[str, ...]
+    r_hat_max: float
+    ess_bulk_min: float
+    ess_tail_min: float
+    divergences: int
+    bfmi_min: float
+    tree_depth_hits: int
+    pareto_k_max: float
+    pareto_k_bad: int
+
+
+def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """Every scalar parameter under its name (`mu`, `lam.<label>`), (chain, draw)."""
+    flat: dict[str, np.ndarray] = {}
+    for name, variable in posterior.data_vars.items():
+        if "group" in variable.dims:
+            draws = variable.transpose("group", "chain", "draw").values
+            flat |= {f"{name}.{label}": draws[g] for g, label in enumerate(variable["group"].values)}
+        else:
+            flat[str(name)] = variable.transpose("chain", "draw").values
+    return flat
+
+
+def summarise(posterior: xr.Dataset) -> pd.DataFrame:
+    """A row a parameter: mean, sd, median, 94% interval, Monte Carlo errors, ESS and R-hat.
+
+    The interval is the highest-density one; for `alpha`, `beta` and `phi`, whose density has a long tail and whose
+    mean does not exist, it is the central one, and mean, sd and their errors are left empty.
+    """
+    flat = parameters(posterior)
+    draws = np.stack(list(flat.values()))  # (P, chain, draw)
+    heavy = np.array([name in NO_MEAN for name in flat])
+    tail = (1 - INTERVAL) / 2
+    low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], axis=(1, 2))
+    shortest = np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])
+    table = pd.DataFrame(
+        {
+            "mean": draws.mean(axis=(1, 2)),
+            "sd": draws.std(axis=(1, 2), ddof=1),
+            "median": median,
+            "hdi_3%": np.where(heavy, low, shortest[:, 0]),
+            "hdi_97%": np.where(heavy, high, shortest[:, 1]),
+            "mcse_mean": array_stats.mcse(draws, method="mean"),
+            "mcse_sd": array_stats.mcse(draws, method="sd"),
+            "ess_bulk": array_stats.ess(draws, method="bulk"),
+            "ess_tail": array_stats.ess(draws, method="tail", prob=(0.05, 0.95)),
+            "r_hat": array_stats.rhat(draws),
+        },
+        index=pd.Index(list(flat), name="parameter"),
+    )
+    table.loc[heavy, ["mean", "sd", "mcse_mean", "mcse_sd"]] = np.nan
+    return table
+
+
+def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff: float) -> Loo:
+    """PSIS-LOO of weighted cells.
+
+    Parameters
+    ----------
+    log_likelihood : blocks (cell, chain, draw) whose cells make up all C cells, in order
+    multiplicity : (C,), rows a cell stands for
+    r_eff : effective draws per draw, for the length of the smoothed tail
+
+    Notes
+    -----
+    The Monte Carlo error follows from the influence of draw s on elpd_loo, sum_c m_c w_cs (p_cs / E_c - 1), with w
+    the smoothed weights and E_c = exp(elpd_c): it keeps what the cells share through the draws and the chains'
+    autocorrelation, which the pointwise formula of the R package loo leaves out.
+
+    References
+    ----------
+    Vehtari, Gelman and Gabry (2017), Statistics and Computing 27(5), doi:10.1007/s11222-016-9696-4.
+    """
+    pointwise, begin = [], 0
+    influence: np.ndarray = np.zeros(())
+    for block in log_likelihood:
+        weight = multiplicity[begin : begin + len(block)]
+        begin += len(block)
+        log_weights, pareto_k = array_stats.psislw(block, r_eff=r_eff, axis=(-2, -1))
+        elpd = logsumexp(log_weights + block, axis=(-2, -1))
+        lppd = logsumexp(block, axis=(-2, -1)) - np.log(block[0].size)
+        pointwise.append(np.stack([elpd, lppd - elpd, pareto_k]))
+        relative = np.exp(log_weights + block - elpd[:, None, None]) - np.exp(log_weights)
+        influence = influence + np.tensordot(weight, relative, axes=1)  # (chain, draw)
+    cell_elpd, cell_p, pareto_k = np.concatenate(pointwise, axis=1)
+    return _total(cell_elpd, cell_p, pareto_k, multiplicity, influence)
+
+
+def _total(
+    cell_elpd: np.ndarray, cell_p: np.ndarray, pareto_k: np.ndarray, multiplicity: np.ndarray, influence: np.ndarray
+) -> Loo:
+    num_rows, num_draws = multiplicity.sum(), influence.size
+    elpd = float(multiplicity @ cell_elpd)
+    squares = float(multiplicity @ (cell_elpd - elpd / num_rows) ** 2)
+    k_threshold = min(1 - 1 / np.log10(num_draws), PARETO_K_CAP)
+    return Loo(
+        elpd=elpd,
+        se=float(np.sqrt(num_rows / (num_rows - 1) * squares)) if num_rows > 1 else float("nan"),
+        p_loo=float(multiplicity @ cell_p),
+        mcse=float(array_stats.mcse(num_draws * influence, method="mean")),
+        cell_elpd=cell_elpd,
+        pareto_k=pareto_k,
+        k_threshold=float(k_threshold),
+        bad_rows=int(multiplicity[~(pareto_k <= k_threshold)].sum()),
+    )
+
+
+def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:
+    """Mean bulk ESS of the parameters per draw, at most 1 (R-hat and ESS may be undefined for a constant)."""
+    return float(min(1.0, np.nanmean(summary["ess_bulk"]) / num_draws))
+
+
+def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
+    """The gate: see the constants at the head of this module."""
+    num_chains = sample_stats.sizes["chain"]
+    bfmi = np.asarray(array_stats.bfmi(sample_stats["energy"].transpose("chain", "draw").values))
+    divergences = int(sample_stats["diverging"].sum())
+    hits = int((sample_stats["tree_depth"] >= max_tree_depth).sum())
+    least = ESS_PER_CHAIN * num_chains
+    reasons = [
+        *_beyond(summary["r_hat"], "R-hat", R_HAT_MAX, worst="max", form=".3f"),
+        *_beyond(summary["ess_bulk"], "bulk ESS", least, worst="min", form=".0f"),
+        *_beyond(summary["ess_tail"], "tail ESS", least, worst="min", form=".0f"),
+    ]
+    if divergences:
+        reasons.append(f"{divergences} of {sample_stats['diverging'].size} transitions diverged")
+    if not np.all(bfmi >= BFMI_MIN):
+        reasons.append(f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}")
+    if leave_one_out.bad_rows:
+        reasons.append(
+            f"Pareto k is above {leave_one_out.k_threshold:.2f} for {leave_one_out.bad_rows} rows "
+            f"(worst {np.nanmax(leave_one_out.pareto_k):.2f}): elpd_loo is not reliable"
+        )
+    if not np.isfinite([leave_one_out.elpd, leave_one_out.mcse]).all():
+        reasons.append("elpd_loo is not finite")
+    return Verdict(
+        status="suspect" if reasons else "trusted",
+        reasons=tuple(reasons),
+        r_hat_max=float(summary["r_hat"].max()),
+        ess_bulk_min=float(summary["ess_bulk"].min()),
+        ess_tail_min=float(summary["ess_tail"].min()),
+        divergences=divergences,
+        bfmi_min=float(bfmi.min()),
+        tree_depth_hits=hits,
+        pareto_k_max=float(np.max(leave_one_out.pareto_k)),
+        pareto_k_bad=leave_one_out.bad_rows,
+    )
+
+
+def convergence(posterior: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Largest R-hat and smallest bulk ESS of draws site -> (chain, draw, ...), for a look while sampling."""
+    draws = np.concatenate([value.reshape(*value.shape[:2], -1) for value in posterior.values()], axis=2)
+    draws = np.moveaxis(draws, 2, 0)
+    return float(np.max(array_stats.rhat(draws))), float(np.min(array_stats.ess(draws, method="bulk")))
+
+
+def _beyond(values: pd.Series, label: str, limit: float, *, worst: str, form: str) -> list[str]:
+    """The parameters on the wrong side of a limit, in one sentence; a value that is not a number is one of them."""
+    passed = values <= limit if worst == "max" else values >= limit
+    failed = values[~passed]
+    if failed.empty:
+        return []
+    at = int(failed.isna().argmax() if failed.isna().any() else failed.argmax() if worst == "max" else failed.argmin())
+    others = f" (and {len(failed) - 1} more parameters)" if len(failed) > 1 else ""
+    side = "above" if worst == "max" else "below"
+    return [f"{label} of {failed.index[at]} is {format(failed.iloc[at], form)}, {side} {limit:g}{others}"]

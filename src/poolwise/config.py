@@ -1,0 +1,285 @@
+"""A composed Hydra config to checked settings.
+
+`check` looks at a config once, before anything is read or computed, and reports every fault at once. What comes
+out is frozen; sites whose prior the composed model does not use are gone from it, so that they reach neither the
+fingerprints nor the logged parameters.
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from poolwise.credentials import public
+from poolwise.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
+CONF = ROOT / "conf"
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: no unknown key, no conversion between types, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    """Which table; see `conf/data`."""
+
+    name: str
+    path: str
+    group: str
+    count: str
+    exposure: str | None
+
+
+class Pooling(Section):
+    """How groups share a rate; see `conf/pooling`."""
+
+    name: Literal["pooled", "unpooled", "hierarchical"]
+
+
+class Likelihood(Section):
+    """The noise of a count around its rate; see `conf/likelihood`."""
+
+    name: Literal["poisson", "negative_binomial"]
+
+
+class Sampler(Section):
+    """How long and how carefully to sample; see `conf/sampler`."""
+
+    num_warmup: Positive
+    num_samples: Annotated[int, Field(ge=4)]  # R-hat splits a chain in two and needs two draws of each half
+    num_chains: Positive
+    target_accept: Annotated[float, Field(gt=0, lt=1)]
+    max_tree_depth: Annotated[int, Field(ge=1, le=20)]
+    checkpoint_every: Positive
+
+
+class Device(Section):
+    """What to compute on; see `conf/device`."""
+
+    platform: Literal["cpu", "gpu"]
+    num_devices: Positive | None
+    chain_method: Literal["map", "vmap"]
+    x64: bool
+
+
+class Checks(Section):
+    """What is checked beyond the gate; see `conf/checks`."""
+
+    progress: Annotated[int, Field(ge=0)]
+
+
+class Predict(Section):
+    """What is predicted; see `conf/predict`."""
+
+    num_draws: Positive
+    exposure: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Plots(Section):
+    """Which figures are drawn; see `conf/plots`."""
+
+    figures: Annotated[
+        tuple[Literal["rank", "ecdf", "rootogram", "forest", "pareto_k", "energy"], ...], Field(strict=False)
+    ]
+
+
+class Tracking(Section):
+    """Where the run is logged; see `conf/tracking`."""
+
+    uri: str | None
+    table_limit_mb: Annotated[float, Field(ge=0)]
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    data: Data
+    pooling: Pooling
+    likelihood: Likelihood
+    prior: dict[str, dict[str, Any]]
+    sampler: Sampler
+    device: Device
+    checks: Checks
+    predict: Predict
+    plots: Plots
+    tracking: Tracking
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that take a prior in this variant."""
+        return tuple(self.prior)
+
+    @property
+    def families(self) -> tuple[tuple[str, str], ...]:
+        """(site, name of its prior's distribution), in the order of `sites`."""
+        return tuple((site, str(prior["name"])) for site, prior in self.prior.items())
+
+    def on_devices(self, num_devices: int) -> "Config":
+        """The same settings with the number of devices that are really used."""
+        return self.model_copy(update={"device": self.device.model_copy(update={"num_devices": num_devices})})
+
+    def resolved(self) -> dict[str, Any]:
+        """The config as nested plain values, ready for YAML and JSON."""
+        return self.model_dump(mode="json")
+
+    def leaves(self) -> dict[str, Any]:
+        """The config as dotted key -> value."""
+        return dict(_leaves(self.resolved()))
+
+
+def check(composed: DictConfig | Mapping[str, Any]) -> Config:
+    """Checked settings from a composed config.
+
+    Raises
+    ------
+    ConfigError
+        with a line for every fault: key, value and remedy.
+    """
+    raw = _plain(composed)
+    priors, prior_faults = _used_priors(raw)
+    faults = [*_missing(raw), *prior_faults]
+    try:
+        config = Config.model_validate(raw | {"prior": priors})
+    except ValidationError as error:
+        named = {fault.split(" ")[0] for fault in faults}
+        found = [_sentence(each) for each in error.errors()]
+        faults += [fault for fault in found if fault.split(" ")[0] not in named]
+    else:
+        faults += _credential_faults(config.tracking.uri)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config
+
+
+def unknown_key(key: str) -> str:
+    """The sentence for a key that the schema does not have, with the nearest one that it has."""
+    known = [*_schema_keys(Config), *(f"prior.{site}" for site in ("lam", "mu", "sigma", "delta"))]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
+    if close:
+        return f"{key} is no key; did you mean {close[0]}?"
+    return f"{key} is no key" + (f"; there are {', '.join(siblings)}." if siblings else ".")
+
+
+def hydra_fault(error: Exception) -> ConfigError:
+    """What Hydra refused, in this project's words: an unknown key or choice, with what there is."""
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return ConfigError(unknown_key(found[1]))
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        choices = ", ".join(sorted(path.stem for path in (CONF / found[1]).glob("*.yaml")))
+        return ConfigError(f"{found[1]}={found[2]} is no choice; there are {choices}.")
+    return ConfigError(text.strip().splitlines()[0])
+
+
+def resolve_path(path: str) -> Path:
+    """Where a relative path leads: into the working directory if something is there, else into the checkout."""
+    here = Path(path).expanduser()
+    return here if here.is_absolute() or here.exists() or not (ROOT / path).exists() else ROOT / path
+
+
+def outputs() -> Path:
+    """The folder for everything that runs leave: in the checkout, else in the working directory."""
+    return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "outputs"
+
+
+def register_resolvers() -> None:
+    """What `conf/config.yaml` asks of this module: `${poolwise.outputs:}`."""
+    OmegaConf.register_new_resolver("poolwise.outputs", lambda: str(outputs()), replace=True)
+
+
+def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        node = composed if isinstance(composed, DictConfig) else OmegaConf.create(dict(composed))
+        raw = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    raw = typing.cast(dict[str, Any], raw)
+    raw.pop("hydra", None)
+    data = raw.get("data")
+    if isinstance(data, dict) and data.get("name") is None and isinstance(data.get("path"), str):
+        data["name"] = Path(data["path"]).name.split(".")[0]
+    return raw
+
+
+def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The priors of the composed variant, and the faults of these and of sites that no variant knows."""
+    from poolwise.model import LIKELIHOODS, POOLINGS, SITES, sites_of
+    from poolwise.priors import faults_of
+
+    priors = raw.get("prior")
+    if not isinstance(priors, dict):
+        return {}, ["prior must hold a choice per site, e.g. prior=notebook."]
+    faults = [
+        f"prior.{site} is no site of any model; there are {', '.join(SITES)}. Remove it."
+        for site in priors
+        if site not in SITES
+    ]
+    pooling, likelihood = (str((raw.get(group) or {}).get("name")) for group in ("pooling", "likelihood"))
+    if pooling not in POOLINGS or likelihood not in LIKELIHOODS:  # reported by the schema
+        return {}, faults
+    sites = sites_of(pooling, likelihood)
+    faults += [fault for site in sites for fault in faults_of(site, priors.get(site))]
+    return {site: _as_floats(priors[site]) for site in sites if isinstance(priors.get(site), dict)}, faults
+
+
+def _as_floats(prior: dict[str, Any]) -> dict[str, Any]:
+    """Whole numbers as floats: a rate of 1 and one of 1.0 are the same prior."""
+    return {key: float(value) if type(value) is int else value for key, value in prior.items()}
+
+
+def _missing(raw: dict[str, Any]) -> list[str]:
+    """Keys left open (`???`), as in `data=table` without `data.path`."""
+    return [f"{key} must be given: {key}=<value>." for key, value in _leaves(raw) if value == "???"]
+
+
+def _credential_faults(uri: str | None) -> list[str]:
+    if uri is None or public(uri) == uri:
+        return []
+    return [
+        "tracking.uri holds a user name or password, and configs are recorded. Write "
+        f"tracking.uri={public(uri)} and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+        "or put the whole address into MLFLOW_TRACKING_URI."
+    ]
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error as `key is value; rule`."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return unknown_key(key)
+    if error["type"] == "missing":
+        return f"{key} is missing. Give it: {key}=<value>."
+    rule = re.sub(r"^Input should be (a valid )?", "", error["msg"])
+    return f"{key} is {error['input']!r}; it must be {rule}."
+
+
+def _leaves(value: Any, prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _leaves(below, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _schema_keys(section: type[BaseModel], prefix: str = "") -> typing.Iterator[str]:
+    for name, each in section.model_fields.items():
+        kind = each.annotation
+        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, BaseModel):
+            yield from _schema_keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -1,0 +1,66 @@
+"""What can go wrong, and the exit code it ends with.
+
+Every message is one line: what is wrong, where, and how to mend it.
+
+* PoolwiseError                anything below; catch this one to catch them all
+  * RequestError        (2)    the request was wrong: one message, no traceback
+    - ConfigError              a config key, choice or value is unknown, missing or impossible
+    - DataError                the table cannot be read, or a cell in it is no label, count or exposure
+    - DeviceError              the devices asked for are not there, or do not divide the chains
+    - UnknownRunError          the tracking store holds no such run
+  * FitError            (1)    the sampler could not start, or went non-finite
+  * TrackingError       (1)    the tracking store refused or could not be reached
+
+``data/cookies.csv:17: chips is -2; counts must be integers >= 0. Correct the cell or drop the row.``
+"""
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "FitError",
+    "PoolwiseError",
+    "RequestError",
+    "TrackingError",
+    "UnknownRunError",
+]
+
+
+class PoolwiseError(Exception):
+    """Anything that poolwise itself reports; `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class RequestError(PoolwiseError):
+    """The request was wrong: exit code 2, one message, no traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(RequestError):
+    """A config key, choice or value is unknown, missing or impossible."""
+
+
+class DataError(RequestError):
+    """The table cannot be read, or a cell in it is no label, count or exposure."""
+
+
+class DeviceError(RequestError):
+    """The devices asked for are not there, or do not divide the chains."""
+
+
+class UnknownRunError(RequestError):
+    """The tracking store holds no such run."""
+
+
+class FitError(PoolwiseError):
+    """The sampler could not start, or went non-finite."""
+
+    exit_code = 1
+
+
+class TrackingError(PoolwiseError):
+    """The tracking store refused or could not be reached."""
+
+    exit_code = 1

@@ -1,0 +1,100 @@
+"""What a run says of itself: its name, parameters, metrics, tags and note, before they go anywhere."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from poolwise.checks import Loo, Verdict
+
+SHORT = {
+    "pooled": "pooled",
+    "unpooled": "unpooled",
+    "hierarchical": "hier",
+    "poisson": "pois",
+    "negative_binomial": "nb",
+}
+UNTOLD = ("pooling=", "likelihood=", "data", "device", "tracking", "hydra", "plots")  # not part of a run's name
+PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv holds all
+
+
+@dataclass
+class Record:
+    """`record.json` in the folder of a run.
+
+    Attributes
+    ----------
+    progress : (step, metrics) while sampling; the step is the number of draws so far
+    dataset : name, digest and source of the data
+    """
+
+    name: str
+    experiment: str
+    params: dict[str, Any]
+    tags: dict[str, str]
+    dataset: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    progress: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    note: str = ""
+    status: str = "RUNNING"
+
+
+def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:
+    """A short name, the telling part first: `hier-nb`, then what differs from the defaults."""
+    told = [each.lstrip("+~") for each in overrides]
+    told = [each for each in told if not each.startswith(UNTOLD)]
+    return " ".join([f"{SHORT[pooling]}-{SHORT[likelihood]}", *(_shortened(each) for each in told)])
+
+
+def metrics(
+    *, verdict: Verdict, loo: Loo, summary: pd.DataFrame, seconds: Mapping[str, float], total: float
+) -> dict[str, float]:
+    """The headline metrics, those by parameter and the seconds of every stage."""
+    headline = {
+        "elpd_loo": loo.elpd,
+        "elpd_loo_se": loo.se,
+        "elpd_loo_mcse": loo.mcse,
+        "p_loo": loo.p_loo,
+        "pareto_k_max": verdict.pareto_k_max,
+        "pareto_k_bad": verdict.pareto_k_bad,
+        "r_hat_max": verdict.r_hat_max,
+        "ess_bulk_min": verdict.ess_bulk_min,
+        "ess_tail_min": verdict.ess_tail_min,
+        "divergences": verdict.divergences,
+        "bfmi_min": verdict.bfmi_min,
+        "tree_depth_hits": verdict.tree_depth_hits,
+        "ess_per_second": verdict.ess_bulk_min / seconds["sample"],
+        "seconds_total": total,
+    }
+    return headline | parameter_metrics(summary) | {f"seconds/{stage}": each for stage, each in seconds.items()}
+
+
+def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """`mean/<p>`, `sd/<p>`, `r_hat/<p>`, `ess_bulk/<p>` of the parameters that have a mean."""
+    shown = summary.dropna(subset=["mean"]).head(PARAMETERS_SHOWN)
+    names = _distinct([metric_name(str(name)) for name in shown.index])
+    return {
+        f"{column}/{name}": float(value)
+        for column in ("mean", "sd", "r_hat", "ess_bulk")
+        for name, value in zip(names, shown[column], strict=True)
+    }
+
+
+def metric_name(name: str) -> str:
+    """The name with every character that MLflow refuses, and the slash that it groups by, as `_`."""
+    return re.sub(r"[^\w.\- :]", "_", name)
+
+
+def _shortened(override: str) -> str:
+    """`prior.sigma.rate=2` as `sigma.rate=2`, `sampler=quick` as `quick`."""
+    key, _, value = override.partition("=")
+    if "." not in key:
+        return f"{key.rpartition('/')[2]}={value}" if "/" in key or key == "seed" else value
+    return f"{key.partition('.')[2]}={value}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, numbered where two labels became the same."""
+    return [name if names.index(name) == i else f"{name}_{i}" for i, name in enumerate(names)]

@@ -1,0 +1,74 @@
+"""The command: compose a config, check it, fit, end with the right exit code.
+
+Only what composing needs is imported here; jax and mlflow come with the pipeline, so that `--help`, `--cfg job` and
+tab completion answer at once.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from poolwise import credentials
+from poolwise.config import CONF, check, hydra_fault, register_resolvers
+from poolwise.errors import PoolwiseError
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(composed: DictConfig) -> float:
+    """One job: returns elpd_loo, for sweepers that search."""
+    try:
+        config = check(composed)
+        from poolwise.pipeline import run
+
+        return run(config, list(HydraConfig.get().overrides.task))
+    except PoolwiseError as error:
+        if HydraConfig.get().mode is RunMode.RUN:
+            _end(error)  # here, or Hydra would announce it in words of its own first
+        raise
+
+
+def cli() -> None:
+    """The console command `poolwise-run`."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
+    sys.argv[1:] = credentials.hide(sys.argv[1:])
+    with exit_codes():
+        main()
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """End the process as the contract says: 0 done, 1 failed, 2 a wrong request, 130 and 143 stopped from outside."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    except HydraException as error:
+        _end(hydra_fault(error))
+    except PoolwiseError as error:
+        _end(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _end(error: PoolwiseError) -> NoReturn:
+    for line in str(error).splitlines():
+        print(f"{type(error).__name__}: {line}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    cli()

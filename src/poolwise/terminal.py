@@ -1,0 +1,39 @@
+"""A bar while a run samples, and lines when it is done."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def sampling_bar(num_steps: int) -> Iterator[Callable[[str, int, int, float], None]]:
+    """A bar of `num_steps` steps per chain; yields what to call after every chunk. Silent off a terminal.
+
+    The callable takes the phase, the steps done in all, the divergences and the step size.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("{task.fields[divergences]} divergences"),
+        TextColumn("step size {task.fields[step_size]:.3f}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("compiling", total=num_steps, divergences=0, step_size=1.0)
+
+        def update(phase: str, done: int, divergences: int, step_size: float) -> None:
+            bar.update(task, description=phase, completed=done, divergences=divergences, step_size=step_size)
+
+        yield update
+
+
+def say(*lines: str) -> None:
+    """Print lines to standard output."""
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

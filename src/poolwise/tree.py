@@ -1,0 +1,47 @@
+"""Draws and data to one labelled DataTree.
+
+Groups: `posterior` and `sample_stats` (chain, draw[, group]), `observed_data` (the counts by row, in canonical
+order), `constant_data` (group and exposure by row; the cells) and, once simulated, `posterior_predictive`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from poolwise.data import Counts
+
+
+def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.ndarray], counts: Counts) -> xr.DataTree:
+    """The draws of a fit, labelled, with the data they came from.
+
+    Parameters
+    ----------
+    posterior : site -> (chain, draw) or, by group, (chain, draw, G)
+    sample_stats : statistic -> (chain, draw)
+    """
+    group, exposure, count = counts.rows()
+    labels = {"group": np.array(counts.labels, dtype=object)}
+    cells = {
+        "cell_group": counts.cell_group,
+        "cell_exposure": counts.cell_exposure,
+        "cell_count": counts.cell_count,
+        "cell_multiplicity": counts.cell_multiplicity,
+    }
+    constant = {"row_group": ("row", group), "row_exposure": ("row", exposure)}
+    constant |= {name: ("cell", values) for name, values in cells.items()}
+    return xr.DataTree.from_dict(
+        {
+            "posterior": _by_draw(posterior).assign_coords(labels),
+            "sample_stats": _by_draw(sample_stats),
+            "observed_data": xr.Dataset({"y": ("row", count)}),
+            "constant_data": xr.Dataset(constant, coords=labels),
+        }
+    )
+
+
+def _by_draw(values: Mapping[str, np.ndarray]) -> xr.Dataset:
+    dims = ("chain", "draw", "group")
+    variables = {name: (dims[: value.ndim], value) for name, value in values.items()}
+    num_chains, num_draws = next(iter(values.values())).shape[:2]
+    return xr.Dataset(variables, coords={"chain": np.arange(num_chains), "draw": np.arange(num_draws)})

@@ -1,0 +1,70 @@
+"""A fit in words: the last lines at the terminal and the note of the run."""
+
+import shlex
+from collections.abc import Sequence
+
+import pandas as pd
+
+from poolwise.checks import Loo, Verdict
+from poolwise.data import Counts
+from poolwise.predict import NewGroup
+
+MANY = 12  # rates shown; the rest is in tables/summary.csv
+
+
+def subject(counts: Counts, pooling: str, likelihood: str) -> str:
+    """What was fitted to what, in a line."""
+    noise = likelihood.replace("_", " ")
+    groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
+    return f"{pooling} {noise} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
+
+
+def judgement(verdict: Verdict) -> list[str]:
+    """The verdict with what it rests on; a reason a line where it is suspect."""
+    if not verdict.reasons:
+        return [
+            f"{verdict.status}: R-hat at most {verdict.r_hat_max:.3f}, ESS at least "
+            f"{min(verdict.ess_bulk_min, verdict.ess_tail_min):.0f}, {verdict.divergences} divergences, "
+            f"Pareto k at most {verdict.pareto_k_max:.2f}"
+        ]
+    return [f"{verdict.status}:", *(f"  - {reason}" for reason in verdict.reasons)]
+
+
+def rates(summary: pd.DataFrame) -> list[str]:
+    """The rates with their 94% intervals, a line each; at most `MANY`."""
+    rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
+    shown = rows.head(MANY)
+    labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
+    width = max(map(len, labels))
+    lines = [
+        f"  {label:<{width}}  {mean:8.3f}   {low:.3f} to {high:.3f}"
+        for label, mean, low, high in zip(labels, shown["mean"], shown["hdi_3%"], shown["hdi_97%"], strict=True)
+    ]
+    return lines + ([f"  and {len(rows) - MANY} more, in tables/summary.csv"] if len(rows) > MANY else [])
+
+
+def new_group(found: NewGroup) -> str:
+    """What a group that is not in the data will produce."""
+    table = found.table
+    low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
+    source = "" if found.learnt else " (from the prior alone: unpooled groups say nothing of a new one)"
+    size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
+    return f"a new group{size}: mean {found.mean:.2f}, sd {found.sd:.2f}, 90% between {low} and {high}{source}"
+
+
+def accuracy(loo: Loo) -> str:
+    """The leave-one-out predictive accuracy with both of its errors."""
+    return f"elpd_loo {loo.elpd:.2f} +- {loo.se:.2f} (Monte Carlo error {loo.mcse:.2f}), p_loo {loo.p_loo:.2f}"
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command line that makes this fit again."""
+    return shlex.join(["python", "-m", "poolwise.run", *overrides])
+
+
+def note(what: str, verdict: Verdict, summary: pd.DataFrame, group: NewGroup, loo: Loo, again: str) -> str:
+    """The run in Markdown, for the MLflow UI."""
+    status, *reasons = judgement(verdict)
+    head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
+    table = "\n".join(["mean rate and 94% interval", *rates(summary)])
+    return f"{head}\n\n```\n{table}\n```\n\n{new_group(group)}\n\n{accuracy(loo)}\n\n`{again}`\n"
