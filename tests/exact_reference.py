@@ -274,9 +274,7 @@ def _log_rising(a: np.ndarray, s: np.ndarray) -> np.ndarray:
     return np.where(a >= 16, series, gammaln(a + s) - gammaln(a) - s * np.log(a))
 
 
-def _given_delta(
-    rows: _Rows, nodes: _Nodes, log_lam: np.ndarray, delta: float
-) -> tuple[float, dict[str, np.ndarray]]:
+def _given_delta(rows: _Rows, nodes: _Nodes, log_lam: np.ndarray, delta: float) -> tuple[float, dict[str, np.ndarray]]:
     """Log p(y | delta) and the posterior means, given delta, of all that the summary needs."""
     num_factors, num_cells = rows.num_factors, len(rows.factor)
     log_factor = _log_factors(rows.count, rows.histogram, nodes, log_lam, delta)  # (F + 2C, N)

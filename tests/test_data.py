@@ -76,9 +76,7 @@ def parquet(frame: pd.DataFrame, **options) -> bytes:
 def test_cookies_have_the_published_mean_and_sd(cookies):
     # the source's summary of the 150 cookies
     _, _, chips = cookies.rows()
-    np.testing.assert_allclose(
-        [len(chips), chips.mean(), chips.std(ddof=1)], [150, 9.153333, 3.829831], atol=5e-7
-    )
+    np.testing.assert_allclose([len(chips), chips.mean(), chips.std(ddof=1)], [150, 9.153333, 3.829831], atol=5e-7)
 
 
 def test_cookies_have_the_published_mean_per_location(cookies):
@@ -119,9 +117,7 @@ def test_file_sha256_is_that_of_the_bytes_on_disk(write):
 
 def test_cells_are_sorted_by_group_exposure_and_count():
     counts = counts_from_rows(["b", "a", "a", "a", "b"], [1, 5, 9, 2, 1], [1.0, 2.0, 1.0, 2.0, 1.0])
-    cells = zip(
-        counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity, strict=True
-    )
+    cells = zip(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity, strict=True)
     assert list(cells) == [(0, 1.0, 9, 1), (0, 2.0, 2, 1), (0, 2.0, 5, 1), (1, 1.0, 1, 2)]
 
 
@@ -151,9 +147,7 @@ def test_integer_labels_become_text():
     assert counts_from_rows(np.array([10, 9]), np.array([1, 2])).labels == ("9", "10")
 
 
-@pytest.mark.parametrize(
-    "label", ["007", "NA", "nan", " padded ", "a, b", 'say "hi"', "two\nlines", "Zürich ☃", "1,5"]
-)
+@pytest.mark.parametrize("label", ["007", "NA", "nan", " padded ", "a, b", 'say "hi"', "two\nlines", "Zürich ☃", "1,5"])
 def test_labels_are_kept_exactly_as_written(write, label):
     frame = pd.DataFrame({"chips": [1], "location": [label]})
     path = write(frame.to_csv(index=False, lineterminator="\n"))
@@ -349,9 +343,7 @@ def test_a_bad_exposure_is_refused_with_its_remedy(write, cell, message):
 @pytest.mark.parametrize("label", ["", "  ", '" "'])
 def test_a_blank_label_is_refused(write, label):
     path = write(f"chips,location\n3,{label}\n")
-    with pytest.raises(
-        DataError, match=re.escape(f"{path}:2: location is empty; every row needs a group. Fill in")
-    ):
+    with pytest.raises(DataError, match=re.escape(f"{path}:2: location is empty; every row needs a group. Fill in")):
         read(path)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from poolwise import figures, provenance
+from poolwise import checks, figures, provenance, report, words
 from poolwise.config import resolve_path
 from poolwise.tracking import Run
 
@@ -35,12 +35,13 @@ def write_inputs(job: "Job", run: Run) -> None:
 
 
 def write_findings(job: "Job", findings: "Findings", run: Run) -> None:
-    """Draws, pointwise predictive accuracy, tables and figures."""
+    """Draws, pointwise predictive accuracy, tables, figures and the report."""
     write_tree(findings.tree, run.artifacts / "posterior" / "posterior.nc")
     run.write("posterior/sha256.json", _json(findings.digests))
     run.write("loo/pointwise.csv", pointwise(findings.tree, findings.loo).to_csv(index=False))
     run.write("tables/summary.csv", findings.summary.to_csv())
     run.write("tables/new_group.csv", findings.new_group.table.to_csv(index=False))
+    pictures = {}
     with job.stage("figures"):
         for name, picture in figures.draw(
             job.config.plots.figures,
@@ -49,7 +50,33 @@ def write_findings(job: "Job", findings: "Findings", run: Run) -> None:
             pareto_k=findings.loo.pareto_k,
             k_threshold=findings.loo.k_threshold,
         ):
-            run.write(f"figures/{name}.png", figures.png(picture.figure))
+            pictures[name] = figures.png(picture.figure), picture.caption
+            run.write(f"figures/{name}.png", pictures[name][0])
+    run.write("report.html", page(job, findings, pictures))
+
+
+def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]]) -> str:
+    """The report of the run."""
+    return report.render(
+        counts=job.counts,
+        pooling=job.model.pooling,
+        likelihood=job.model.likelihood,
+        priors=job.config.prior,
+        summary=findings.summary,
+        loo=findings.loo,
+        verdict=findings.verdict,
+        limits=report.Limits(
+            r_hat=checks.R_HAT_MAX,
+            ess=checks.ESS_PER_CHAIN * job.config.sampler.num_chains,
+            bfmi=checks.BFMI_MIN,
+        ),
+        new_group=findings.new_group,
+        pictures=pictures,
+        command=words.command(job.overrides),
+        config=_yaml(job.config.resolved()),
+        stack={name: str(value) for name, value in job.stack.items()},
+        commit=job.code.state,
+    )
 
 
 def pointwise(tree: xr.DataTree, loo: "Loo") -> pd.DataFrame:

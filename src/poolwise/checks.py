@@ -137,7 +137,7 @@ def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff
     for block in log_likelihood:
         weight = multiplicity[begin : begin + len(block)]
         begin += len(block)
-        log_weights, pareto_k = array_stats.psislw(block, r_eff=r_eff, axis=(-2, -1))
+        log_weights, pareto_k = _smoothed_weights(block, r_eff)
         elpd = logsumexp(log_weights + block, axis=(-2, -1))
         lppd = logsumexp(block, axis=(-2, -1)) - np.log(block[0].size)
         pointwise.append(np.stack([elpd, lppd - elpd, pareto_k]))
@@ -145,6 +145,18 @@ def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff
         influence = influence + np.tensordot(weight, relative, axes=1)  # (chain, draw)
     cell_elpd, cell_p, pareto_k = np.concatenate(pointwise, axis=1)
     return _total(cell_elpd, cell_p, pareto_k, multiplicity, influence)
+
+
+def _smoothed_weights(block: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log weights and Pareto k; raw weights and no k for a cell whose tail is one value, as from chains that stand."""
+    try:
+        return array_stats.psislw(block, r_eff=r_eff, axis=(-2, -1))
+    except ValueError:
+        if len(block) == 1:
+            return -block - logsumexp(-block), np.array([np.nan])
+    halves = (_smoothed_weights(half, r_eff) for half in np.array_split(block, 2))
+    log_weights, pareto_k = zip(*halves, strict=True)
+    return np.concatenate(log_weights), np.concatenate(pareto_k)
 
 
 def _total(
@@ -197,9 +209,9 @@ def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *
     return Verdict(
         status="suspect" if reasons else "trusted",
         reasons=tuple(reasons),
-        r_hat_max=float(summary["r_hat"].max()),
-        ess_bulk_min=float(summary["ess_bulk"].min()),
-        ess_tail_min=float(summary["ess_tail"].min()),
+        r_hat_max=float(summary["r_hat"].max(skipna=False)),
+        ess_bulk_min=float(summary["ess_bulk"].min(skipna=False)),
+        ess_tail_min=float(summary["ess_tail"].min(skipna=False)),
         divergences=divergences,
         bfmi_min=float(bfmi.min()),
         tree_depth_hits=hits,

@@ -6,6 +6,7 @@ fingerprints nor the logged parameters.
 """
 
 import difflib
+import os
 import re
 import types
 import typing
@@ -193,7 +194,9 @@ def resolve_path(path: str) -> Path:
 
 
 def outputs() -> Path:
-    """The folder for everything that runs leave: in the checkout, else in the working directory."""
+    """Where runs leave everything: `POOLWISE_OUTPUTS`, else `outputs/` in the checkout or the working directory."""
+    if named := os.environ.get("POOLWISE_OUTPUTS"):
+        return Path(named).absolute()
     return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "outputs"
 
 

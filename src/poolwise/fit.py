@@ -135,10 +135,11 @@ def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chai
         for name, value in settings.items():
             jax.config.update(name, value)
         available = len(jax.devices())
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform has no plugin
+        reason = next(iter(str(error).splitlines()), f"JAX finds no {platform} backend") + "."
         raise DeviceError(
-            f"device.platform={platform}, device.num_devices={num_devices} cannot be had here: "
-            f"{str(error).splitlines()[0]} Choose another platform, or start a new process for other device settings."
+            f"device.platform={platform}, device.num_devices={num_devices} cannot be had here: {reason} "
+            "Choose another platform, or start a new process for other device settings."
         ) from None
     num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform=platform, cores=available)
     if num_devices > available or jax.default_backend() != platform:

@@ -4,12 +4,14 @@ A run is written to a folder of its own first: `record.json` (parameters, metric
 gets what the folder holds. This is the only module that imports mlflow.
 """
 
+import base64
 import json
 import os
 import re
 import sqlite3
 import time
 import traceback
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,12 +107,12 @@ def logged_run(record: Record, *, uri: str, outputs: Path) -> Iterator[Run]:
     TrackingError
         if the store cannot be reached or refuses.
     """
-    client = connect(uri, outputs)
     try:
+        client = connect(uri, outputs)
         experiment_id = _experiment(client, record.experiment, uri, outputs)
         run_id = client.create_run(experiment_id, run_name=record.name).info.run_id
     except MlflowException as error:
-        raise TrackingError(f"{public(uri)}: {_first_line(error)}") from error
+        raise TrackingError(f"{public(uri)}: {_first_line(error)}") from None
     label = f"{_file_name(record.name)}-{record.tags['draws_fingerprint'][:8]}-{run_id[:6]}"
     folder = outputs / "runs" / label
     folder.mkdir(parents=True)
@@ -122,7 +124,7 @@ def logged_run(record: Record, *, uri: str, outputs: Path) -> Iterator[Run]:
         except BaseException as error:
             is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             record.tags |= {"verdict": "failed", "verdict_reasons": _first_line(error) or type(error).__name__}
-            run.write("failure/traceback.txt", "".join(traceback.format_exception(error)))
+            run.write("failure/traceback.txt", public("".join(traceback.format_exception(error))))
             run.finish("KILLED" if is_killed else "FAILED")
             raise
         run.finish("FINISHED")
@@ -162,6 +164,50 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
             "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
         ) from None
     return Path(found)
+
+
+def ranked_pages(uri: str, outputs: Path) -> dict[str, str]:
+    """For every experiment with runs, the page of the UI that shows them flat and ranked by elpd_loo.
+
+    The view is a tag that the UI reads. Its form is undocumented, so a store that refuses it gets the plain table.
+    """
+    client, pages = connect(uri, outputs), {}
+    for experiment in client.search_experiments():
+        if not client.search_runs([experiment.experiment_id], max_results=1):
+            continue
+        page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+        try:
+            client.set_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.ranked", _ranked_view())
+            page += "&viewStateShareKey=ranked"
+        except MlflowException:
+            pass
+        pages[experiment.name] = page
+    return pages
+
+
+def _ranked_view() -> str:
+    """The state of MLflow's runs table: only runs with an elpd_loo, best first, telling columns."""
+    metrics = ("elpd_loo", "elpd_loo_se", "r_hat_max", "ess_bulk_min", "divergences")
+    others = ("tags.`verdict`", "params.`pooling.name`", "params.`likelihood.name`")
+    state = {
+        "searchFilter": "metrics.elpd_loo < 0",
+        "orderByKey": "metrics.`elpd_loo`",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *others],
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "compareRunCharts": [],
+        "viewMaximized": True,
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    now = int(time.time() * 1000)
+    view = {"name": "Ranked by elpd_loo", "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
+    return json.dumps(view)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -211,4 +257,4 @@ def _file_name(name: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+    return public(next(iter(str(error).strip().splitlines()), ""))

@@ -1,0 +1,47 @@
+"""The MLflow UI on the store, and the addresses of the ranked runs in it."""
+
+import argparse
+import os
+import sys
+
+from poolwise.config import outputs
+from poolwise.credentials import public, store_uri
+from poolwise.run import exit_codes
+from poolwise.terminal import say
+
+
+def cli() -> None:
+    """Serve the UI until it is stopped: `python -m poolwise.ui [--port 5000]`."""
+    parser = argparse.ArgumentParser(prog="python -m poolwise.ui", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")
+    parser.add_argument("--port", type=int, default=5000)
+    asked = parser.parse_args()
+    with exit_codes():
+        serve(asked.host, asked.port)
+
+
+def serve(host: str, port: int) -> None:
+    """Print where the ranked runs of every experiment are, then serve the store or name its own address."""
+    from poolwise import tracking
+
+    uri = store_uri(None, outputs())
+    pages = tracking.ranked_pages(uri, outputs())
+    is_server = uri.startswith(("http:", "https:"))
+    base = public(uri) if is_server else f"http://{host}:{port}"
+    for name, page in pages.items():
+        say(f"{name}: {base}/{page}")
+    if not pages:
+        say("no experiment yet; `make run` makes the first")
+    if is_server:
+        return
+    say("starting; the pages answer after some seconds, Ctrl-C ends it")
+    environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line, which every user of the machine can read
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    os.execve(sys.executable, command, environment)  # this process becomes the server, so that a signal ends it
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,53 @@
+"""What several test files say in the same way."""
+
+from pathlib import Path
+
+import numpy as np
+
+from poolwise.data import Counts
+from poolwise.fit import Device, Fit, Sampler, fit
+from poolwise.model import Model, sites_of
+from poolwise.priors import prior_values
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS = [
+    (pooling, likelihood)
+    for pooling in ("pooled", "unpooled", "hierarchical")
+    for likelihood in ("poisson", "negative_binomial")
+]
+PRIORS = {  # conf/prior/notebook.yaml, which test_config holds equal to this
+    "lam": {"name": "Gamma", "concentration": 2.0, "rate": 0.2},
+    "mu": {"name": "Gamma", "concentration": 2.0, "rate": 0.2},
+    "sigma": {"name": "Exponential", "rate": 1.0},
+    "delta": {"name": "HalfNormal", "scale": 0.5},
+}
+SAMPLER = Sampler(
+    num_warmup=2000, num_samples=4000, num_chains=4, target_accept=0.9, max_tree_depth=10, checkpoint_every=1000
+)
+DEVICE = Device(platform="cpu", num_devices=2, chain_method="map", x64=True)
+
+
+def model_of(pooling: str, likelihood: str, priors: dict = PRIORS) -> Model:
+    """A variant with these priors."""
+    sites = sites_of(pooling, likelihood)
+    return Model(pooling, likelihood, tuple((site, priors[site]["name"]) for site in sites))
+
+
+def fit_cookies(
+    counts: Counts,
+    pooling: str,
+    likelihood: str,
+    *,
+    priors: dict = PRIORS,
+    seed: int = 0,
+    sampler: Sampler = SAMPLER,
+    device: Device = DEVICE,
+) -> Fit:
+    """A fit with everything as in the default config but what is given."""
+    values = prior_values(priors, sites=sites_of(pooling, likelihood))
+    return fit(model_of(pooling, likelihood, priors), counts, values, seed=seed, sampler=sampler, device=device)
+
+
+def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Whether two sets of draws are equal to the last bit."""
+    return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)

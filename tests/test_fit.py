@@ -1,0 +1,220 @@
+"""The sampler: against exact posteriors, and to the last bit against itself."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+
+import exact_reference
+from poolwise import fit as engine
+from poolwise.data import counts_from_rows
+from poolwise.errors import DeviceError, FitError
+from poolwise.priors import prior_values
+from support import DEVICE, PRIORS, ROOT, SAMPLER, VARIANTS, fit_cookies, model_of, same_bits
+
+SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
+
+
+@pytest.fixture(scope="module")
+def exact_of(cookies):
+    """The exact posterior of a variant, by quadrature in NumPy."""
+    group, _, count = cookies.rows()
+    by_group = [count[group == g] for g in range(cookies.num_groups)]
+    return lambda pooling, likelihood: exact_reference.exact(pooling, likelihood, by_group)
+
+
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+def test_posterior_means_and_sds_are_the_exact_ones(pooling, likelihood, fit_of, exact_of):
+    exact, draws = exact_of(pooling, likelihood), fit_of(pooling, likelihood).posterior
+    for name, mean in exact.mean.items():
+        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
+        off = sample.mean((1, 2)) - np.ravel(mean)
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
+        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+
+
+def test_exact_reference_agrees_with_published_digits(exact_of):
+    # the log marginal likelihoods and elpd_loo that the project was given, to five decimals
+    given = {
+        ("pooled", "poisson"): (-423.99153, -421.97781),
+        ("pooled", "negative_binomial"): (-416.07050, -413.09102),
+        ("unpooled", "poisson"): (-401.94838, -394.77865),
+        ("unpooled", "negative_binomial"): (-401.89579, -394.15496),
+        ("hierarchical", "poisson"): (-401.68422, -394.83093),
+        ("hierarchical", "negative_binomial"): (-401.60595, -394.24387),
+    }
+    for variant, values in given.items():
+        exact = exact_of(*variant)
+        assert (exact.log_marginal, exact.elpd_loo) == pytest.approx(values, abs=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1500, 6000])
+def test_draws_do_not_depend_on_the_length_of_a_chunk(chunk, cookies, fit_of):
+    found = fit_cookies(cookies, "hierarchical", "poisson", sampler=replace(SAMPLER, checkpoint_every=chunk))
+    assert same_bits(found.posterior, fit_of("hierarchical", "poisson").posterior)
+
+
+def test_draws_do_not_depend_on_the_number_of_devices(cookies):
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from support import *; from poolwise import data, fit; import hashlib, jax\n"
+        "n = int(sys.argv[1])\n"
+        "fit.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')\n"
+        "table = data.read_counts('data/cookies.csv', group='location', count='chips')\n"
+        "device = Device('cpu', n, 'map', True)\n"
+        "draws = fit_cookies(table, 'hierarchical', 'negative_binomial', device=device).posterior\n"
+        "print(jax.device_count(), hashlib.sha256(b''.join(draws[k].tobytes() for k in sorted(draws))).hexdigest())"
+    )
+    printed = {}
+    for num_devices in (1, 2, 4):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(num_devices)], cwd=ROOT, capture_output=True, text=True, env=os.environ
+        )
+        assert done.returncode == 0, done.stderr
+        counted, printed[num_devices] = done.stdout.split()
+        assert int(counted) == num_devices
+    assert len(set(printed.values())) == 1
+
+
+def test_draws_are_the_same_in_another_process(cookies, fit_of):
+    # the fit of this process has two devices and had other fits before it
+    draws = fit_of("pooled", "poisson").posterior
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from support import *; from poolwise import data, fit; import hashlib\n"
+        "fit.start_devices(platform='cpu', num_devices=2, x64=True, num_chains=4, cache_dir='unused')\n"
+        "table = data.read_counts('data/cookies.csv', group='location', count='chips')\n"
+        "print(hashlib.sha256(fit_cookies(table, 'pooled', 'poisson').posterior['lam'].tobytes()).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hashlib.sha256(draws["lam"].tobytes()).hexdigest()
+
+
+def test_draws_do_not_depend_on_the_order_of_rows(cookies):
+    group, _, count = cookies.rows()
+    order = np.random.default_rng(1).permutation(cookies.num_rows)
+    shuffled = counts_from_rows([cookies.labels[g] for g in group[order]], count[order])
+    one, other = (fit_cookies(table, "unpooled", "poisson", sampler=SHORT) for table in (cookies, shuffled))
+    assert same_bits(one.posterior, other.posterior)
+
+
+def test_another_seed_gives_other_draws(cookies):
+    one, other = (fit_cookies(cookies, "pooled", "poisson", seed=seed, sampler=SHORT) for seed in (0, 1))
+    assert not same_bits(one.posterior, other.posterior)
+
+
+def test_chains_differ_from_one_another(fit_of):
+    chains = fit_of("pooled", "poisson").posterior["lam"]
+    assert len({chain.tobytes() for chain in chains}) == 4
+
+
+def test_other_values_seeds_and_counts_compile_nothing(cookies):
+    fit_cookies(cookies, "hierarchical", "negative_binomial", sampler=SHORT)
+    before = engine.programs_made()
+    priors = PRIORS | {"sigma": {"name": "Exponential", "rate": 0.3}, "delta": {"name": "HalfNormal", "scale": 2.0}}
+    fit_cookies(cookies, "hierarchical", "negative_binomial", sampler=SHORT, priors=priors, seed=7)
+    group, _, count = cookies.rows()
+    moved = counts_from_rows([cookies.labels[g] for g in group[::-1]], count)  # counts move to other groups
+    assert moved.sha256 != cookies.sha256
+    fit_cookies(moved, "hierarchical", "negative_binomial", sampler=SHORT)
+    assert engine.programs_made() == before
+
+
+def test_another_prior_family_compiles_another_program(cookies):
+    # what the test above counts must be able to count
+    before = engine.programs_made()["compiled"]
+    priors = PRIORS | {"lam": {"name": "Weibull", "scale": 9.0, "concentration": 2.5}}
+    fit_cookies(cookies, "unpooled", "poisson", sampler=SHORT, priors=priors)
+    assert engine.programs_made()["compiled"] > before
+
+
+def test_side_by_side_chains_find_the_same_posterior(cookies, exact_of):
+    draws = fit_cookies(cookies, "unpooled", "poisson", device=replace(DEVICE, chain_method="vmap")).posterior["lam"]
+    sample = np.moveaxis(draws, 2, 0)
+    off = sample.mean((1, 2)) - exact_of("unpooled", "poisson").mean["lam"]
+    assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean"))
+
+
+def test_exposure_scales_the_rate(cookies):
+    # Gamma(2, 0.2) prior, 30 events in exposure 12 -> Gamma(32, 12.2)
+    table = counts_from_rows(["a", "a", "a"], [10, 5, 15], [4.0, 2.0, 6.0])
+    sample = fit_cookies(table, "pooled", "poisson").posterior["lam"]
+    assert abs(sample.mean() - 32 / 12.2) < 4 * array_stats.mcse(sample, method="mean")
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize(
+    ("labels", "counts"),
+    [(["a"], [4]), (["a", "b"], [0, 0]), (["a", "b", "b"], [3, 0, 12]), (["a", "b"], [100_000, 90_000])],
+    ids=["one row", "all zero", "a group of one row", "large counts"],
+)
+def test_small_and_odd_tables_can_be_fitted(labels, counts, likelihood):
+    draws = fit_cookies(counts_from_rows(labels, counts), "unpooled", likelihood, sampler=SHORT).posterior
+    assert all(np.isfinite(value).all() for name, value in draws.items() if name != "phi")
+
+
+def test_progress_is_told_after_every_chunk(cookies):
+    told = []
+    engine.fit(
+        model_of("pooled", "poisson"),
+        cookies,
+        prior_values(PRIORS, sites=("lam",)),
+        seed=0,
+        sampler=replace(SHORT, num_samples=250),
+        device=DEVICE,
+        on_progress=lambda progress: told.append((progress.phase, progress.done, progress.total)),
+    )
+    assert told == [
+        ("warm-up", 100, 150),
+        ("warm-up", 150, 150),
+        ("sampling", 100, 250),
+        ("sampling", 200, 250),
+        ("sampling", 250, 250),
+    ]
+
+
+def test_progress_gives_the_draws_so_far(cookies):
+    shapes = []
+    engine.fit(
+        model_of("pooled", "poisson"),
+        cookies,
+        prior_values(PRIORS, sites=("lam",)),
+        seed=0,
+        sampler=replace(SHORT, num_samples=250),
+        device=DEVICE,
+        on_progress=lambda progress: (
+            shapes.append(progress.posterior()["lam"].shape) if progress.phase == "sampling" else None
+        ),
+    )
+    assert shapes == [(4, 100), (4, 200), (4, 250)]
+
+
+def test_a_density_that_is_finite_nowhere_is_refused(cookies):
+    priors = PRIORS | {"lam": {"name": "Uniform", "low": 0.0, "high": 1e-320}}
+    with pytest.raises(FitError, match="no starting point"):
+        fit_cookies(cookies, "pooled", "poisson", priors=priors, sampler=SHORT)
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_chains", "expected"), [(1, 4, 1), (2, 4, 2), (3, 4, 2), (16, 4, 4), (3, 6, 3), (8, 5, 5), (4, 5, 1)]
+)
+def test_number_of_devices_is_the_largest_divisor_within_the_cores(cores, num_chains, expected):
+    assert engine.choose_num_devices(None, num_chains=num_chains, platform="cpu", cores=cores) == expected
+
+
+def test_devices_that_do_not_divide_the_chains_are_refused():
+    with pytest.raises(DeviceError, match=r"does not divide .*=4\. Choose one of 1, 2, 4"):
+        engine.choose_num_devices(3, num_chains=4, platform="cpu", cores=8)
+
+
+@pytest.mark.parametrize("asked", [{"num_devices": 4}, {"platform": "gpu"}], ids=["more devices", "gpu"])
+def test_devices_that_this_process_cannot_have_are_refused(asked, devices):
+    settings = {"platform": "cpu", "num_devices": devices, "x64": True, "num_chains": 4, "cache_dir": "unused"}
+    with pytest.raises(DeviceError, match=r"new process|new one"):
+        engine.start_devices(**(settings | asked))

@@ -1,0 +1,160 @@
+"""Prior settings to distributions: every registered family, every impossible value, and the arrays that are sampled."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+from numpyro.distributions import constraints
+
+from poolwise.priors import FAMILIES, distribution, faults_of, prior_values
+from support import PRIORS
+
+VALUES = {  # possible values of every family, none of them 0 or 1, no two equal
+    "Exponential": {"rate": 2.0},
+    "Gamma": {"concentration": 2.0, "rate": 0.2},
+    "HalfCauchy": {"scale": 2.0},
+    "HalfNormal": {"scale": 2.0},
+    "InverseGamma": {"concentration": 3.0, "rate": 2.0},
+    "LogNormal": {"loc": -1.5, "scale": 0.5},
+    "Uniform": {"low": 0.5, "high": 4.0},
+    "Weibull": {"scale": 2.0, "concentration": 1.5},
+}
+SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwise
+    "Exponential": scipy.stats.expon(scale=1 / 2.0),
+    "Gamma": scipy.stats.gamma(2.0, scale=1 / 0.2),
+    "HalfCauchy": scipy.stats.halfcauchy(scale=2.0),
+    "HalfNormal": scipy.stats.halfnorm(scale=2.0),
+    "InverseGamma": scipy.stats.invgamma(3.0, scale=2.0),
+    "LogNormal": scipy.stats.lognorm(0.5, scale=np.exp(-1.5)),
+    "Uniform": scipy.stats.uniform(0.5, 4.0 - 0.5),
+    "Weibull": scipy.stats.weibull_min(1.5, scale=2.0),
+}
+PARAMETERS = [(family, key) for family in FAMILIES for key in FAMILIES[family].arg_constraints]
+IMPOSSIBLE = [  # 0 is possible for a bound of Uniform, any number for the location of a LogNormal
+    (family, key, value)
+    for family, key in PARAMETERS
+    for value in (-1.0, 0.0)
+    if family not in ("Uniform", "LogNormal") or (family, key, value) == ("Uniform", "low", -1.0) or key == "scale"
+]
+
+
+def setting(family: str, **changes: object) -> dict:
+    return {"name": family} | VALUES[family] | changes
+
+
+def test_every_registered_family_is_tested():
+    assert FAMILIES.keys() == VALUES.keys() == SCIPY.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_draws_are_positive(family):
+    draws = distribution(family, VALUES[family]).sample(jax.random.key(0), (1000,))
+    assert draws.min() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_has_no_mass_below_zero(family):
+    support = distribution(family, VALUES[family]).support
+    lowest = support.lower_bound if support is not constraints.positive else 0.0
+    assert lowest >= 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family_is_the_distribution_that_scipy_knows_by_its_parameters(family):
+    x = np.array([0.6, 1.0, 3.5])  # inside the support of all, the Uniform's 0.5 to 4 too
+    np.testing.assert_allclose(distribution(family, VALUES[family]).log_prob(x), SCIPY[family].logpdf(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_possible_values_have_no_fault(family):
+    assert faults_of("sigma", setting(family)) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [("Uniform", "low", 0.0), ("Uniform", "low", 0), ("LogNormal", "loc", 0.0), ("LogNormal", "loc", -3)],
+)
+def test_a_bound_of_zero_and_any_location_are_possible(family, key, value):
+    assert faults_of("sigma", setting(family, **{key: value})) == []
+
+
+@pytest.mark.parametrize(("family", "key", "value"), IMPOSSIBLE)
+def test_an_impossible_value_is_refused(family, key, value):
+    rule = "sigma is positive, so it must be >= 0" if family == "Uniform" else "it must be > 0"
+    assert faults_of("sigma", setting(family, **{key: value})) == [f"prior.sigma.{key} is {value}; {rule}."]
+
+
+@pytest.mark.parametrize(("family", "key"), PARAMETERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None, "2", True, [2.0]], ids=str)
+def test_a_value_that_is_no_finite_number_is_refused(family, key, value):
+    expected = [f"prior.sigma.{key} is {value}; it must be a finite number."]
+    assert faults_of("sigma", setting(family, **{key: value})) == expected
+
+
+def test_a_whole_number_too_large_for_a_float_is_refused():
+    (fault,) = faults_of("sigma", setting("Exponential", rate=10**400))
+    assert fault.endswith("; it must be a finite number.")
+
+
+@pytest.mark.parametrize("high", [0.5, 0.25])
+def test_a_uniform_without_width_is_refused(high):
+    expected = [f"prior.sigma.low is 0.5, not below prior.sigma.high = {high}."]
+    assert faults_of("sigma", setting("Uniform", high=high)) == expected
+
+
+@pytest.mark.parametrize(("family", "key"), PARAMETERS)
+def test_a_missing_parameter_is_named(family, key):
+    prior = {name: value for name, value in setting(family).items() if name != key}
+    assert faults_of("mu", prior) == [f"prior.mu.{key} is missing; {family} needs it."]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"), [("scael", "; did you mean scale?"), ("df", " (it has loc, scale)")], ids=["near", "far"]
+)
+def test_an_unknown_parameter_is_named_with_the_nearest(key, hint):
+    expected = [f"prior.lam.{key} is no parameter of LogNormal{hint}."]
+    assert faults_of("lam", setting("LogNormal", **{key: 1.0})) == expected
+
+
+@pytest.mark.parametrize("name", ["Normal", "Cauchy", "gamma", "numpyro.distributions.Gamma", "", None, 3])
+def test_a_family_that_is_not_registered_is_refused_with_all_that_are(name):
+    (fault,) = faults_of("delta", {"name": name, "scale": 1.0})
+    assert fault == (
+        f"prior.delta.name is {name}; delta is positive and takes one of {', '.join(FAMILIES)}. "
+        "Choose one of them, e.g. with prior/delta=<choice>."
+    )
+
+
+@pytest.mark.parametrize("prior", [None, {}])
+def test_a_prior_that_is_not_there_is_refused(prior):
+    (fault,) = faults_of("mu", prior)
+    assert fault.startswith("prior.mu") and "prior/mu=<choice>" in fault
+
+
+def test_all_faults_of_the_values_are_told():
+    faults = faults_of("mu", setting("Gamma", concentration=-2, rate=float("nan")))
+    assert [fault.split(" ")[0] for fault in faults] == ["prior.mu.concentration", "prior.mu.rate"]
+
+
+def test_prior_values_are_float_arrays_of_the_asked_sites_in_their_order():
+    values = prior_values(PRIORS | {"sigma": {"name": "Exponential", "rate": 1}}, sites=("sigma", "mu"))
+    assert [
+        (site, key, array.dtype.str, array.shape, array.item())
+        for site in values
+        for key, array in values[site].items()
+    ] == [
+        ("sigma", "rate", "<f8", (), 1.0),
+        ("mu", "concentration", "<f8", (), 2.0),
+        ("mu", "rate", "<f8", (), 0.2),
+    ]
+
+
+def test_prior_values_do_not_depend_on_the_order_of_the_keys():
+    turned = {"mu": dict(reversed(PRIORS["mu"].items()))}
+    assert list(prior_values(turned, sites=("mu",))["mu"]) == list(prior_values(PRIORS, sites=("mu",))["mu"])
+
+
+def test_a_distribution_takes_traced_values():
+    log_prob = jax.jit(lambda rate: distribution("Exponential", {"rate": rate}).log_prob(3.0))
+    # log(2) - 2 * 3
+    assert float(log_prob(2.0)) == pytest.approx(np.log(2) - 6, rel=1e-12)

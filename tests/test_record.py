@@ -1,0 +1,193 @@
+"""What a run says of itself: its name, and metrics whose names MLflow takes and whose values stay apart."""
+
+import dataclasses
+import itertools
+
+import pandas as pd
+import pytest
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
+
+from poolwise.checks import Loo, Verdict
+from poolwise.record import metric_name, metrics, parameter_metrics, run_name
+
+VERDICT = Verdict(
+    status="trusted",
+    reasons=(),
+    r_hat_max=1.001,
+    ess_bulk_min=6000.0,
+    ess_tail_min=5000.0,
+    divergences=3,
+    bfmi_min=0.9,
+    tree_depth_hits=2,
+    pareto_k_max=0.4,
+    pareto_k_bad=1,
+)
+LOO = Loo(elpd=-400.5, se=8.5, p_loo=5.5, mcse=0.05, cell_elpd=None, pareto_k=None, k_threshold=0.7, bad_rows=1)
+GROUPED = ("mean", "sd", "r_hat", "ess_bulk")
+
+
+def summary(*names: str) -> pd.DataFrame:
+    """Parameters whose values tell them apart: 0, 1, 2, ..., and by column 0, 1000, 2000, 3000 on top."""
+    numbers = range(len(names))
+    columns = {column: [1000.0 * c + i for i in numbers] for c, column in enumerate(GROUPED)}
+    return pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "likelihood", "name"),
+    [
+        ("pooled", "poisson", "pooled-pois"),
+        ("unpooled", "poisson", "unpooled-pois"),
+        ("hierarchical", "negative_binomial", "hier-nb"),
+    ],
+)
+def test_run_name_says_the_variant(pooling, likelihood, name):
+    overrides = [f"pooling={pooling}", f"likelihood={likelihood}"]  # told already
+    assert run_name(pooling, likelihood, overrides) == name
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("sampler=quick", "quick"),
+        ("prior=heavy_tailed", "heavy_tailed"),
+        ("prior/sigma=half_normal", "sigma=half_normal"),
+        ("prior.sigma.rate=2", "sigma.rate=2"),
+        ("sampler.num_samples=8000", "num_samples=8000"),
+        ("predict.exposure=2", "exposure=2"),
+        ("seed=3", "seed=3"),
+        ("+seed=3", "seed=3"),
+        ("++sampler.num_samples=8000", "num_samples=8000"),
+    ],
+)
+def test_run_name_tells_an_override_shortly(override, told):
+    assert run_name("hierarchical", "poisson", [override]) == f"hier-pois {told}"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("data=table", "data.path=a.csv", "data.exposure=hours", "device=gpu", "device.num_devices=2"),
+        *("tracking.uri=https://h", "tracking=local", "plots=none", "hydra.verbose=true", "~plots", "++data.name=a"),
+    ],
+)
+def test_run_name_leaves_out_what_does_not_tell_runs_apart(override):
+    assert run_name("hierarchical", "poisson", [override]) == "hier-pois"
+
+
+def test_run_name_keeps_the_order_of_the_command_line():
+    name = run_name("pooled", "negative_binomial", ["seed=3", "likelihood=negative_binomial", "sampler=quick"])
+    assert name == "pooled-nb seed=3 quick"
+
+
+@pytest.mark.parametrize("label", ["1", "Köln", "日本", "a b", "a:b", "a.b", "a-b", "a_b"])
+def test_metric_name_keeps_what_mlflow_takes(label):
+    assert metric_name(f"lam.{label}") == f"lam.{label}"
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("1/2", "1_2"),
+        ("50%", "50_"),
+        ("a\tb\n", "a_b_"),
+        ("<b>", "_b_"),
+        ("🍪", "_"),
+        ("e\u0301", "e_"),
+        ("a\\b", "a_b"),
+    ],
+)
+def test_metric_name_writes_every_other_character_as_a_stroke(label, written):
+    assert metric_name(f"lam.{label}") == f"lam.{written}"
+
+
+ODD = ["1/2", "..", "a//b", "../up", "/", "\x00", "'; drop", "🍪", " lead", "trail ", "e\u0301", "²", "%", "\u2028"]
+
+
+@pytest.mark.parametrize("label", ODD)
+def test_mlflow_takes_the_metrics_of_any_label(label):
+    for name in parameter_metrics(summary(f"lam.{label}")):
+        _validate_metric_name(name)  # what the client asks before it sends
+
+
+def test_mlflow_takes_the_metrics_of_a_long_label():
+    names = parameter_metrics(summary("lam." + "x" * 300))
+    assert max(map(len, names)) <= MAX_ENTITY_KEY_LENGTH
+
+
+def test_parameter_metrics_are_named_by_statistic_and_parameter():
+    assert parameter_metrics(summary("mu", "lam.1")) == {
+        "mean/mu": 0.0,
+        "mean/lam.1": 1.0,
+        "sd/mu": 1000.0,
+        "sd/lam.1": 1001.0,
+        "r_hat/mu": 2000.0,
+        "r_hat/lam.1": 2001.0,
+        "ess_bulk/mu": 3000.0,
+        "ess_bulk/lam.1": 3001.0,
+    }
+
+
+@pytest.mark.parametrize("labels", [*itertools.permutations(["a/b", "a+b", "a_b"])], ids=" ".join)
+def test_labels_that_become_the_same_are_kept_apart(labels):
+    found = parameter_metrics(summary(*(f"lam.{label}" for label in labels)))
+    assert [value for name, value in found.items() if name.startswith("mean/")] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("labels", [*itertools.permutations(["a/b", "a+b", "a_b_1"])], ids=" ".join)
+def test_labels_kept_apart_do_not_meet_a_third(labels):
+    found = parameter_metrics(summary(*(f"lam.{label}" for label in labels)))
+    assert [value for name, value in found.items() if name.startswith("mean/")] == [0.0, 1.0, 2.0]
+
+
+def test_parameters_without_a_mean_have_no_metrics():
+    table = summary("mu", "alpha", "lam.1")
+    table.loc["alpha", ["mean", "sd"]] = float("nan")  # as checks.summarise leaves them
+    assert {name.partition("/")[2] for name in parameter_metrics(table)} == {"mu", "lam.1"}
+
+
+def test_at_most_fifty_parameters_are_metrics():
+    # DESIGN: up to 50 parameters, the table holds all
+    found = parameter_metrics(summary("mu", *(f"lam.{i}" for i in range(60))))
+    assert [name for name in found if name.startswith("sd/")] == ["sd/mu", *(f"sd/lam.{i}" for i in range(49))]
+
+
+def test_fifty_parameters_are_counted_without_those_that_have_no_mean():
+    table = summary("alpha", "beta", *(f"lam.{i}" for i in range(50)))
+    table.loc[["alpha", "beta"], "mean"] = float("nan")
+    assert "mean/lam.49" in parameter_metrics(table)
+
+
+def test_metrics_have_the_names_of_the_contract():
+    # DESIGN: headline metrics without a slash; elpd_loo's own Monte Carlo error; seconds by stage
+    found = metrics(verdict=VERDICT, loo=LOO, summary=summary("mu"), seconds={"read": 0.5, "sample": 1.5}, total=6.0)
+    assert {name: value for name, value in found.items() if name.partition("/")[0] not in GROUPED} == {
+        "elpd_loo": -400.5,
+        "elpd_loo_se": 8.5,
+        "elpd_loo_mcse": 0.05,
+        "p_loo": 5.5,
+        "pareto_k_max": 0.4,
+        "pareto_k_bad": 1,
+        "r_hat_max": 1.001,
+        "ess_bulk_min": 6000.0,
+        "ess_tail_min": 5000.0,
+        "divergences": 3,
+        "bfmi_min": 0.9,
+        "tree_depth_hits": 2,
+        "ess_per_second": 4000.0,  # 6000 in 1.5 s of sampling
+        "seconds_total": 6.0,
+        "seconds/read": 0.5,
+        "seconds/sample": 1.5,
+    }
+
+
+def test_metrics_hold_those_by_parameter():
+    found = metrics(verdict=VERDICT, loo=LOO, summary=summary("mu"), seconds={"sample": 1.5}, total=6.0)
+    assert found.items() >= parameter_metrics(summary("mu")).items()
+
+
+def test_a_verdict_of_many_fields_is_told_in_full():
+    # every number of a verdict is a metric under its own name
+    numbers = {field.name for field in dataclasses.fields(Verdict)} - {"status", "reasons"}
+    found = metrics(verdict=VERDICT, loo=LOO, summary=summary("mu"), seconds={"sample": 1.5}, total=6.0)
+    assert {name: found[name] for name in numbers} == {name: getattr(VERDICT, name) for name in numbers}

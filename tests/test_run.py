@@ -1,0 +1,261 @@
+"""The command as a user meets it: fresh processes, a real store."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+import poolwise
+
+TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
+SECRET = "hunter2-planted"
+
+
+def store(outputs: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{outputs}/mlflow.db")
+
+
+def runs(outputs: Path, experiment: str = "cookies"):
+    client = store(outputs)
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id]) if found else []
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory, migrated_store):
+    """One `sampler=quick` run with every figure: (completed process, outputs, run, folder of its artifacts)."""
+    outputs = tmp_path_factory.mktemp("quick") / "outputs"
+    environment = os.environ | {"POOLWISE_OUTPUTS": str(outputs)}
+    done = subprocess.run(
+        [sys.executable, "-m", "poolwise.run", "sampler=quick", "likelihood=negative_binomial"],
+        capture_output=True,
+        text=True,
+        cwd=outputs.parent,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(outputs)
+    return done, outputs, run, Path(run.info.artifact_uri.removeprefix("file://"))
+
+
+def test_a_run_is_silent_but_for_its_answer(quick_run):
+    done, *_ = quick_run
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) < 20
+
+
+def test_the_last_lines_say_verdict_rates_accuracy_and_place(quick_run):
+    done, outputs, run, _ = quick_run
+    assert re.search(r"^trusted: R-hat at most 1\.0", done.stdout, re.M)
+    assert re.search(r"^  5 +11\.\d+ +10\.\d+ to 1\d\.\d+$", done.stdout, re.M)
+    assert re.search(r"^elpd_loo -394\.\d\d \+- 9\.\d\d", done.stdout, re.M)
+    assert run.info.run_id in done.stdout
+    assert str(outputs / "runs") in done.stdout
+
+
+def test_a_run_logs_the_headline_metrics(quick_run):
+    _, _, run, _ = quick_run
+    named = {"elpd_loo", "elpd_loo_se", "elpd_loo_mcse", "p_loo", "pareto_k_max", "pareto_k_bad", "r_hat_max"}
+    named |= {"ess_bulk_min", "ess_tail_min", "divergences", "bfmi_min", "tree_depth_hits", "ess_per_second"}
+    named |= {"seconds_total"}
+    assert named <= set(run.data.metrics)
+    assert all(np.isfinite(run.data.metrics[name]) for name in named)
+
+
+def test_a_run_logs_metrics_by_parameter_stage_and_progress(quick_run):
+    _, _, run, _ = quick_run
+    grouped = {"mean/lam.1", "sd/sigma", "r_hat/delta", "ess_bulk/mu", "seconds/sample", "progress/r_hat_max"}
+    assert grouped <= set(run.data.metrics)
+    assert not any("/alpha" in name or "/phi" in name for name in run.data.metrics if name.startswith("mean"))
+
+
+def test_a_run_logs_every_leaf_of_its_config_as_a_parameter(quick_run):
+    _, _, run, folder = quick_run
+    leaves = pd.json_normalize(yaml.safe_load((folder / "config/resolved.yaml").read_text())).columns
+    assert set(leaves) == set(run.data.params)
+    assert "prior.lam.rate" not in run.data.params  # a hierarchy has no prior of its own on lam
+
+
+def test_a_run_has_its_tags(quick_run):
+    _, _, run, _ = quick_run
+    named = {"verdict", "verdict_reasons", "draws_fingerprint", "run_fingerprint", "data_sha256", "posterior_sha256"}
+    assert named | {"code_state", "mlflow.note.content"} <= set(run.data.tags)
+    assert run.data.tags["verdict"] == "trusted"
+
+
+def test_a_run_leaves_every_artifact(quick_run):
+    *_, folder = quick_run
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    figures = {f"figures/{name}.png" for name in ("rank", "ecdf", "rootogram", "forest", "pareto_k", "energy")}
+    named = {
+        "config/resolved.yaml",
+        "config/overrides.yaml",
+        "environment/requirements.txt",
+        "environment/stack.json",
+        "code/commit.json",
+        "data/cookies.csv",
+        "posterior/posterior.nc",
+        "loo/pointwise.csv",
+        "tables/summary.csv",
+        "tables/new_group.csv",
+        "report.html",
+    }
+    assert figures | named <= found
+
+
+def test_pointwise_elpd_adds_up_to_the_metric(quick_run):
+    _, _, run, folder = quick_run
+    table = pd.read_csv(folder / "loo/pointwise.csv")
+    assert list(table.columns) == ["group", "exposure", "count", "multiplicity", "elpd", "pareto_k"]
+    assert (table["elpd"] * table["multiplicity"]).sum() == pytest.approx(run.data.metrics["elpd_loo"])
+
+
+def test_a_logged_run_can_be_loaded_with_its_log_likelihood(quick_run):
+    _, outputs, run, folder = quick_run
+    tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
+    assert tree["posterior"]["lam"].shape == (4, 1000, 5)
+    cells = tree["log_likelihood"]["y"]
+    assert cells.dims == ("chain", "draw", "cell")
+    # log mean exp over draws is above the leave-one-out value of every cell
+    lppd = np.log(np.exp(cells.values).mean((0, 1)))
+    assert np.all(lppd > pd.read_csv(folder / "loo/pointwise.csv")["elpd"])
+
+
+def test_seed_zero_is_a_seed(command, outputs):
+    assert command(*TINY, "seed=0").returncode == 0
+    assert command(*TINY, "seed=1").returncode == 0
+    assert len({run.data.tags["posterior_sha256"] for run in runs(outputs)}) == 2
+
+
+def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
+    arguments = [sys.executable, "-m", "poolwise.run", *TINY]
+    started = [subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    assert len({run.data.tags["posterior_sha256"] for run in runs(outputs)}) == 1
+    assert len(list((outputs / "runs").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sampler.num_sample=3"], "ConfigError: sampler.num_sample is no key; did you mean sampler.num_samples?"),
+        (["pooling=partial"], "ConfigError: pooling=partial is no choice; there are hierarchical, pooled, unpooled."),
+        (["sampler.num_samples=0"], "ConfigError: sampler.num_samples is 0; it must be"),
+        (["data=table", "data.path=none.csv", "data.group=a", "data.count=b"], "DataError: none.csv: no such file"),
+        (["device.num_devices=3"], "DeviceError: device.num_devices=3 does not divide sampler.num_chains=4"),
+        (["device=gpu"], "DeviceError: device.platform=gpu"),
+        (["seed=["], "ConfigError: "),
+    ],
+)
+def test_a_wrong_request_ends_with_two_and_one_message(command, outputs, arguments, message):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert "Traceback" not in done.stderr
+    assert runs(outputs) == []
+
+
+def test_every_fault_of_a_config_is_told_at_once(command):
+    done = command("seed=-1", "sampler.target_accept=2", "+predict.draw=3")
+    assert [line.split(" ")[1] for line in done.stderr.splitlines()] == [
+        "sampler.target_accept",
+        "predict.draw",
+        "seed",
+    ]
+
+
+def test_a_fit_that_raises_leaves_a_failed_run_with_its_traceback(command, outputs):
+    # a prior that ends below the smallest rate with a finite logarithm: no chain finds a start
+    uniform = ("prior.lam.name=Uniform", "+prior.lam.low=0", "+prior.lam.high=1e-320")
+    done = command(*TINY, "pooling=pooled", *uniform, "~prior.lam.concentration", "~prior.lam.rate")
+    assert done.returncode == 1, done.stderr
+    (run,) = runs(outputs)
+    assert (run.info.status, run.data.tags["verdict"]) == ("FAILED", "failed")
+    text = (Path(run.info.artifact_uri.removeprefix("file://")) / "failure/traceback.txt").read_text()
+    assert "FitError: chains 0, 1, 2, 3: no starting point" in text
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_from_outside_is_killed(outputs, tmp_path, sent, code):
+    arguments = [sys.executable, "-m", "poolwise.run", "sampler.num_samples=100000000"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (outputs / "runs").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    process.send_signal(sent)
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == code, printed
+    (run,) = runs(outputs)
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.parametrize("way", ["override", "environment"])
+def test_credentials_are_recorded_nowhere(command, outputs, tmp_path, way):
+    # sqlite takes no password, so the address is one that nobody answers: what is recorded before that counts
+    uri = f"http://someone:{SECRET}@127.0.0.1:9/"
+    arguments = [f"tracking.uri={uri}"] if way == "override" else []
+    environment = {"MLFLOW_TRACKING_URI": uri} if way == "environment" else {}
+    for mode in ([], ["-m"]):
+        done = command(*mode, *TINY, *arguments, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", **environment)
+        assert done.returncode == 1
+        assert SECRET not in done.stdout + done.stderr
+    written = [path for folder in (outputs, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_credentials_in_a_config_file_are_refused_unseen(command, outputs, tmp_path):
+    (tmp_path / "tracking").mkdir()
+    (tmp_path / "tracking" / "mine.yaml").write_text(f"uri: http://me:{SECRET}@host/\ntable_limit_mb: 1\n")
+    done = command(f"hydra.searchpath=[file://{tmp_path}]", "tracking=mine")
+    assert done.returncode == 2
+    assert "tracking.uri holds a user name or password" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_the_store_named_by_the_environment_is_used(command, outputs, tmp_path):
+    other = tmp_path / "other"
+    done = command(*TINY, MLFLOW_TRACKING_URI=f"sqlite:///{other}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    assert runs(outputs) == []
+    assert len(runs(other)) == 1
+
+
+def test_the_store_named_by_the_config_beats_the_environment(command, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = command(*TINY, f"tracking.uri=sqlite:///{one}/mlflow.db", MLFLOW_TRACKING_URI=f"sqlite:///{two}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    assert (len(runs(one)), two.exists()) == (1, False)
+
+
+def test_a_table_of_ones_own_names_its_experiment(command, outputs, tmp_path):
+    (tmp_path / "defects.tsv").write_text("plant\tdefects\thours\nnorth, old\t3\t2.5\n007\t0\t1\nnorth, old\t7\t4\n")
+    done = command(
+        *TINY, "data=table", "data.path=defects.tsv", "data.group=plant", "data.count=defects", "data.exposure=hours"
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(outputs, "defects")
+    assert "mean/lam.north_ old" in run.data.metrics
+
+
+def test_the_resolved_config_makes_the_same_draws(quick_run, command, outputs):
+    # what is logged is enough: every leaf of it, given as an override, leads to the same bits
+    *_, run, folder = quick_run
+    settings = yaml.safe_load((folder / "config/resolved.yaml").read_text())
+    leaves = pd.json_normalize({"sampler": settings["sampler"], "prior": settings["prior"]}).iloc[0]
+    told = [f"{key}={json.dumps(value.item() if hasattr(value, 'item') else value)}" for key, value in leaves.items()]
+    assert command(*told, f"seed={settings['seed']}", "likelihood=negative_binomial", "plots=none").returncode == 0
+    (again,) = runs(outputs)
+    assert again.data.tags["posterior_sha256"] == run.data.tags["posterior_sha256"]
+    assert again.data.tags["draws_fingerprint"] == run.data.tags["draws_fingerprint"]

@@ -1,0 +1,152 @@
+"""A fit in words: what was fitted, whether to trust it, its rates, a new group, and the command that repeats it."""
+
+import dataclasses
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poolwise import words
+from poolwise.checks import Loo, Verdict
+from poolwise.data import counts_from_rows
+from poolwise.predict import NewGroup
+
+VERDICT = Verdict(
+    status="trusted",
+    reasons=(),
+    r_hat_max=1.0012,
+    ess_bulk_min=6000.0,
+    ess_tail_min=5000.4,
+    divergences=0,
+    bfmi_min=0.9,
+    tree_depth_hits=0,
+    pareto_k_max=0.412,
+    pareto_k_bad=0,
+)
+REASONS = ("3 of 16000 transitions diverged", "R-hat of mu is 1.020, above 1.01")
+SUSPECT = dataclasses.replace(VERDICT, status="suspect", reasons=REASONS, divergences=3)
+LOO = Loo(elpd=-400.456, se=8.512, p_loo=5.55, mcse=0.051, cell_elpd=None, pareto_k=None, k_threshold=0.7, bad_rows=0)
+NEW_GROUP = NewGroup(
+    rate=np.array([9.0]),
+    exposure=1.0,
+    mean=9.153,
+    sd=3.829,
+    # 5% is reached at 5, 95% at 14; the row at 2 lies below both
+    table=pd.DataFrame(
+        {
+            "count": [2, 5, 9, 14, 20],
+            "probability": [0.04, 0.26, 0.6, 0.06, 0.04],
+            "cumulative": [0.04, 0.3, 0.9, 0.96, 1],
+        }
+    ),
+    learnt=True,
+)
+
+
+def summary(*names: str) -> pd.DataFrame:
+    """Parameter i has mean i + 9 and the interval from i + 8.5 to i + 9.75."""
+    means = np.arange(len(names)) + 9.0
+    columns = {"mean": means, "hdi_3%": means - 0.5, "hdi_97%": means + 0.75}
+    return pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
+
+
+def many(number: int) -> pd.DataFrame:
+    return summary("mu", *(f"lam.{label}" for label in range(number)))
+
+
+def test_subject_says_what_was_fitted_to_what(cookies):
+    # the source's 150 cookies from five locations
+    assert words.subject(cookies, "hierarchical", "negative_binomial") == (
+        "hierarchical negative binomial fit of 150 counts (chips) in 5 groups"
+    )
+
+
+def test_subject_speaks_of_one_group_in_the_singular():
+    assert words.subject(counts_from_rows(["a"], [3]), "pooled", "poisson").endswith("in 1 group")
+
+
+def test_judgement_of_a_trusted_fit_gives_the_figures_behind_it():
+    # the ESS is the smaller of bulk and tail
+    assert words.judgement(VERDICT) == [
+        "trusted: R-hat at most 1.001, ESS at least 5000, 0 divergences, Pareto k at most 0.41"
+    ]
+
+
+def test_judgement_of_a_suspect_fit_gives_a_reason_a_line():
+    assert words.judgement(SUSPECT) == ["suspect:", *(f"  - {reason}" for reason in REASONS)]
+
+
+def test_rates_are_those_of_the_groups_with_their_intervals():
+    assert words.rates(summary("mu", "sigma", "lam.Köln", "lam.7", "alpha")) == [
+        "  Köln    11.000   10.500 to 11.750",
+        "  7       12.000   11.500 to 12.750",
+    ]
+
+
+def test_a_pooled_rate_is_that_of_all_groups():
+    assert words.rates(summary("lam")) == ["  all groups     9.000   8.500 to 9.750"]
+
+
+def test_a_label_keeps_its_points():
+    assert words.rates(summary("lam.lam.a"))[0].split()[0] == "lam.a"
+
+
+def test_of_many_rates_the_rest_is_counted():
+    # 12 shown of 15
+    *lines, last = words.rates(many(15))
+    assert (len(lines), last) == (12, "  and 3 more, in tables/summary.csv")
+
+
+def test_as_many_rates_as_are_shown_leave_no_rest():
+    assert [line.split()[0] for line in words.rates(many(12))] == [str(label) for label in range(12)]
+
+
+def test_new_group_says_mean_spread_and_interval():
+    assert words.new_group(NEW_GROUP) == "a new group: mean 9.15, sd 3.83, 90% between 5 and 14"
+
+
+def test_new_group_says_its_exposure_where_it_is_not_one():
+    found = dataclasses.replace(NEW_GROUP, exposure=2.5)
+    assert words.new_group(found).startswith("a new group at exposure 2.5: mean 9.15")
+
+
+def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
+    found = dataclasses.replace(NEW_GROUP, learnt=False)
+    assert words.new_group(found) == (
+        words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups say nothing of a new one)"
+    )
+
+
+def test_accuracy_gives_both_errors():
+    assert words.accuracy(LOO) == "elpd_loo -400.46 +- 8.51 (Monte Carlo error 0.05), p_loo 5.55"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["pooling=unpooled", "seed=3"],
+        ["data.path=my counts.csv", "data.group='a $HOME'", "plots.figures=[rank,ecdf]", "~plots"],
+    ],
+)
+def test_command_reaches_the_program_as_it_was_given(overrides):
+    assert shlex.split(words.command(overrides)) == ["python", "-m", "poolwise.run", *overrides]
+
+
+def test_note_is_the_whole_answer_in_markdown():
+    table = many(2)
+    note = words.note("the subject", VERDICT, table, NEW_GROUP, LOO, "python -m poolwise.run seed=3")
+    assert note.split("\n\n") == [
+        "**the subject**",
+        words.judgement(VERDICT)[0],  # and no reasons
+        "\n".join(["```", "mean rate and 94% interval", *words.rates(table), "```"]),
+        words.new_group(NEW_GROUP),
+        words.accuracy(LOO),
+        "`python -m poolwise.run seed=3`\n",
+    ]
+
+
+def test_note_of_a_suspect_fit_lists_the_reasons():
+    note = words.note("the subject", SUSPECT, many(2), NEW_GROUP, LOO, "again")
+    assert "\n\nsuspect:\n- 3 of 16000 transitions diverged\n- R-hat of mu is 1.020, above 1.01\n\n" in note
