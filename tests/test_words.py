@@ -137,13 +137,13 @@ def test_command_reaches_the_program_as_it_was_given(overrides):
 def test_note_is_the_whole_answer_in_markdown():
     table = many(2)
     note = words.note("the subject", VERDICT, table, NEW_GROUP, LOO, "python -m poolwise.run seed=3")
-    assert note.split("\n\n") == [
-        "**the subject**",
-        words.judgement(VERDICT)[0],  # and no reasons
-        "\n".join(["```", "mean rate and 94% interval", *words.rates(table), "```"]),
-        words.new_group(NEW_GROUP),
-        words.accuracy(LOO),
-        "`python -m poolwise.run seed=3`\n",
+    assert note.splitlines() == [
+        *("**the subject**", ""),
+        *(*words.judgement(VERDICT), ""),
+        *("", "```", "mean rate and 94% interval", *words.rates(table), "```", ""),
+        *(words.new_group(NEW_GROUP), ""),
+        *(words.accuracy(LOO), ""),
+        "`python -m poolwise.run seed=3`",
     ]
 
 

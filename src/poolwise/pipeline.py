@@ -132,6 +132,8 @@ def describe(job: Job) -> Record:
             "run_fingerprint": provenance.fingerprint(provenance.run_ingredients(settings, sha256)),
             "data_sha256": sha256,
             "code_state": job.code.state,
+            "mlflow.source.name": "poolwise.run",
+            "mlflow.source.git.commit": job.code.commit,
         },
         dataset={"name": job.counts.name, "digest": sha256[:32], "source": job.config.data.path},
     )
