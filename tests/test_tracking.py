@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from poolwise import tracking
+from poolwise import store, tracking
 from poolwise.errors import TrackingError, UnknownRunError
 from poolwise.record import Record
 
@@ -59,7 +59,7 @@ def test_more_than_a_hundred_parameters_are_all_logged(outputs, uri):
 
 def test_artifacts_arrive_as_they_lie_in_the_folder(outputs, uri):
     run = logged(outputs, uri, record(), lambda run: run.write("tables/summary.csv", "a,b\n1,2\n"))
-    assert tracking.artifact(run.run_id, "tables/summary.csv", uri=uri).read_text() == "a,b\n1,2\n"
+    assert store.artifact(run.run_id, "tables/summary.csv", uri=uri).read_text() == "a,b\n1,2\n"
 
 
 def test_progress_is_kept_as_a_metric_history(outputs, uri):
@@ -101,7 +101,7 @@ def test_a_run_that_raises_is_failed_with_its_traceback(outputs, uri):
     stored = ended(outputs, uri, ValueError("no luck"))
     assert (stored.info.status, stored.data.tags["verdict"]) == ("FAILED", "failed")
     assert stored.data.tags["verdict_reasons"] == "no luck"
-    text = tracking.artifact(stored.info.run_id, "failure/traceback.txt", uri=uri).read_text()
+    text = store.artifact(stored.info.run_id, "failure/traceback.txt", uri=uri).read_text()
     assert "ValueError: no luck" in text
 
 
@@ -149,12 +149,12 @@ def test_an_experiment_in_the_bin_is_refused_with_the_remedy(outputs, uri):
 
 def test_an_unknown_run_is_refused_with_the_store_it_is_not_in(uri):
     with pytest.raises(UnknownRunError, match=r"run nonesuch in sqlite:.*has no posterior"):
-        tracking.artifact("nonesuch", "posterior/posterior.nc", uri=uri)
+        store.artifact("nonesuch", "posterior/posterior.nc", uri=uri)
 
 
 def test_ranked_pages_name_only_experiments_with_runs(outputs, uri):
     run = logged(outputs, uri, record())
-    pages = tracking.ranked_pages(uri, outputs)
+    pages = store.ranked_pages(uri)
     assert list(pages) == ["cookies"]
     assert f"experiments/{run.experiment_id}/runs" in pages["cookies"]
 

@@ -2,14 +2,14 @@
 
 import xarray as xr
 
-from poolwise import predict, tracking
+from poolwise import predict, store
 from poolwise.config import outputs
 from poolwise.credentials import store_uri
 
 
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     """The draws of a logged run with the data they came from; see `poolwise.load`."""
-    path = tracking.artifact(run_id, "posterior/posterior.nc", uri=store_uri(tracking_uri, outputs()))
+    path = store.artifact(run_id, "posterior/posterior.nc", uri=store_uri(tracking_uri, outputs()))
     with xr.open_datatree(path, engine="netcdf4") as stored:
         tree = stored.load()
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()

@@ -27,14 +27,14 @@ class Record:
     Attributes
     ----------
     progress : (step, metrics) while sampling; the step is the number of draws so far
-    dataset : name, digest and source of the data
+    dataset : name, digest and source of the data; empty for a run that has none of its own
     """
 
     name: str
     experiment: str
     params: dict[str, Any]
     tags: dict[str, str]
-    dataset: dict[str, str]
+    dataset: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     progress: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     note: str = ""

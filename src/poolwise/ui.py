@@ -22,10 +22,10 @@ def cli() -> None:
 
 def serve(host: str, port: int) -> None:
     """Print where the ranked runs of every experiment are, then serve the store or name its own address."""
-    from poolwise import tracking
+    from poolwise import store
 
     uri = store_uri(None, outputs())
-    pages = tracking.ranked_pages(uri, outputs())
+    pages = store.ranked_pages(uri)
     is_server = uri.startswith(("http:", "https:"))
     base = public(uri) if is_server else f"http://{host}:{port}"
     for name, page in pages.items():
