@@ -15,13 +15,13 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 LIBRARY_USERS = {  # library: the modules that may import it
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "store"},
     "hydra": {"run", "sweep"},
     "omegaconf": {"run", "sweep", "config"},
-    "matplotlib": {"figures", "report"},
+    "matplotlib": {"figures", "comparison_figures", "report"},
     "pandas": {
-        *("data", "table", "checks", "predict", "figures", "report"),
-        *("record", "words", "artifacts", "pipeline"),
+        *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
+        *("record", "words", "artifacts", "pipeline", "compare"),
     },
 }
 LEAVES = {  # module: the modules of this package that it may import
@@ -36,7 +36,9 @@ LEAVES = {  # module: the modules of this package that it may import
     "report": {"errors"},
     "fit": {"errors", "data", "model"},
 }
-ENTRY_USERS = {"run": {"ui"}}  # entry point: who may import it all the same
+ENTRY_USERS = {  # entry point: who may import it all the same, being one itself
+    "run": {"compare", "reproduce", "sync", "calibrate", "ui"},
+}
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 

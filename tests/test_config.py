@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
@@ -20,7 +21,11 @@ from poolwise.errors import ConfigError, RequestError
 from poolwise.model import LIKELIHOODS, POOLINGS, SITES
 from support import PRIORS
 
-GROUPS = ("data", "pooling", "likelihood", "prior", "sampler", "device", "checks", "predict", "plots", "tracking")
+GROUPS = {
+    *("data", "pooling", "likelihood", "prior", "sampler"),
+    *("device", "checks", "predict", "plots", "tracking", "sweep"),
+}
+EXPERIMENTS = [path.stem for path in sorted((ROOT / "experiments").glob("*.yaml"))]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "hydra"]
 SITE_CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("prior/*/*.yaml"))]
 TABLE = {"path": "defects.csv", "group": "plant", "count": "defects"}  # what data=table leaves open
@@ -99,7 +104,9 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
         "predict": {"num_draws": 1000, "exposure": 1.0},
         "plots": {"figures": ["rank", "ecdf", "rootogram", "forest", "pareto_k", "energy"]},
         "tracking": {"uri": None, "table_limit_mb": 10.0},
+        "sweep": {"dry_run": False, "compare": True},
         "seed": 0,
+        "reuse": None,
     }
 
 
@@ -108,7 +115,7 @@ def test_the_notebook_priors_are_those_of_the_tests():
 
 
 def test_every_config_group_of_the_contract_has_a_choice():
-    assert {group for group, _ in CHOICES} == set(GROUPS)
+    assert {group for group, _ in CHOICES} == GROUPS
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -141,6 +148,17 @@ def test_the_choices_of_pooling_and_likelihood_are_those_of_the_model():
         for group in ("pooling", "likelihood")
     }
     assert named == {"pooling": set(POOLINGS), "likelihood": set(LIKELIHOODS)}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_choice_in_an_experiments_grid_composes_and_checks(name):
+    grid = composed(f"experiments={name}", return_hydra_config=True).hydra.sweeper.params
+    assert grid
+    for key, written_values in grid.items():
+        asked = OverridesParser.create().parse_override(f"{key}={written_values}")
+        values = list(asked.sweep_string_iterator()) if asked.is_sweep_override() else [written_values]
+        for value in values if (CONF / key).is_dir() else {values[0], values[-1]}:  # of a range its ends
+            checked(f"experiments={name}", f"{key}={value}")
 
 
 def test_quick_sampling_keeps_what_it_does_not_shorten():
@@ -244,6 +262,8 @@ def test_the_last_number_in_range_is_kept(key, value):
         ("device.x64", 1, "boolean"),
         ("data.group", 7, "string"),
         ("tracking.uri", 7, "string"),
+        ("reuse", "yes", "boolean"),
+        ("sweep.dry_run", 1, "boolean"),
         ("device.platform", "tpu", "'cpu' or 'gpu'"),
         ("device.chain_method", "pmap", "'map' or 'vmap'"),
         ("pooling.name", "partial", "'pooled', 'unpooled' or 'hierarchical'"),
@@ -297,6 +317,11 @@ def test_whole_numbers_are_taken_where_a_float_is_meant():
 
 
 # What is refused: the table.
+
+
+def test_a_key_left_open_is_asked_for():
+    with pytest.raises(ConfigError, match=just("data.group must be given: data.group=<value>.")):
+        altered({"data.group": "???"})
 
 
 def test_a_table_without_its_columns_is_refused_naming_every_missing_key():
@@ -452,9 +477,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    assert (
-        len(leaves) == 29
-    )  # 5 data, 2 model, 5 prior, 6 sampler, 4 device, 1 checks, 2 predict, 1 plots, 2 tracking, 1
+    # 5 data, 2 model, 5 prior, 6 sampler, 4 device, 1 checks, 2 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 32
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 
@@ -478,8 +502,6 @@ def test_on_devices_sets_the_number_of_devices_and_nothing_else():
         ("sampler.num_sample=3", "sampler.num_sample is no key; did you mean sampler.num_samples?"),
         ("smpler.num_samples=3", "smpler.num_samples is no key; did you mean sampler.num_samples?"),
         ("pooling=partial", "pooling=partial is no choice; there are hierarchical, pooled, unpooled."),
-        ("prior=flat", "prior=flat is no choice; there are heavy_tailed, notebook."),
-        ("prior/sigma=normal", "prior/sigma=normal is no choice; there are exponential, half_cauchy, half_normal."),
         ("~thinning", "Could not delete from config. 'thinning' does not exist."),
         ("seed", "Error parsing override 'seed'"),
         ("seed=[1", "no viable alternative at input '[1'"),
@@ -491,6 +513,14 @@ def test_hydras_refusals_become_one_sentence(override, sentence):
     fault = hydra_fault(caught.value)
     assert isinstance(fault, ConfigError)
     assert str(fault) == sentence
+
+
+@pytest.mark.parametrize(("group", "choices"), [("prior", CHOICES), ("prior/sigma", SITE_CHOICES)])
+def test_an_unknown_choice_is_refused_with_all_that_there_are(group, choices):
+    with pytest.raises(HydraException) as caught:
+        composed(f"{group}=flat")
+    there_are = ", ".join(choice for each, choice in choices if each == group.rpartition("/")[2])
+    assert str(hydra_fault(caught.value)) == f"{group}=flat is no choice; there are {there_are}."
 
 
 # Places.

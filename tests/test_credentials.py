@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise.credentials import hide, public, store_uri
+from poolwise.credentials import hide, public, scrub, store_uri
 
 SECRET = "hunter2"
 PUBLIC = [
@@ -67,9 +67,19 @@ def test_public_takes_user_and_password_out(uri, shown):
     assert public(uri) == shown
 
 
-def test_public_takes_credentials_out_of_every_address_in_a_text():
-    text = f"cannot reach https://ada:{SECRET}@h/x, nor postgresql://ada:{SECRET}@db; ask ada@example.org"
-    assert public(text) == "cannot reach https://h/x, nor postgresql://db; ask ada@example.org"
+def test_scrub_takes_credentials_out_of_every_address_in_a_text():
+    text = f"cannot reach https://ada:{SECRET}@h/x, nor 'postgresql://ada:{SECRET}@db'; ask the owner"
+    assert scrub(text) == "cannot reach https://h/x, nor 'postgresql://db'; ask the owner"
+
+
+@pytest.mark.parametrize(("uri", "shown"), PRIVATE)
+def test_scrub_leaves_no_secret_in_a_message(uri, shown):
+    assert SECRET not in scrub(f"{uri}: no answer")
+
+
+@pytest.mark.parametrize("text", ["ask ada@example.org", "sqlite:////home/ada@work/mlflow.db is locked", ""])
+def test_scrub_leaves_other_texts_alone(text):
+    assert scrub(text) == text
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -120,6 +130,8 @@ def test_hide_gives_the_whole_address_of_a_database_to_the_environment(uri, know
         f"tracking.uri=https://ada:{SECRET}[x@h",  # what belongs percent-encoded in a password, and is not
         f"tracking.uri='postgresql://ada:x {SECRET}@db/runs'",
         f"tracking.uri=postgresql://ada:x/{SECRET}@db/runs",  # SQLAlchemy takes everything up to the @
+        f"tracking.uri='postgresql://ada:x?{SECRET}@db/runs'",
+        f"tracking.uri='https://ada:x,{SECRET}@h'",
         f"tracking.uri=https://ada:{SECRET}@h,https://ada:{SECRET}@i",
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from poolwise import provenance
-from poolwise.config import CONF, check, register_resolvers
+from poolwise.config import CONF, Config, check, register_resolvers
 from poolwise.provenance import (
     code_state,
     draw_ingredients,
@@ -33,11 +33,16 @@ RUN_DECIDED_BY = DRAWS_DECIDED_BY | {"checks.progress", "predict.num_draws", "pr
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict:
-    """The default config, resolved."""
+def default() -> Config:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("config")).resolved()
+        return check(compose("config"))
+
+
+@pytest.fixture
+def settings(default: Config) -> dict:
+    """The default config, resolved."""
+    return default.resolved()
 
 
 def leaves(tree: dict, prefix: str = "") -> list[str]:
@@ -101,10 +106,6 @@ def test_fingerprints_see_the_smallest_change_of_a_prior_value(settings):
     assert draws_fingerprint(other) != draws_fingerprint(settings)
 
 
-def test_the_two_fingerprints_of_a_run_differ(settings):
-    assert draws_fingerprint(settings) != run_fingerprint(settings)
-
-
 def test_making_ingredients_changes_nothing_in_the_settings(settings):
     before = copy.deepcopy(settings)
     run_ingredients(settings, SHA256)
@@ -128,11 +129,12 @@ def test_fingerprints_change_with_the_source(settings, monkeypatch, tmp_path, na
     assert (draws_fingerprint(settings) != draws, run_fingerprint(settings) != run) == (decides_draws, True)
 
 
-def test_the_source_digest_does_not_depend_on_where_the_source_is(monkeypatch, tmp_path):
-    before = source_digest()
-    shutil.copytree(provenance.SOURCE, tmp_path / "poolwise")  # what Python has compiled comes with it
+def test_the_source_digest_depends_neither_on_place_nor_on_what_python_compiled(monkeypatch, tmp_path):
+    before = source_digest(provenance.SOURCE)
+    shutil.copytree(provenance.SOURCE, tmp_path / "poolwise", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "poolwise" / "model.pyc").touch()
     monkeypatch.setattr(provenance, "SOURCE", tmp_path / "poolwise")
-    assert source_digest() == before
+    assert source_digest(provenance.SOURCE) == before
 
 
 @pytest.mark.parametrize("library", ["jax", "jaxlib", "numpyro", "numpy"])
@@ -159,18 +161,17 @@ def posterior() -> dict[str, np.ndarray]:
     return {"mu": rng.random((2, 3)), "lam": rng.random((2, 3, 4))}
 
 
-def test_a_changed_bit_changes_the_digest_of_its_parameter_and_of_all(posterior):
+@pytest.mark.parametrize("name", ["mu", "lam"])
+def test_a_changed_bit_changes_the_digest_of_its_parameter_and_of_all(posterior, name):
     before = posterior_digests(posterior)
-    posterior["lam"].view(np.uint64)[1, 2, 3] ^= 1
+    posterior[name].view(np.uint64)[1, 2] ^= 1
     after = posterior_digests(posterior)
-    assert {name for name in before if after[name] != before[name]} == {"lam", "all"}
+    assert {each for each in before if after[each] != before[each]} == {name, "all"}
 
 
-def test_swapped_names_change_the_digests():
-    one, other = np.zeros((2, 3)), np.ones((2, 3))
-    assert (
-        posterior_digests({"mu": one, "sigma": other})["all"] != posterior_digests({"mu": other, "sigma": one})["all"]
-    )
+def test_the_same_draws_under_another_name_have_another_digest():
+    draws = np.zeros((2, 3))
+    assert posterior_digests({"mu": draws})["all"] != posterior_digests({"sigma": draws})["all"]
 
 
 @pytest.mark.parametrize(
@@ -180,10 +181,6 @@ def test_swapped_names_change_the_digests():
 )
 def test_the_same_bytes_of_another_kind_have_another_digest(other):
     assert posterior_digests({"mu": other}) != posterior_digests({"mu": np.zeros((2, 3))})
-
-
-def test_a_parameter_more_changes_the_digest_of_all(posterior):
-    assert posterior_digests(posterior)["all"] != posterior_digests({"mu": posterior["mu"]})["all"]
 
 
 def test_digests_do_not_depend_on_order_nor_layout(posterior):
@@ -362,7 +359,7 @@ def test_a_worktree_is_a_checkout_too(checkout):
 @pytest.fixture
 def no_commit() -> provenance.Code:
     """What is known of code that is in no checkout: the digest of its source."""
-    return provenance.Code(f"no commit, source {source_digest()[:12]}", "", "", "")
+    return provenance.Code(f"no commit, source {source_digest(provenance.SOURCE)[:12]}", "", "", "")
 
 
 def test_a_folder_outside_git_has_the_digest_of_the_source(tmp_path, no_commit):

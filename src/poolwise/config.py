@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from poolwise.credentials import public
+from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
 CONF = ROOT / "conf"
+FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder of the sweep that is running
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -37,7 +38,7 @@ class Section(BaseModel):
 class Data(Section):
     """Which table; see `conf/data`."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     path: str
     group: str
     count: str
@@ -104,6 +105,13 @@ class Tracking(Section):
     table_limit_mb: Annotated[float, Field(ge=0)]
 
 
+class Sweep(Section):
+    """How a sweep behaves; see `conf/sweep`."""
+
+    dry_run: bool
+    compare: bool
+
+
 class Config(Section):
     """Everything that decides a run."""
 
@@ -117,7 +125,9 @@ class Config(Section):
     predict: Predict
     plots: Plots
     tracking: Tracking
+    sweep: Sweep
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    reuse: bool | None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -152,7 +162,7 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
     """
     raw = _plain(composed)
     priors, prior_faults = _used_priors(raw)
-    faults = [*_missing(raw), *prior_faults]
+    faults = [*_missing(raw | {"prior": priors}), *prior_faults]
     try:
         config = Config.model_validate(raw | {"prior": priors})
     except ValidationError as error:
@@ -162,13 +172,18 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
     else:
         faults += _credential_faults(config.tracking.uri)
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(scrub("\n".join(faults))) from None
     return config
 
 
 def unknown_key(key: str) -> str:
     """The sentence for a key that the schema does not have, with the nearest one that it has."""
-    known = [*_schema_keys(Config), *(f"prior.{site}" for site in ("lam", "mu", "sigma", "delta"))]
+    if re.match(r"prior[./]", key):
+        return (
+            f"{key} is no key here; a prior has those of its family. Choose the family first, "
+            "prior/<site>=<choice>; sites are lam, mu, sigma, delta."
+        )
+    known = list(_schema_keys(Config)) if "." in key else list(Config.model_fields)
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
     if close:
@@ -182,7 +197,8 @@ def hydra_fault(error: Exception) -> ConfigError:
     if found := re.search(r"Could not override '([^']+)'", text):
         return ConfigError(unknown_key(found[1]))
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        choices = ", ".join(sorted(path.stem for path in (CONF / found[1]).glob("*.yaml")))
+        listed = text.partition(":\n")[2].partition("Config search path")[0].splitlines()
+        choices = ", ".join(sorted(each.strip() for each in listed if each.strip()))
         return ConfigError(f"{found[1]}={found[2]} is no choice; there are {choices}.")
     return ConfigError(text.strip().splitlines()[0])
 
@@ -201,8 +217,15 @@ def outputs() -> Path:
 
 
 def register_resolvers() -> None:
-    """What `conf/config.yaml` asks of this module: `${poolwise.outputs:}`."""
+    """What `conf/config.yaml` asks of this module.
+
+    `${poolwise.outputs:}`; `${poolwise.sweep:}`, the folder of the sweep that is running; `${poolwise.root:}`, where
+    `experiments/` is: in that folder, which holds the settings as they were when the sweep began.
+    """
+    folder = os.environ.get(FROZEN)
     OmegaConf.register_new_resolver("poolwise.outputs", lambda: str(outputs()), replace=True)
+    OmegaConf.register_new_resolver("poolwise.sweep", lambda: folder or str(outputs() / "sweeps"), replace=True)
+    OmegaConf.register_new_resolver("poolwise.root", lambda: folder or str(ROOT), replace=True)
 
 
 def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -213,9 +236,10 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(str(error).splitlines()[0]) from None
     raw = typing.cast(dict[str, Any], raw)
     raw.pop("hydra", None)
+    raw.pop("experiments", None)  # a choice that leaves no setting of its own
     data = raw.get("data")
     if isinstance(data, dict) and data.get("name") is None and isinstance(data.get("path"), str):
-        data["name"] = Path(data["path"]).name.split(".")[0]
+        data["name"] = "table" if data["path"] == "???" else Path(data["path"]).name.split(".")[0] or "table"
     return raw
 
 
@@ -242,7 +266,7 @@ def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _as_floats(prior: dict[str, Any]) -> dict[str, Any]:
     """Whole numbers as floats: a rate of 1 and one of 1.0 are the same prior."""
-    return {key: float(value) if type(value) is int else value for key, value in prior.items()}
+    return {key: float(value) if type(value) is int and abs(value) < 2**53 else value for key, value in prior.items()}
 
 
 def _missing(raw: dict[str, Any]) -> list[str]:
@@ -267,7 +291,7 @@ def _sentence(error: Any) -> str:
         return unknown_key(key)
     if error["type"] == "missing":
         return f"{key} is missing. Give it: {key}=<value>."
-    rule = re.sub(r"^Input should be (a valid )?", "", error["msg"])
+    rule = re.sub(r"^Input should be (a valid )?", "", error["msg"]).replace("tuple", "list")
     return f"{key} is {error['input']!r}; it must be {rule}."
 
 

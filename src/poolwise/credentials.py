@@ -7,12 +7,22 @@ address, and the environment keeps the rest for this process and its children.
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+_SERVERS = ("http", "https")
+_FILES = ("sqlite", "file")  # an @ is part of the path
 
 
 def public(uri: str) -> str:
-    """The address less user name and password; in any other text, every address in it."""
-    return re.sub(r"://[^/?#\s]*@", "://", uri)
+    """The address less user name and password."""
+    scheme, found, rest = uri.partition("://")
+    user = _user(scheme, rest)
+    return f"{scheme}{found}{rest[len(user) + 1 :]}" if user else uri
+
+
+def scrub(text: str) -> str:
+    """Any text with the user names and passwords of the addresses in it taken out."""
+    return re.sub(r"://(?!/)[^\s'\"]*@", "://", text)
 
 
 def hide(arguments: list[str]) -> list[str]:
@@ -22,11 +32,13 @@ def hide(arguments: list[str]) -> list[str]:
     """
     hidden = []
     for argument in arguments:
-        key, _, uri = argument.partition("=")
-        uri = uri.strip("'\"")
-        if key.lstrip("+") == "tracking.uri" and public(uri) != uri:
-            _keep(uri)
-            argument = f"{key}={public(uri)}"
+        key, _, value = argument.partition("=")
+        if key.lstrip("+").strip() == "tracking.uri":
+            uri = value.strip().strip("'\"")
+            shown = scrub(public(uri)) if "," in uri else public(uri)  # a comma may part two addresses
+            if shown != uri:
+                _keep(uri)
+                argument = f"{key}={value.replace(uri, shown)}"
         hidden.append(argument)
     return hidden
 
@@ -43,12 +55,25 @@ def store_uri(asked: str | None, outputs: Path) -> str:
     return asked
 
 
+def _user(scheme: str, rest: str) -> str:
+    """User name and password as they stand before the @ of an address, or nothing."""
+    if scheme.startswith(_FILES):
+        return ""
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in place:
+        return place.rpartition("@")[0]
+    # a password with a / or ? in it that should have been percent-encoded; host:port/a@b is none
+    odd = re.match(r"([^/?#:@]*:(?!\d+(?:[/?#]|$)).*)@", rest, flags=re.DOTALL)
+    return odd[1] if odd else ""
+
+
 def _keep(uri: str) -> str:
     """Put an address into the environment; those of a server without its secrets, which MLflow takes from there."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.username is not None:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    scheme, _, rest = uri.partition("://")
+    if scheme in _SERVERS and (user := _user(scheme, rest)):
+        name, _, password = user.partition(":")
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(name)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
         uri = public(uri)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri

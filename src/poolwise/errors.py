@@ -9,6 +9,7 @@ Every message is one line: what is wrong, where, and how to mend it.
     - DeviceError              the devices asked for are not there, or do not divide the chains
     - UnknownRunError          the tracking store holds no such run
   * FitError            (1)    the sampler could not start, or went non-finite
+  * SweepError          (1)    some jobs of a sweep failed, or did not run
   * TrackingError       (1)    the tracking store refused or could not be reached
 
 ``data/cookies.csv:17: chips is -2; counts must be integers >= 0. Correct the cell or drop the row.``
@@ -21,6 +22,7 @@ __all__ = [
     "FitError",
     "PoolwiseError",
     "RequestError",
+    "SweepError",
     "TrackingError",
     "UnknownRunError",
 ]
@@ -56,6 +58,12 @@ class UnknownRunError(RequestError):
 
 class FitError(PoolwiseError):
     """The sampler could not start, or went non-finite."""
+
+    exit_code = 1
+
+
+class SweepError(PoolwiseError):
+    """Some jobs of a sweep failed, or did not run."""
 
     exit_code = 1
 

@@ -8,13 +8,14 @@ Everything is written to the run's own folder first and sent from there.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise import artifacts, checks, fit, predict, provenance, terminal, tracking, words
+from poolwise import artifacts, checks, fit, predict, provenance, terminal, tracking, twins, words
 from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
@@ -28,16 +29,22 @@ type Values = dict[str, dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Job:
-    """A fit that is ready to start: its settings, data, model, and devices that are up."""
+    """A fit to be made: its settings, data and model; once started, the stack it runs on."""
 
     config: Config
     overrides: tuple[str, ...]
     counts: Counts
     model: Model
     values: Values
-    stack: dict[str, object]
     code: provenance.Code
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
+    stack: dict[str, object] = field(default_factory=dict)
+    parent: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The store that the run goes to."""
+        return store_uri(self.config.tracking.uri, outputs())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -59,18 +66,36 @@ class Findings:
     digests: dict[str, str]
 
 
-def run(config: Config, overrides: Sequence[str] = ()) -> float:
-    """Fit, check and log; returns elpd_loo.
+def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "") -> float:
+    """Fit, check and log, or reuse a finished twin; returns elpd_loo.
 
     Parameters
     ----------
     overrides : the command line that composed the config, for the name of the run and for the record
+    parent : the run id of the sweep that this is a job of, if it is one
     """
+    job = prepare(config, tuple(overrides), parent)
+    if not (bool(parent) if config.reuse is None else config.reuse):
+        return carry_out(job)
+    record = describe(job)
+    with terminal.waiting(outputs() / "locks" / record.tags["run_fingerprint"], "another process fits the same"):
+        twin = twins.finished(record, uri=job.uri)
+        if twin is None:
+            return carry_out(job, twins.same_draws(record, uri=job.uri))
+    terminal.say(*words.reused(twin))
+    return twin.metrics["elpd_loo"]
+
+
+def carry_out(job: Job, stored: twins.StoredDraws | None = None) -> float:
+    """Fit, or take the stored draws of a run with the same draws fingerprint; check and log."""
     began = time.perf_counter()
-    job = prepare(config, tuple(overrides))
-    with tracking.logged_run(describe(job), uri=store_uri(config.tracking.uri, outputs()), outputs=outputs()) as logged:
+    job = start(job)
+    record = describe(job)
+    record.tags |= {"draws_from": stored.run_id} if stored else {}
+    with tracking.logged_run(record, uri=job.uri, outputs=outputs(), parent=job.parent) as logged:
         artifacts.write_inputs(job, logged)
-        draws = sample(job, logged)
+        draws = stored.draws if stored else sample(job, logged)
+        logged.state("checking")
         with job.stage("check"):
             findings = examine(job, draws)
         artifacts.write_findings(job, findings, logged)
@@ -87,37 +112,47 @@ def run(config: Config, overrides: Sequence[str] = ()) -> float:
             seconds=job.seconds,
             total=time.perf_counter() - began,
         )
+    logged.state("done", elpd=findings.loo.elpd, verdict=findings.verdict.status)
     terminal.say(*closing_lines(job, findings, logged))
     return findings.loo.elpd
 
 
-def prepare(config: Config, overrides: tuple[str, ...]) -> Job:
-    """Read the data and start the devices: whatever is wrong with the request shows here, before a run exists."""
-    seconds = dict[str, float]()
+def prepare(config: Config, overrides: tuple[str, ...], parent: str = "") -> Job:
+    """Read the data: whatever is wrong with the request shows here, before a run exists."""
     began = time.perf_counter()
     asked = config.data
     counts = read_counts(
         resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
     )
-    seconds["read"] = time.perf_counter() - began
-    num_devices = fit.start_devices(
-        platform=config.device.platform,
-        num_devices=config.device.num_devices,
-        x64=config.device.x64,
-        num_chains=config.sampler.num_chains,
-        cache_dir=str(outputs() / "jax-cache"),
-    )
-    config = config.on_devices(num_devices)
     return Job(
         config=config,
         overrides=overrides,
+        parent=parent,
         counts=counts,
         model=Model(config.pooling.name, config.likelihood.name, config.families),
         values=prior_values(config.prior, sites=config.sites),
-        stack=provenance.stack(config.device.model_dump()),
         code=provenance.code_state(),
-        seconds=seconds,
+        seconds={"read": time.perf_counter() - began},
     )
+
+
+def start(job: Job) -> Job:
+    """The job with its devices up."""
+    device = job.config.device
+    num_devices = fit.start_devices(
+        platform=device.platform,
+        num_devices=device.num_devices,
+        x64=device.x64,
+        num_chains=job.config.sampler.num_chains,
+        cache_dir=str(outputs() / "jax-cache"),
+    )
+    config = job.config.on_devices(num_devices)
+    return replace(job, config=config, stack=provenance.stack(config.device.model_dump()))
+
+
+def ingredients(job: Job) -> dict[str, Any]:
+    """What decides the run."""
+    return provenance.run_ingredients(job.config.resolved(), job.counts.sha256)
 
 
 def describe(job: Job) -> Record:
@@ -129,9 +164,10 @@ def describe(job: Job) -> Record:
         params=job.config.leaves(),
         tags={
             "draws_fingerprint": provenance.fingerprint(provenance.draw_ingredients(settings, sha256)),
-            "run_fingerprint": provenance.fingerprint(provenance.run_ingredients(settings, sha256)),
+            "run_fingerprint": provenance.fingerprint(ingredients(job)),
             "data_sha256": sha256,
             "code_state": job.code.state,
+            **({"sweep": job.parent} if job.parent else {}),
             "mlflow.source.name": "poolwise.run",
             "mlflow.source.git.commit": job.code.commit,
         },
@@ -143,7 +179,7 @@ def sample(job: Job, logged: tracking.Run) -> fit.Fit:
     """Draw from the posterior, showing progress at the terminal and in MLflow."""
     sampler = job.config.sampler
     made = fit.programs_made()
-    with terminal.sampling_bar(sampler.num_warmup + sampler.num_samples) as bar:
+    with terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar:
         draws = fit.fit(
             job.model,
             job.counts,
@@ -169,6 +205,7 @@ def watch(
         nonlocal looked
         before = num_warmup if progress.phase == "sampling" else 0
         bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)
+        logged.state(progress.phase, draws=progress.done * num_chains, divergences=progress.divergences)
         due = progress.done * points // progress.total
         if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws a chain
             looked = due
@@ -226,6 +263,8 @@ def note(job: Job, findings: Findings) -> str:
 
 def closing_lines(job: Job, findings: Findings, logged: tracking.Run) -> list[str]:
     """The answer at the terminal: can it be trusted, the rates, the predictive accuracy, where the run is."""
+    if job.parent:
+        return [words.line(logged.record.name, findings.verdict, findings.loo)]
     draws = findings.tree["sample_stats"]["diverging"].size
     return [
         words.subject(job.counts, job.model.pooling, job.model.likelihood),

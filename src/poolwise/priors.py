@@ -7,7 +7,6 @@ looked up by an import path: settings come back from tracking servers.
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,6 +23,7 @@ FAMILIES: dict[str, type[dist.Distribution]] = {
     "Uniform": dist.Uniform,
     "Weibull": dist.Weibull,
 }
+LARGEST = 1e300  # of a parameter
 ANY_REAL = {("LogNormal", "loc")}  # every other parameter of the registry is positive (Uniform.low: >= 0)
 
 
@@ -45,7 +45,7 @@ def faults_of(site: str, prior: object) -> list[str]:
     if not isinstance(prior, Mapping):
         return [f"prior.{site} is missing, and this model needs it. Choose one: prior/{site}=<choice>."]
     name = prior.get("name")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         return [
             f"prior.{site}.name is {name}; {site} is positive and takes one of {', '.join(FAMILIES)}. "
             f"Choose one of them, e.g. with prior/{site}=<choice>."
@@ -61,7 +61,7 @@ def _value_faults(site: str, prior: Mapping[str, object], wanted: list[str]) -> 
     name, faults = str(prior["name"]), []
     for key in wanted:
         value = prior[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
             faults.append(f"prior.{site}.{key} is {value}; it must be a finite number.")
         elif name == "Uniform":
             if value < 0:

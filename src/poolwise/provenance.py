@@ -4,6 +4,7 @@ Two fits with the same draws fingerprint have the same draws, to the bit, on the
 run fingerprint have the same artifacts.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +22,11 @@ import numpy as np
 SOURCE = Path(__file__).resolve().parent
 DRAW_MODULES = ("data.py", "fit.py", "model.py", "priors.py", "table.py")  # whose text decides the draws
 DRAW_LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy")
+# what `git apply` reads, however the user likes to see differences
+PLAIN_DIFF = (
+    *("diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "--no-textconv"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
 RECORDED_FOLDERS = ("src", "conf", "experiments")  # what a patch holds, and nothing else
 
 
@@ -45,9 +51,12 @@ def code_state(root: Path = SOURCE.parents[1]) -> Code:
     top = _git(root, "rev-parse", "--show-toplevel").strip()
     commit = _git(root, "rev-parse", "HEAD").strip()
     if not commit or Path(top) != root:  # an installed package may lie in another project's checkout
-        return Code(f"no commit, source {source_digest()[:12]}", "", "", "")
-    patch = _patch(root)
-    state = f"changed since {commit[:12]}" if patch else f"clean {commit[:12]}"
+        return Code(f"no commit, source {source_digest(SOURCE)[:12]}", "", "", "")
+    tracked = _git(root, "ls-tree", "--name-only", "HEAD").split()
+    folders = [folder for folder in RECORDED_FOLDERS if folder in tracked or (root / folder).is_dir()]
+    patch = _patch(root, folders)
+    changed = patch or _git(root, "status", "--porcelain", "--", *folders)
+    state = f"changed since {commit[:12]}" if changed else f"clean {commit[:12]}"
     return Code(state, commit, _git(root, "rev-parse", "--abbrev-ref", "HEAD").strip(), patch)
 
 
@@ -94,7 +103,7 @@ def run_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, 
     """What decides a run: its draws, what is made of them, and the rest of the source."""
     return draw_ingredients(settings, data_sha256) | {
         **{key: settings[key] for key in ("checks", "predict", "plots")},
-        "all_source": source_digest(),
+        "all_source": source_digest(SOURCE),
     }
 
 
@@ -113,20 +122,21 @@ def posterior_digests(posterior: Mapping[str, np.ndarray]) -> dict[str, str]:
     return digests | {"all": hashlib.sha256("".join(digests.values()).encode()).hexdigest()}
 
 
-def source_digest() -> str:
+@functools.cache  # the code of a process is what it was when the process first asked
+def source_digest(folder: Path) -> str:
     """A sha256 of the whole package."""
-    files = sorted(path for path in SOURCE.rglob("*") if path.suffix in {".py", ".html"})
-    return fingerprint({str(path.relative_to(SOURCE)): file_digest(path) for path in files})
+    files = sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".html"})
+    return fingerprint({str(path.relative_to(folder)): file_digest(path) for path in files})
 
 
+@functools.cache
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes."""
+    """The sha256 of a source file's bytes, as it was when this process first asked."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _patch(root: Path) -> str:
+def _patch(root: Path, folders: list[str]) -> str:
     """What differs from the last commit, taken over an index of its own: the checkout's own stays as it is."""
-    folders = [folder for folder in RECORDED_FOLDERS if (root / folder).is_dir()]
     with tempfile.TemporaryDirectory() as scratch:
         objects = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
         environment = {
@@ -135,8 +145,8 @@ def _patch(root: Path) -> str:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
         _git(root, "read-tree", "HEAD", environment=environment)
-        _git(root, "add", "--all", "--", *folders, environment=environment)
-        return _git(root, "diff", "--cached", "--binary", "HEAD", "--", *folders, environment=environment)
+        _git(root, "add", "--all", "--ignore-errors", "--", *folders, environment=environment)
+        return _git(root, *PLAIN_DIFF, "HEAD", "--", *folders, environment=environment)
 
 
 def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:

@@ -16,7 +16,12 @@ SHORT = {
     "poisson": "pois",
     "negative_binomial": "nb",
 }
-UNTOLD = ("pooling=", "likelihood=", "data", "device", "tracking", "hydra", "plots")  # not part of a run's name
+# overrides that do not tell one model from another, and so are not part of a run's name
+UNTOLD = (
+    *("pooling", "likelihood", "data", "device", "tracking", "hydra", "plots", "experiments", "sweep.", "reuse"),
+    "sampler.checkpoint_every",
+)
+NAME_LIMIT = 200  # characters of a parameter's name; MLflow takes 250 for a metric
 PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv holds all
 
 
@@ -43,7 +48,7 @@ class Record:
 
 def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:
     """A short name, the telling part first: `hier-nb`, then what differs from the defaults."""
-    told = [each.lstrip("+~") for each in overrides]
+    told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
     told = [each for each in told if not each.startswith(UNTOLD)]
     return " ".join([f"{SHORT[pooling]}-{SHORT[likelihood]}", *(_shortened(each) for each in told)])
 
@@ -65,7 +70,7 @@ def metrics(
         "divergences": verdict.divergences,
         "bfmi_min": verdict.bfmi_min,
         "tree_depth_hits": verdict.tree_depth_hits,
-        "ess_per_second": verdict.ess_bulk_min / seconds["sample"],
+        **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
     }
     return headline | parameter_metrics(summary) | {f"seconds/{stage}": each for stage, each in seconds.items()}
@@ -74,7 +79,7 @@ def metrics(
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """`mean/<p>`, `sd/<p>`, `r_hat/<p>`, `ess_bulk/<p>` of the parameters that have a mean."""
     shown = summary.dropna(subset=["mean"]).head(PARAMETERS_SHOWN)
-    names = _distinct([metric_name(str(name)) for name in shown.index])
+    names = _distinct([metric_name(str(name))[:NAME_LIMIT] for name in shown.index])
     return {
         f"{column}/{name}": float(value)
         for column in ("mean", "sd", "r_hat", "ess_bulk")
@@ -97,4 +102,11 @@ def _shortened(override: str) -> str:
 
 def _distinct(names: list[str]) -> list[str]:
     """The names, numbered where two labels became the same."""
-    return [name if names.index(name) == i else f"{name}_{i}" for i, name in enumerate(names)]
+    taken = set[str]()
+    for i, name in enumerate(names):
+        free = name if name not in taken else f"{name}_{i}"
+        while free in taken or (free != name and free in names):
+            free += "_"
+        taken.add(free)
+        names = [*names[:i], free, *names[i + 1 :]]
+    return names

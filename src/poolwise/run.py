@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from poolwise import credentials
+from poolwise import credentials, sweep
 from poolwise.config import CONF, check, hydra_fault, register_resolvers
 from poolwise.errors import PoolwiseError
 
@@ -27,15 +27,16 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(composed: DictConfig) -> float:
     """One job: returns elpd_loo, for sweepers that search."""
+    overrides = list(HydraConfig.get().overrides.task)
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        return sweep.job(composed, overrides)
     try:
         config = check(composed)
         from poolwise.pipeline import run
 
-        return run(config, list(HydraConfig.get().overrides.task))
+        return run(config, overrides)
     except PoolwiseError as error:
-        if HydraConfig.get().mode is RunMode.RUN:
-            _end(error)  # here, or Hydra would announce it in words of its own first
-        raise
+        _end(error)  # here, or Hydra would announce it in words of its own first
 
 
 def cli() -> None:
@@ -43,16 +44,25 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
     sys.argv[1:] = credentials.hide(sys.argv[1:])
     with exit_codes():
-        main()
+        request = sweep.requested(sys.argv[1:])
+        if request is None:
+            main()
+        else:
+            sweep.run(request, main)
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """End the process as the contract says: 0 done, 1 failed, 2 a wrong request, 130 and 143 stopped from outside."""
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear Ctrl-C
     try:
         yield
     except HydraException as error:
+        _end(hydra_fault(error))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's word for pooling=null
+            raise
         _end(hydra_fault(error))
     except PoolwiseError as error:
         _end(error)

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # MLflow's defaults make a dead server cost four minutes a call
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
@@ -27,7 +28,7 @@ import mlflow.artifacts
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run as StoredRun
 
-from poolwise.credentials import public
+from poolwise.credentials import public, scrub
 from poolwise.errors import TrackingError, UnknownRunError
 
 SQLITE = "sqlite:///"
@@ -140,10 +141,19 @@ def is_alive(run: Logged) -> bool:
     return time.time() - float(run.tags.get(HEARTBEAT, 0)) < SILENCE_SECONDS
 
 
-def bury(runs: Sequence[Logged], *, uri: str) -> list[Logged]:
-    """End as KILLED the RUNNING runs whose process is gone; returns them."""
+def is_mine(run: Logged) -> bool:
+    """Whether this very process wrote a run."""
+    return run.tags.get(PROCESS) == this_process()
+
+
+def bury(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[Logged]:
+    """End as KILLED the RUNNING runs whose process is gone, and if asked those that this one left; returns them."""
     client = connect(uri)
-    dead = [run for run in runs if run.status == "RUNNING" and PROCESS in run.tags and not is_alive(run)]
+    dead = [
+        run
+        for run in runs
+        if run.status == "RUNNING" and PROCESS in run.tags and (not is_alive(run) or (also_mine and is_mine(run)))
+    ]
     for run in dead:
         client.set_tag(run.run_id, "verdict", "failed")
         client.set_tag(run.run_id, "verdict_reasons", "its process is gone")
@@ -236,7 +246,7 @@ def file_name(name: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """What an exception says first, without credentials."""
-    return public(next(iter(str(error).strip().splitlines()), ""))
+    return scrub(next(iter(str(error).strip().splitlines()), ""))
 
 
 def _database(uri: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from poolwise import store  # before mlflow: it sets what mlflow reads from the environment
-from poolwise.credentials import public
+from poolwise.credentials import public, scrub
 from poolwise.errors import TrackingError
 from poolwise.record import Record
 from poolwise.store import file_name, first_line
@@ -31,8 +31,8 @@ METRIC_BATCH = 1000
 class Run:
     """A logged run while it lives: its record, its folder, its place in the store."""
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, folder: Path, record: Record):
-        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+    def __init__(self, client: MlflowClient, uri: str, run_id: str, experiment_id: str, folder: Path, record: Record):
+        self.client, self.uri, self.run_id, self.experiment_id = client, uri, run_id, experiment_id
         self.folder, self.record = folder, record
 
     @property
@@ -49,6 +49,11 @@ class Run:
         self.record.progress.append((step, dict(metrics)))
         self._log_metrics(metrics, step=step)
 
+    def state(self, stage: str, **details: object) -> None:
+        """Say where the run is, for whoever watches its folder: `state.json`."""
+        told = {"stage": stage, "run_fingerprint": self.record.tags.get("run_fingerprint"), **details}
+        write_whole(self.folder / "state.json", json.dumps(told))
+
     def finish(self, status: str) -> None:
         """Send what the folder holds and end the run with this status."""
         self.record.status = status
@@ -59,10 +64,10 @@ class Run:
             self.client.log_artifacts(self.run_id, str(self.artifacts))
         self.client.set_terminated(self.run_id, status)
 
-    def open(self) -> None:
-        """Log what is known before the fit."""
+    def open(self, *, again: bool = False) -> None:
+        """Log what is known before the fit; parameters only once, for MLflow refuses to change them."""
         self.save()
-        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items()]
+        params = [] if again else [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items()]
         for begin in range(0, len(params), BATCH):
             self.client.log_batch(self.run_id, params=params[begin : begin + BATCH])
         self._log_tags(self.record.tags)
@@ -87,7 +92,7 @@ class Run:
 
 
 @contextmanager
-def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "") -> Iterator[Run]:
+def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "", reopen: str = "") -> Iterator[Run]:
     """A run that ends as FINISHED, FAILED (with its traceback) or KILLED, whatever happens inside.
 
     Its folder is `outputs/runs/<name>-<draws fingerprint, 8>-<run id, 6>`, held by an exclusive lock meanwhile.
@@ -95,6 +100,7 @@ def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "") -> 
     Parameters
     ----------
     parent : the run id of the sweep that it belongs to, if any
+    reopen : the run id to go on with, instead of a new run
 
     Raises
     ------
@@ -106,25 +112,40 @@ def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "") -> 
         experiment_id = store.experiment_id(client, record.experiment, uri)
         tags = {store.PROCESS: store.this_process(), store.HEARTBEAT: f"{time.time():.0f}"}
         tags |= {store.PARENT: parent} if parent else {}
-        run_id = client.create_run(experiment_id, run_name=record.name, tags=tags).info.run_id
+        run_id = reopen or client.create_run(experiment_id, run_name=record.name, tags=tags).info.run_id
+        if reopen:
+            client.update_run(run_id, status="RUNNING")
+            for key, value in tags.items():
+                client.set_tag(run_id, key, value)
     except MlflowException as error:
         raise TrackingError(f"{public(uri)}: {first_line(error)}") from None
     draws = record.tags.get("draws_fingerprint", "")[:8]
     label = "-".join(part for part in (file_name(record.name), draws, run_id[:6]) if part)
     folder = outputs / "runs" / label
-    folder.mkdir(parents=True)
-    run = Run(client, run_id, experiment_id, folder, record)
+    folder.mkdir(parents=True, exist_ok=bool(reopen))
+    run = Run(client, uri, run_id, experiment_id, folder, record)
     with _held(folder / "lock"), _heartbeat(client, run_id):
         try:
-            run.open()
+            run.open(again=bool(reopen))
             yield run
         except BaseException as error:
             is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             record.tags |= {"verdict": "failed", "verdict_reasons": first_line(error) or type(error).__name__}
-            run.write("failure/traceback.txt", public("".join(traceback.format_exception(error))))
+            run.write("failure/traceback.txt", scrub("".join(traceback.format_exception(error))))
             run.finish("KILLED" if is_killed else "FAILED")
             raise
         run.finish("FINISHED")
+
+
+def states(outputs: Path, *, since: float) -> dict[str, dict[str, object]]:
+    """Where the runs are that said something after `since` (seconds of the epoch), by run fingerprint."""
+    found = {}
+    for path in (outputs / "runs").glob("*/state.json"):
+        with suppress(OSError, ValueError):
+            if path.stat().st_mtime >= since:
+                told = json.loads(path.read_text())
+                found[told["run_fingerprint"]] = told
+    return found
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

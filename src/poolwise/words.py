@@ -8,6 +8,7 @@ import pandas as pd
 from poolwise.checks import Loo, Verdict
 from poolwise.data import Counts
 from poolwise.predict import NewGroup
+from poolwise.store import Logged
 
 MANY = 12  # rates shown; the rest is in tables/summary.csv
 
@@ -55,6 +56,16 @@ def new_group(found: NewGroup) -> str:
 def accuracy(loo: Loo) -> str:
     """The leave-one-out predictive accuracy with both of its errors."""
     return f"elpd_loo {loo.elpd:.2f} +- {loo.se:.2f} (Monte Carlo error {loo.mcse:.2f}), p_loo {loo.p_loo:.2f}"
+
+
+def line(name: str, verdict: Verdict, loo: Loo) -> str:
+    """A finished job of a sweep."""
+    return f"{name:<24} {verdict.status:<8} {accuracy(loo)}"
+
+
+def reused(twin: Logged) -> list[str]:
+    """A job that was not done again."""
+    return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
 
 
 def command(overrides: Sequence[str]) -> str:

@@ -1,0 +1,240 @@
+"""A sweep at work: what will be done, the parent run, the table while it runs, and the account at its end."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from poolwise import pipeline, provenance, store, terminal, tracking, twins
+from poolwise.config import Config, outputs
+from poolwise.credentials import store_uri
+from poolwise.errors import DataError, SweepError
+from poolwise.record import Record
+from poolwise.store import Logged
+from poolwise.sweep import SHOWN, Planned, Request, settle
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job after the sweep: its name, status, elpd_loo and run, where there are such."""
+
+    number: int
+    name: str
+    status: str
+    run: Logged | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a finished run of it."""
+        return self.status in ("FINISHED", "reused")
+
+
+def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
+    """Every job with what will be done about it; the tables are read, so that they too are checked. None if unknown."""
+    planned, faults = [], []
+    uri = store_uri(configs[0].tracking.uri, outputs())
+    for number, (overrides, config) in enumerate(zip(request.jobs, configs, strict=False)):
+        try:
+            job = pipeline.prepare(config, overrides)
+        except DataError as error:
+            faults.append(f"job {number}: {error}")
+            continue
+        record = pipeline.describe(job)
+        run_id, remark = _decide(record, pipeline.ingredients(job), uri=uri, reuse=config.reuse is not False)
+        fingerprint = record.tags["run_fingerprint"]
+        planned.append(Planned(number, overrides, config, record.name, fingerprint, run_id, remark))
+    if faults:
+        raise DataError("\n".join(faults))
+    return planned
+
+
+def show(planned: Sequence[Planned]) -> None:
+    """Print the list of jobs."""
+    for each in planned[:SHOWN]:
+        terminal.say(f"{each.number:>4}  {each.name:<28} {each.remark}")
+    if len(planned) > SHOWN:
+        terminal.say(f"      and {len(planned) - SHOWN} more jobs")
+
+
+@contextmanager
+def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Planned]) -> Iterator[tracking.Run]:
+    """The parent: a new run, or that of the same sweep if it did not finish.
+
+    Raises
+    ------
+    SweepError
+        if the same sweep is running in another process.
+    """
+    uri, code = store_uri(configs[0].tracking.uri, outputs()), provenance.code_state()
+    fingerprint = provenance.fingerprint(
+        {"jobs": sorted(each.run_fingerprint for each in planned) or request.overrides}
+    )
+    record = Record(
+        name=request.name,
+        experiment=configs[0].data.name,
+        params={"jobs": len(planned) or "unknown", "overrides": " ".join(request.overrides)},
+        tags={
+            "kind": "sweep",
+            "sweep_fingerprint": fingerprint,
+            "code_state": code.state,
+            "mlflow.source.name": "poolwise.run",
+            "mlflow.source.git.commit": code.commit,
+        },
+    )
+    with terminal.sole(outputs() / "locks" / fingerprint, f"this sweep is running already ({request.name})"):
+        running = store.search("attributes.status = 'RUNNING'", uri=uri, experiments=[record.experiment])
+        store.bury(running, uri=uri)  # what a killed process left behind, of this sweep or another
+        unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
+        if unfinished:
+            terminal.say(f"continuing sweep {unfinished.run_id}")
+        with tracking.logged_run(
+            record, uri=uri, outputs=outputs(), reopen=unfinished.run_id if unfinished else ""
+        ) as parent:
+            yield parent
+
+
+def settled(parent: tracking.Run, launch: Callable[[], object]) -> None:
+    """Launch; whatever happens, no child is left RUNNING."""
+    try:
+        launch()
+    finally:
+
+        def running() -> list[Logged]:
+            return [run for run in store.children(parent.run_id, uri=parent.uri) if run.status == "RUNNING"]
+
+        settle(lambda: any(store.is_alive(run) and not store.is_mine(run) for run in running()))
+        store.bury(running(), uri=parent.uri, also_mine=True)
+
+
+@contextmanager
+def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
+    """A live table of the jobs, on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal or not planned:
+        yield
+        return
+    done = threading.Event()
+
+    def refresh(live: Live) -> None:
+        while not done.wait(0.25):
+            live.update(_drawn(planned, tracking.states(outputs(), since=began)))
+
+    began = time.time()
+    with Live(_drawn(planned, {}), console=console, transient=True) as live:
+        thread = threading.Thread(target=refresh, args=(live,), name="table", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config]) -> None:
+    """Account for every job, compare the runs, and raise if some are missing."""
+    outcomes = account(parent, planned)
+    parent.record.note = note(outcomes)
+    parent.record.metrics |= {
+        "jobs_finished": sum(each.status == "FINISHED" for each in outcomes),
+        "jobs_reused": sum(each.status == "reused" for each in outcomes),
+        "jobs_failed": sum(not each.is_done for each in outcomes),
+    }
+    done = [each.run for each in outcomes if each.is_done and each.run]
+    counts = parent.record.metrics
+    terminal.say(
+        f"sweep   {parent.run_id}: {counts['jobs_finished']} fitted, {counts['jobs_reused']} reused, "
+        f"{counts['jobs_failed']} failed"
+    )
+    failed = [each for each in outcomes if not each.is_done]
+    if failed:
+        raise SweepError("\n".join(_why(each) for each in failed))
+    if configs[0].sweep.compare and len(done) > 1:
+        parent.record.note = _compared(parent, done) + parent.record.note
+
+
+def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
+    """What became of every job."""
+    children = store.children(parent.run_id, uri=parent.uri)
+    fits = [run for run in children if "run_fingerprint" in run.tags]
+    if not planned:
+        return [Outcome(number, run.name, run.status, run) for number, run in enumerate(reversed(fits))]
+    outcomes = []
+    for each in planned:
+        own = [run for run in fits if run.tags["run_fingerprint"] == each.run_fingerprint]
+        own.sort(key=lambda run: run.status != "FINISHED")  # a finished one before later failures
+        if own:
+            outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
+        elif twin := _twin(each, uri=parent.uri):
+            outcomes.append(Outcome(each.number, each.name, "reused", twin))
+        else:
+            outcomes.append(Outcome(each.number, each.name, "did not run", None))
+    return outcomes
+
+
+def note(outcomes: Sequence[Outcome]) -> str:
+    """The jobs as a Markdown table."""
+    lines = ["| job | name | status | elpd_loo | verdict | run |", "|--:|---|---|--:|---|---|"]
+    for each in outcomes:
+        elpd = f"{each.run.metrics['elpd_loo']:.2f}" if each.run and "elpd_loo" in each.run.metrics else ""
+        verdict = each.run.tags.get("verdict", "") if each.run else ""
+        run_id = each.run.run_id if each.run else ""
+        lines.append(f"| {each.number} | {each.name} | {each.status} | {elpd} | {verdict} | {run_id} |")
+    return "\n".join(lines) + "\n"
+
+
+def _decide(record: Record, ingredients: dict[str, object], *, uri: str, reuse: bool) -> tuple[str, str]:
+    """The run that a job is reused from, and what the list says of the job."""
+    if reuse and (twin := twins.finished(record, uri=uri)):
+        return twin.run_id, f"reused from run {twin.run_id} ({twin.tags.get('verdict', '')})"
+    if reuse and (twin := twins.with_same_draws(record, uri=uri)):
+        return "", f"analysed again from the draws of run {twin.run_id}"
+    miss = twins.near_miss(record, ingredients, uri=uri) if reuse else ""
+    return "", f"fitted; {miss}" if miss else "fitted"
+
+
+def _unfinished(record: Record, *, uri: str) -> Logged | None:
+    """The newest sweep of the same jobs, if it did not finish."""
+    where = f"tags.sweep_fingerprint = '{record.tags['sweep_fingerprint']}'"
+    found = store.search(where, uri=uri, experiments=[record.experiment])
+    return found[0] if found and found[0].status != "FINISHED" else None
+
+
+def _twin(job: Planned, *, uri: str) -> Logged | None:
+    where = f"tags.run_fingerprint = '{job.run_fingerprint}' and attributes.status = 'FINISHED'"
+    return next(iter(store.search(where, uri=uri)), None)
+
+
+def _why(outcome: Outcome) -> str:
+    """A failed job in a line."""
+    reason = outcome.run.tags.get("verdict_reasons", "") if outcome.run else ""
+    where = f" (run {outcome.run.run_id})" if outcome.run else ""
+    return f"job {outcome.number} {outcome.name}: {outcome.status}{where}{': ' + reason if reason else ''}"
+
+
+def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
+    """The comparison of the runs, logged beside them; its ranked table for the parent's note."""
+    from poolwise.compare import compare_runs
+
+    run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
+    return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"
+
+
+def _drawn(planned: Sequence[Planned], states: dict[str, dict[str, object]]) -> Table:
+    drawn = Table("job", "name", "stage", "draws", "divergences", "elpd_loo", box=None)
+    for each in planned[:SHOWN]:
+        state = states.get(each.run_fingerprint, {"stage": "reused" if each.run_id else "waiting"})
+        elpd = state.get("elpd")
+        drawn.add_row(
+            str(each.number),
+            each.name,
+            str(state["stage"]),
+            str(state.get("draws", "")),
+            str(state.get("divergences", "")),
+            f"{elpd:.2f}" if isinstance(elpd, float) else "",
+        )
+    return drawn

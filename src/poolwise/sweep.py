@@ -1,0 +1,204 @@
+"""What makes a multirun whole.
+
+Every job is composed and checked before the first one starts; the settings are frozen; the fits are children of one
+parent run; a job that fails ends only itself; at the end no run is left RUNNING, the parent lists every job, and the
+runs are compared. Started again, a sweep fits only what is missing.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from poolwise.config import CONF, FROZEN, ROOT, Config, check, hydra_fault, outputs, register_resolvers
+from poolwise.errors import ConfigError, PoolwiseError, RequestError
+
+PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
+CARRIED = (PARENT, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
+SETTLING_SECONDS = 20  # that workers get to end when their sweep does
+SHOWN = 60  # jobs in a printed list
+
+
+class Carry(Callback):
+    """Takes the sweep's environment to jobs in other processes: the object is pickled into them."""
+
+    def __init__(self) -> None:
+        self.environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Set what the sweep has set."""
+        os.environ.update(self.environment)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known."""
+
+    overrides: tuple[str, ...]
+    name: str
+    launcher: str
+    base: DictConfig
+    jobs: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job before it runs.
+
+    Attributes
+    ----------
+    run_id : of the finished run that it is reused from, or empty
+    remark : what the list of jobs says of it
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    config: Config
+    name: str
+    run_fingerprint: str
+    run_id: str
+    remark: str
+
+
+def requested(arguments: Sequence[str]) -> Request | None:
+    """The multirun that a command line asks for, None if it asks for anything else."""
+    if not any(each in ("-m", "--multirun") or each.startswith(("experiments=", "hydra.mode=")) for each in arguments):
+        return None
+    asked = get_args_parser().parse_args(list(arguments))
+    if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
+        return None
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        parsed = OverridesParser.create().parse_overrides(asked.overrides)
+        fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
+        base = compose("config", overrides=fixed, return_hydra_config=True)
+        if not asked.multirun and base.hydra.mode is not RunMode.MULTIRUN:
+            return None
+        swept = [each.get_key_element() for each in parsed if each.is_sweep_override()]
+        name = base.hydra.runtime.choices.get("experiments") or "sweep " + ", ".join(swept)
+        jobs = _jobs(base, asked.overrides) if base.hydra.sweeper._target_.endswith("BasicSweeper") else ()
+        return Request(tuple(asked.overrides), name, str(base.hydra.runtime.choices["hydra/launcher"]), base, jobs)
+
+
+def run(request: Request, launch: Callable[[], object]) -> None:
+    """Check, list, launch, and settle what the launch left.
+
+    Raises
+    ------
+    ConfigError, DataError
+        with a line for every faulty job, before any starts.
+    SweepError
+        if some jobs failed or did not run.
+    """
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        configs = checked(request)
+    from poolwise import supervise
+
+    planned = supervise.plan(request, configs)
+    supervise.show(planned)
+    if configs[0].sweep.dry_run:
+        return
+    with frozen_settings() as arguments, supervise.parent_run(request, configs, planned) as parent:
+        sys.argv += arguments
+        os.environ[PARENT] = parent.run_id
+        with supervise.table(parent, planned):
+            supervise.settled(parent, launch)
+        supervise.conclude(parent, planned, configs)
+
+
+def checked(request: Request) -> list[Config]:
+    """The config of every job, or one error that names all faulty ones; of the base alone if the jobs are not known."""
+    configs, faults = [], []
+    for number, overrides in enumerate(request.jobs):
+        try:
+            configs.append(check(compose("config", overrides=list(overrides))))
+        except HydraException as error:
+            faults.append(f"job {number}: {hydra_fault(error)}")
+        except RequestError as error:
+            faults += [f"job {number} ({_told(overrides, request)}): {line}" for line in str(error).splitlines()]
+    if not request.jobs:
+        configs.append(check(request.base))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    _check_devices(configs, request.launcher)
+    return configs
+
+
+@contextmanager
+def frozen_settings() -> Iterator[list[str]]:
+    """A copy of `conf/` and `experiments/` that the jobs compose from, however the originals change meanwhile.
+
+    Yields the arguments that make Hydra read the copy.
+    """
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = outputs() / "sweeps" / f"{stamp}-{os.getpid()}"
+    for name in ("conf", "experiments"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
+    os.environ[FROZEN] = str(folder)
+    os.environ["POOLWISE_OUTPUTS"] = str(outputs())  # workers may have another working directory
+    register_resolvers()
+    try:
+        yield ["--config-path", str(folder / "conf")]
+    finally:
+        os.environ.pop(FROZEN, None)
+
+
+def job(composed: DictConfig, overrides: list[str]) -> float:
+    """One job: a failure is recorded, said, and ends nothing but itself."""
+    from poolwise.pipeline import run as run_one
+
+    try:
+        return run_one(check(composed), overrides, parent=os.environ.get(PARENT, ""))
+    except Exception as error:
+        kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
+        print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
+        return float("nan")
+
+
+def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The overrides of every job of a grid; the command line beats the experiment's file, key by key."""
+    written = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*written, *overrides])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    return tuple(tuple(job) for job in batch)
+
+
+def _told(overrides: Sequence[str], request: Request) -> str:
+    """What a job does not share with all others."""
+    common = Counter(each for job in request.jobs for each in job)
+    return " ".join(each for each in overrides if common[each] < len(request.jobs)) or "every job"
+
+
+def _check_devices(configs: Sequence[Config], launcher: str) -> None:
+    """Refuse jobs whose device settings cannot follow one another in a process."""
+    if launcher.startswith("submitit"):  # a process for every job
+        return
+    settings = {(each.device.platform, each.device.x64, each.device.num_devices) for each in configs}
+    if len(settings) > 1:
+        told = ", ".join(f"{p} x64={x} num_devices={n}" for p, x, n in sorted(settings, key=str))
+        raise ConfigError(
+            f"the jobs ask for different devices ({told}), which cannot change within a process. Make a sweep of "
+            "each, or give every job a process of its own: hydra/launcher=submitit_local."
+        )
+
+
+def settle(alive: Callable[[], bool]) -> None:
+    """Wait for workers to end, for `SETTLING_SECONDS` at most."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.5)

@@ -1,0 +1,95 @@
+"""Finished runs that make a fit unnecessary: the same run, or the same draws; and those that almost do.
+
+FAILED and KILLED runs are never taken; a suspect one is, with its mark.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from poolwise import store
+from poolwise.errors import UnknownRunError
+from poolwise.fit import Fit
+from poolwise.provenance import posterior_digests
+from poolwise.record import Record
+from poolwise.store import Logged
+
+SETTINGS = ("pooling.", "likelihood.", "prior.", "sampler.", "seed")  # that two runs share if one nearly is the other
+TOLD = 3  # differences of a near miss
+
+
+@dataclass(frozen=True)
+class StoredDraws:
+    """The draws of a finished run."""
+
+    run_id: str
+    draws: Fit
+
+
+def finished(record: Record, *, uri: str) -> Logged | None:
+    """The newest finished run with the same run fingerprint."""
+    return _newest("run_fingerprint", record, uri=uri)
+
+
+def with_same_draws(record: Record, *, uri: str) -> Logged | None:
+    """The newest finished run with the same draws fingerprint."""
+    return _newest("draws_fingerprint", record, uri=uri)
+
+
+def same_draws(record: Record, *, uri: str) -> StoredDraws | None:
+    """The draws of a finished run with the same draws fingerprint, if they are what its tag says."""
+    twin = with_same_draws(record, uri=uri)
+    if twin is None:
+        return None
+    try:
+        path = store.artifact(twin.run_id, "posterior/posterior.nc", uri=uri)
+    except UnknownRunError:
+        return None
+    with xr.open_datatree(path, engine="netcdf4") as tree:
+        posterior, stats = (_arrays(tree[group].to_dataset()) for group in ("posterior", "sample_stats"))
+    if posterior_digests(posterior)["all"] != twin.tags.get("posterior_sha256"):
+        return None
+    return StoredDraws(twin.run_id, Fit(posterior, stats))
+
+
+def near_miss(record: Record, ingredients: Mapping[str, Any], *, uri: str) -> str:
+    """How the newest finished run with the same settings differs from this one, or nothing."""
+    wanted = {key: str(value) for key, value in record.params.items() if key.startswith(SETTINGS)}
+    wanted.pop("sampler.checkpoint_every", None)
+    for run in store.search("attributes.status = 'FINISHED'", uri=uri, experiments=[record.experiment]):
+        if all(run.params.get(key) == value for key, value in wanted.items()) and "run_fingerprint" in run.tags:
+            try:
+                path = store.artifact(run.run_id, "environment/fingerprint.json", uri=uri)
+            except UnknownRunError:
+                continue
+            differences = list(_differences(json.loads(path.read_text()), ingredients))
+            more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
+            return f"run {run.run_id[:6]} was {', '.join(differences[:TOLD])}{more}" if differences else ""
+    return ""
+
+
+def _newest(tag: str, record: Record, *, uri: str) -> Logged | None:
+    where = f"tags.{tag} = '{record.tags[tag]}' and attributes.status = 'FINISHED'"
+    return next(iter(store.search(where, uri=uri, experiments=[record.experiment])), None)
+
+
+def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
+
+
+def _differences(then: Any, now: Any, key: str = "") -> Any:
+    """Sentences for the leaves that differ: `fitted with numpyro 0.22.0, here 0.23.0`."""
+    if isinstance(then, dict) and isinstance(now, Mapping):
+        for name in sorted(then.keys() | now.keys()):
+            yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif then != now:
+        if key.startswith("source.") or key == "all_source":
+            yield f"made with another {key.removeprefix('source.').replace('all_source', 'version of the source')}"
+        elif key == "data_sha256":
+            yield "fitted to other data"
+        else:
+            yield f"fitted with {key} {then}, here {now}"

@@ -1,0 +1,235 @@
+"""Logged runs to a comparison run: which runs take part, what is logged, what is printed, how it ends."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from poolwise import compare, store, tracking
+from poolwise.artifacts import write_tree
+from poolwise.comparison import ComparisonError
+from poolwise.errors import UnknownRunError
+from poolwise.record import Record
+from test_comparison_figures import make_new_group
+from test_figures import make_summary, make_tree
+
+ELPD = -2.0 - np.random.default_rng(0).exponential(1.0, 30)
+
+
+@pytest.fixture
+def uri(outputs: Path) -> str:
+    return f"sqlite:///{outputs}/mlflow.db"
+
+
+@pytest.fixture
+def log(outputs, uri):
+    """`log("hier-nb", behind=3.0)`: a finished fit as the pipeline leaves it, with a table of 30 rows."""
+
+    def logged(
+        name: str, *, behind=0.0, pooling="hierarchical", parent="", with_loo=True, with_draws=True, params=None, **tags
+    ) -> str:
+        tree = make_tree(pooling=pooling)
+        record = Record(
+            name=name,
+            experiment=tags.pop("experiment", "cookies"),
+            params={"pooling.name": pooling, "likelihood.name": "poisson"} | (params or {}),
+            tags={"data_sha256": "d1", "verdict": "trusted"} | tags,
+            metrics={"elpd_loo": ELPD.sum() - behind, "p_loo": 3.0, "pareto_k_max": 0.2},
+        )
+        with tracking.logged_run(record, uri=uri, outputs=outputs, parent=parent) as run:
+            cells = {"group": np.repeat(["1", "2", "NA"], 10), "exposure": 1.0, "count": list(range(10)) * 3}
+            pointwise = pd.DataFrame(cells | {"multiplicity": 1, "elpd": ELPD - behind / 30, "pareto_k": 0.1})
+            if with_loo:
+                run.write("loo/pointwise.csv", pointwise.to_csv(index=False))
+            run.write("tables/summary.csv", make_summary(tree).rename_axis("parameter").to_csv())
+            run.write("tables/new_group.csv", make_new_group().to_csv(index=False))
+            if with_draws:
+                write_tree(tree, run.artifacts / "posterior" / "posterior.nc")
+        return run.run_id
+
+    return logged
+
+
+@pytest.fixture
+def compared(outputs, uri):
+    """`compared(ids)`: the comparison of these runs, as the store has it."""
+
+    def of(run_ids, **options):
+        run_id = compare.compare_runs(compare.named(run_ids, uri=uri), uri=uri, outputs=outputs, **options)
+        return store.logged(run_id, uri=uri)
+
+    return of
+
+
+def read(run: store.Logged, name: str, *, uri: str) -> pd.DataFrame:
+    return pd.read_csv(store.artifact(run.run_id, name, uri=uri))
+
+
+def test_a_comparison_is_a_run_with_tables_figures_and_links_to_its_members(log, compared, uri):
+    ids = [log("hier-pois", behind=9.0), log("unpooled-pois", pooling="unpooled"), log("pooled-pois", pooling="pooled")]
+    run = compared(ids)
+    assert (run.name, run.experiment, run.status) == ("compare 3 runs", "cookies", "FINISHED")
+    assert run.tags["kind"] == "comparison"
+    assert run.tags["data_sha256"] == "d1"
+    table = read(run, "tables/comparison.csv", uri=uri)
+    assert run.tags["members"].split(",") == list(table["run_id"])
+    assert set(table["run_id"]) == set(ids)
+    assert table["name"].iloc[-1] == "hier-pois"
+    differing = read(run, "tables/differing.csv", uri=uri)
+    assert list(differing["key"]) == ["pooling.name"]
+    assert list(differing.columns[1:]) == list(table["name"])
+    for name in ("elpd", "predictive", "forest", "shrinkage", "new_group"):
+        assert store.artifact(run.run_id, f"figures/{name}.png", uri=uri).read_bytes()[:4] == b"\x89PNG"
+    note = run.tags["mlflow.note.content"]
+    assert all(f"(#/experiments/1/runs/{run_id})" in note for run_id in ids)
+    assert "- Best of 3 runs by elpd_loo on 30 rows: " in note
+    assert "Weights are not model probabilities" in note
+
+
+def test_a_comparison_does_not_show_up_among_the_ranked_runs(log, compared, uri):
+    run = compared([log("a"), log("b", behind=1.0)])
+    assert "elpd_loo" not in run.metrics
+    assert run.run_id not in {each.run_id for each in store.search("metrics.elpd_loo < 0", uri=uri)}
+
+
+def test_the_page_holds_words_captions_and_every_picture_in_itself(log, compared, uri):
+    run = compared([log("a <b>"), log("b", behind=9.0)])
+    page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
+    assert "a &lt;b&gt;" in page
+    assert "<b>" not in page
+    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count("src=") == 4
+    assert "Look for groups on which the models disagree" in page
+    assert "No figure: shrinkage needs" in page
+
+
+def test_a_comparison_of_a_sweep_is_a_child_of_it(log, compared, outputs, uri):
+    ids = [log("a"), log("b")]
+    with tracking.logged_run(Record("sweep", "cookies", {}, {"kind": "sweep"}), uri=uri, outputs=outputs) as parent:
+        run = compared(ids, parent=parent.run_id)
+    assert run.parent == parent.run_id
+
+
+def test_the_experiment_is_that_of_the_first_run(log, compared):
+    ids = [log("a", experiment="first"), log("b", experiment="second")]
+    run = compared(ids)
+    assert run.experiment == "first"
+    assert ids[0] in run.tags["mlflow.note.content"]
+    assert ids[1] not in run.tags["mlflow.note.content"]  # a link into another experiment would lead nowhere
+
+
+def test_runs_that_cannot_take_part_are_named_and_left_out(log, compared, uri, capsys):
+    unfinished = MlflowClient(uri).create_run("0", run_name="half").info.run_id
+    ids = [log("a"), log("b", behind=9.0), log("bare", with_loo=False), unfinished]
+    run = compared(ids)
+    assert set(run.tags["members"].split(",")) == set(ids[:2])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        f"left out: bare ({ids[2]}) has no loo/pointwise.csv",
+        f"left out: half ({unfinished}) is RUNNING",
+    ]
+    assert f"Left out: half ({unfinished}) is RUNNING." in run.tags["mlflow.note.content"]
+
+
+def test_a_comparison_among_the_runs_is_left_out(log, compared):
+    ids = [log("a"), log("b")]
+    first = compared(ids)
+    again = compared([first.run_id, *ids])
+    assert set(again.tags["members"].split(",")) == set(ids)
+
+
+def test_a_comparison_without_draws_has_the_other_figures(log, compared, uri):
+    run = compared([log("a", with_draws=False), log("b", with_draws=False)])
+    page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
+    assert "No figure: forest needs the stored draws of a run." in page
+    assert page.count("<img") == 2
+
+
+def test_runs_on_other_data_are_refused_and_nothing_is_logged(log, compared, uri):
+    ids = [log("a"), log("b", data_sha256="d2")]
+    with pytest.raises(ComparisonError, match=rf"d1: a \({ids[0]}\); d2: b \({ids[1]}\)"):
+        compared(ids)
+    assert len(store.search("", uri=uri)) == 2
+
+
+def test_the_table_the_words_and_the_run_id_are_printed(log, compared, capsys):
+    run = compared([log("a"), log("b " + "long " * 40, behind=9.0)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[:4] == ["#", "run", "elpd_loo", "se"]
+    assert any(line.startswith("Best of 2 runs") for line in printed)
+    assert f"run     {run.run_id}" in printed
+    assert max(map(len, printed[:-1])) <= 120  # the last line is a path
+
+
+def test_runs_of_a_sweep_are_its_children_and_those_it_reused(log, outputs, uri):
+    reused = log("reused")
+    tags = {"kind": "sweep", "members": reused}
+    with tracking.logged_run(Record("sweep", "cookies", {}, tags), uri=uri, outputs=outputs) as parent:
+        child = log("child", parent=parent.run_id)
+        comparison = log("compare 2 runs", parent=parent.run_id, kind="comparison")
+    found = [run.run_id for run in compare.of_sweep(parent.run_id, uri=uri)]
+    assert found == [child, reused]
+    assert comparison not in found
+
+
+def test_a_run_that_is_no_sweep_is_refused(log, uri):
+    run_id = log("a")
+    with pytest.raises(UnknownRunError, match=rf"run {run_id} \(a\) has no runs of its own"):
+        compare.of_sweep(run_id, uri=uri)
+
+
+def test_a_filter_finds_fits_of_every_experiment_or_of_one(log, uri):
+    ids = [log("a", experiment="first"), log("b", experiment="second", params={"seed": "3"})]
+    log("sweep", kind="sweep")
+    log("compare 2 runs", kind="comparison")
+    assert {run.run_id for run in compare.matching("metrics.elpd_loo < 0", uri=uri)} == set(ids)
+    assert [run.run_id for run in compare.matching("", uri=uri, experiment="first")] == ids[:1]
+    assert [run.run_id for run in compare.matching("params.seed = '3'", uri=uri)] == ids[1:]
+
+
+def test_a_filter_that_finds_nothing_is_refused(log, uri):
+    log("a")
+    with pytest.raises(UnknownRunError, match=r"no run in experiment other matches 'params\.seed = \"1\"'"):
+        compare.matching('params.seed = "1"', uri=uri, experiment="other")
+
+
+def test_many_members_are_cut_at_a_whole_id():
+    from poolwise.comparison import Comparison
+
+    ids = [f"{k:032x}" for k in range(400)]
+    found = Comparison(pd.DataFrame({"run_id": ids}), pd.DataFrame(), [], "", 1)
+    run = store.Logged(ids[0], "a", "cookies", "FINISHED", {}, {}, {})
+    tag = compare._record(found, run, "d1").tags["members"]
+    assert len(tag) <= tracking.TAG_LIMIT
+    assert tag.split(",") == ids[: len(tag.split(","))]
+
+
+def test_the_command_compares_and_ends_as_the_contract_says(log, command):
+    ids = [log("a"), log("b")]
+    done = command(*ids, module="poolwise.compare")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "A tie with a: b (" in done.stdout
+    wrong = command("nonesuch", ids[0], module="poolwise.compare")
+    assert wrong.returncode == 2
+    assert "UnknownRunError: " in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a", "--sweep", "b"], ["--sweep", "a", "--filter", "b"], ["a", "b", "--experiment", "c"]]
+)
+def test_runs_must_be_named_in_exactly_one_way(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["compare", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        compare.cli()
+    assert ended.value.code == 2
+    assert "--" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_password_in_the_address_goes_to_the_environment(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    assert compare._public("https://me:secret@host/path") == "https://host/path"
+    assert compare._public(None) is None

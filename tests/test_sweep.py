@@ -1,0 +1,282 @@
+"""A multirun as a user meets it: the list, the parent, failures, kills and the second start."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from poolwise import store
+
+TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
+PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
+NO_START = ("prior.lam.name=Uniform", "+prior.lam.low=0", "+prior.lam.high=1e-320", "~prior.lam.concentration")
+FAILING = ("-m", "pooling=hierarchical,pooled", *TINY, "sweep.compare=false", *NO_START, "~prior.lam.rate")
+
+
+def uri_of(outputs: Path) -> str:
+    return f"sqlite:///{outputs}/mlflow.db"
+
+
+def logged(outputs: Path) -> list[store.Logged]:
+    return store.search(uri=uri_of(outputs))
+
+
+def split(outputs: Path) -> tuple[list[store.Logged], list[store.Logged]]:
+    """Parents and their children."""
+    found = logged(outputs)
+    return [run for run in found if run.tags.get("kind") == "sweep"], [run for run in found if run.parent]
+
+
+def digests(runs: list[store.Logged]) -> dict[str, str]:
+    return {run.name: run.tags["posterior_sha256"] for run in runs if run.status == "FINISHED"}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, migrated_store):
+    """One finished sweep of two jobs: (completed process, outputs)."""
+    outputs = tmp_path_factory.mktemp("pair") / "outputs"
+    done = subprocess.run(
+        [sys.executable, "-m", "poolwise.run", *PAIR],
+        capture_output=True,
+        text=True,
+        cwd=outputs.parent,
+        env=os.environ | {"POOLWISE_OUTPUTS": str(outputs)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done, outputs
+
+
+def again(pair, *arguments: str) -> subprocess.CompletedProcess[str]:
+    _, outputs = pair
+    return subprocess.run(
+        [sys.executable, "-m", "poolwise.run", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=outputs.parent,
+        env=os.environ | {"POOLWISE_OUTPUTS": str(outputs)},
+        check=False,
+    )
+
+
+def test_a_sweep_is_one_parent_with_its_fits_as_children(pair):
+    (parent,), children = split(pair[1])
+    assert {run.parent for run in children} == {parent.run_id}
+    assert {run.tags["sweep"] for run in children} == {parent.run_id}
+    assert [run.status for run in (parent, *children)] == ["FINISHED"] * 3
+
+
+def test_the_list_of_jobs_says_what_will_be_done(pair):
+    assert re.findall(r"^ +\d  (\S+) .* (\w+)$", pair[0].stdout, re.M) == [
+        ("pooled-pois", "fitted"),
+        ("unpooled-pois", "fitted"),
+    ]
+
+
+def test_the_parents_note_lists_every_job_with_its_elpd(pair):
+    (parent,), children = split(pair[1])
+    note = parent.tags["mlflow.note.content"]
+    for run in children:
+        assert f"| {run.name} | FINISHED | {run.metrics['elpd_loo']:.2f} | " in note
+
+
+def test_the_parent_has_no_elpd_that_the_ranked_view_would_show(pair):
+    (parent,), _ = split(pair[1])
+    assert "elpd_loo" not in parent.metrics
+
+
+def test_a_finished_sweep_started_again_fits_nothing_and_lists_what_it_reused(pair):
+    before = len(split(pair[1])[1])
+    done = again(pair, *PAIR)
+    parents, children = split(pair[1])
+    assert done.returncode == 0, done.stderr
+    assert len(children) == before
+    assert parents[0].tags["mlflow.note.content"].count("| reused |") == 2
+    assert parents[0].metrics["jobs_reused"] == 2
+
+
+def test_reuse_false_fits_again(pair):
+    before = len(split(pair[1])[1])
+    assert again(pair, *PAIR, "reuse=false").returncode == 0
+    assert len(split(pair[1])[1]) == before + 2
+
+
+def test_a_single_run_fits_again_unless_it_is_told_to_reuse(pair):
+    before = len(logged(pair[1]))
+    told = again(pair, "pooling=pooled", *TINY, "reuse=true")
+    assert (told.returncode, len(logged(pair[1]))) == (0, before)
+    assert "reused" in told.stdout
+    assert again(pair, "pooling=pooled", *TINY).returncode == 0
+    assert len(logged(pair[1])) == before + 1
+
+
+def test_equal_draws_are_analysed_again_without_a_fit(pair):
+    done = again(pair, *PAIR, "predict.exposure=2.0")
+    assert done.stdout.count("analysed again from the draws of run") == 2, done.stderr
+    parents, children = split(pair[1])
+    fresh = [run for run in children if run.parent == parents[0].run_id]
+    assert all("seconds/sample" not in run.metrics and "draws_from" in run.tags for run in fresh)
+    first = [run for run in children if run.parent == parents[-1].run_id]
+    assert set(digests(fresh).values()) == set(digests(first).values())
+
+
+def test_a_near_miss_says_what_differs(pair, tmp_path):
+    table = (Path(__file__).parents[1] / "data" / "cookies.csv").read_text().replace("12,1", "13,1", 1)
+    (tmp_path / "cookies.csv").write_text(table)
+    done = again(pair, *PAIR, f"data.path={tmp_path}/cookies.csv", "sweep.dry_run=true")
+    assert re.search(r"fitted; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr
+
+
+def test_a_dry_run_lists_the_jobs_and_logs_nothing(command, outputs):
+    done = command(*PAIR, "sweep.dry_run=true")
+    assert (done.returncode, done.stdout.count("fitted")) == (0, 2)
+    assert logged(outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        (["-m", "sampler.num_samples=100,-4", "seed=0,1"], [2, 3]),
+        (["-m", "seed=0,1,-1"], [2]),
+        (["-m", "+sampler.draws=1,2"], [0, 1]),
+    ],
+)
+def test_a_bad_value_anywhere_in_the_grid_stops_the_sweep_at_once(command, outputs, arguments, numbers):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert [int(each) for each in re.findall(r"job (\d+)", done.stderr)] == numbers
+    assert logged(outputs) == []
+
+
+def test_a_bad_table_stops_the_sweep_at_once(command, outputs, tmp_path):
+    (tmp_path / "bad.csv").write_text("g,y\na,3\na,3.5\n")
+    done = command("-m", "data=table", "data.path=bad.csv", "data.group=g", "data.count=y", "seed=0,1")
+    assert done.returncode == 2
+    assert re.search(r"DataError: job 1: .*bad\.csv:3: y is 3\.5", done.stderr)
+    assert logged(outputs) == []
+
+
+def test_jobs_with_other_devices_are_refused_with_the_reason(command):
+    done = command("-m", "device.num_devices=1,2", *TINY)
+    assert done.returncode == 2
+    assert "cannot change within a process" in done.stderr
+
+
+def test_a_failing_job_ends_only_itself(command, outputs):
+    done = command(*FAILING)
+    parents, children = split(outputs)
+    assert done.returncode == 1
+    statuses = {run.params["pooling.name"]: run.status for run in children}
+    assert statuses == {"hierarchical": "FINISHED", "pooled": "FAILED"}
+    assert parents[0].status == "FAILED"
+    assert re.search(r"SweepError: job 1 .*FAILED \(run \w+\): chains 0, 1, 2, 3: no starting point", done.stderr)
+
+
+def test_a_sweep_that_failed_goes_on_with_its_parent_and_fits_only_what_is_missing(command, outputs):
+    command(*FAILING)
+    done = command(*FAILING)
+    parents, children = split(outputs)
+    assert done.returncode == 1
+    assert len(parents) == 1
+    assert sorted(run.status for run in children) == ["FAILED", "FAILED", "FINISHED"]
+
+
+def test_settings_are_frozen_when_the_sweep_begins(command, outputs, tmp_path):
+    done = command(*PAIR)
+    assert done.returncode == 0
+    (folder,) = (outputs / "sweeps").iterdir()
+    assert (folder / "conf" / "config.yaml").is_file()
+    assert "conf" in (folder / "multirun.yaml").read_text()
+
+
+def start(outputs: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "poolwise.run", *arguments],
+        cwd=outputs.parent,
+        env=os.environ | {"POOLWISE_OUTPUTS": str(outputs)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for_child(outputs: Path, number: int = 1) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if len(list((outputs / "runs").glob("*/state.json"))) >= number:
+            return
+        time.sleep(0.1)
+    pytest.fail("no job began")
+
+
+LONG = ("-m", "pooling=pooled,unpooled", "sampler.num_warmup=150", "plots=none", "sweep.compare=false")
+
+
+def test_a_killed_sweep_goes_on_where_it_was(command, outputs):
+    arguments = (*LONG, "sampler.num_samples=30000", "sampler.checkpoint_every=100")
+    process = start(outputs, *arguments)
+    wait_for_child(outputs, number=2)
+    process.kill()
+    process.wait()
+    done = command(*arguments)
+    (parent,), children = split(outputs)
+    assert done.returncode == 0, done.stderr
+    assert parent.status == "FINISHED"
+    assert sorted(run.status for run in children) == ["FINISHED", "FINISHED", "KILLED"]
+    assert len(digests(children)) == 2
+
+
+def test_a_sweep_stopped_with_ctrl_c_leaves_nothing_running(outputs):
+    process = start(outputs, *LONG, "sampler.num_samples=100000000")
+    wait_for_child(outputs)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    (parent,), (child,) = split(outputs)
+    assert (parent.status, child.status) == ("KILLED", "KILLED")
+
+
+def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
+    arguments = (*LONG, "sampler.num_samples=100000000")
+    process = start(outputs, *arguments)
+    try:
+        wait_for_child(outputs)
+        done = command(*arguments)
+        assert done.returncode == 1
+        assert "this sweep is running already" in done.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(command, outputs):
+    client = MlflowClient(uri_of(outputs))
+    experiment = client.create_experiment("cookies", artifact_location=(outputs / "a").as_uri())
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    host = store.this_process().rpartition(":")[0]
+    dead, alive = (
+        client.create_run(experiment, tags={store.PROCESS: f"{host}:{pid}"}).info.run_id
+        for pid in (child.pid, os.getpid())
+    )
+    assert command(*PAIR).returncode == 0
+    statuses = {run.run_id: run.status for run in logged(outputs)}
+    assert (statuses[dead], statuses[alive]) == ("KILLED", "RUNNING")
+    client.set_terminated(alive)
+
+
+@pytest.mark.parametrize(("silence", "expected"), [(5, True), (600, False)])
+def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
+    tags = {store.PROCESS: "elsewhere:1", store.HEARTBEAT: f"{time.time() - silence:.0f}"}
+    assert store.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
+
+
+def test_two_processes_with_the_same_fit_make_it_once(outputs):
+    arguments = ("pooling=pooled", *TINY, "reuse=true")
+    processes = [start(outputs, *arguments) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert len(logged(outputs)) == 1
