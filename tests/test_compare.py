@@ -133,11 +133,13 @@ def test_runs_that_cannot_take_part_are_named_and_left_out(log, compared, uri, c
     assert f"Left out: half ({unfinished}) is RUNNING." in run.tags["mlflow.note.content"]
 
 
-def test_a_comparison_among_the_runs_is_left_out(log, compared):
+def test_a_comparison_among_the_runs_is_left_out(log, compared, capsys):
     ids = [log("a"), log("b")]
     first = compared(ids)
+    capsys.readouterr()
     again = compared([first.run_id, *ids])
     assert set(again.tags["members"].split(",")) == set(ids)
+    assert f"left out: compare 2 runs ({first.run_id}) is a comparison\n" in capsys.readouterr().out
 
 
 def test_a_comparison_without_draws_has_the_other_figures(log, compared, uri):

@@ -154,7 +154,8 @@ def test_elpd_leaves_out_a_run_that_has_none(members):
 def test_predictive_has_a_panel_a_run_on_shared_axes(members):
     panels = picture("predictive", members).figure.axes
     assert [axes.get_title() for axes in panels] == [f"{k + 1}. run{k}" for k in range(6)]
-    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels}) == 1
+    for shared in (panels[0].get_shared_x_axes(), panels[0].get_shared_y_axes()):
+        assert all(shared.joined(panels[0], other) for other in panels[1:])
 
 
 def test_predictive_counts_where_the_line_is_inside():

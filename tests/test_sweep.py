@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -280,3 +282,27 @@ def test_two_processes_with_the_same_fit_make_it_once(outputs):
     processes = [start(outputs, *arguments) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     assert len(logged(outputs)) == 1
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
+    grid = ("-m", "pooling=pooled,unpooled,hierarchical", "likelihood=poisson,negative_binomial", *TINY)
+    arguments = (*grid, "sweep.compare=false")
+    undisturbed = tmp_path / "undisturbed" / "outputs"
+    shutil.copytree(outputs, undisturbed)
+    process = start(undisturbed, *arguments)
+    assert process.wait(timeout=300) == 0
+    moments = np.random.default_rng(1).uniform(2, 12, 10)  # seconds: from start-up to some jobs done
+    for moment in moments:
+        process = start(outputs, *arguments)
+        time.sleep(moment)
+        process.kill()
+        process.wait()
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    parents, children = split(outputs)
+    assert not [run for run in logged(outputs) if run.status == "RUNNING"]
+    finished = [run.name for run in children if run.status == "FINISHED"]
+    assert len(finished) == len(set(finished)) == 6
+    assert digests(children) == digests(split(undisturbed)[1])
+    assert parents[0].status == "FINISHED"

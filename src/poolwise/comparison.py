@@ -332,10 +332,11 @@ def _by_cells(values: np.ndarray, multiplicity: np.ndarray, reference: int) -> _
 
 
 def _stacking(values: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
-    """Weights of the mixture with the highest log score; set up as ArviZ does it, so that it takes the same steps."""
-    order = np.argsort(-(multiplicity @ values), kind="stable")
-    density = np.exp(_relative(values[:, order]))  # (C, K)
-    num_runs = len(order)
+    """Weights of the mixture with the highest log score; set up as ArviZ does it, so that it takes the same steps.
+
+    `values` come with the highest elpd first, as ArviZ sorts them.
+    """
+    density, num_runs = np.exp(_relative(values)), values.shape[1]  # (C, K)
     found = minimize(
         fun=lambda weights: -(multiplicity @ np.log(density @ weights)),
         jac=lambda weights: -(multiplicity @ (density / (density @ weights)[:, None])),
@@ -343,7 +344,7 @@ def _stacking(values: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
         bounds=Bounds(lb=np.zeros(num_runs), ub=np.ones(num_runs)),
         constraints=LinearConstraint(np.ones(num_runs), lb=1.0, ub=1.0),
     )
-    return found["x"][np.argsort(order)]
+    return found["x"]
 
 
 def _relative(values: np.ndarray) -> np.ndarray:

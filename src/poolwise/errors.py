@@ -8,6 +8,7 @@ Every message is one line: what is wrong, where, and how to mend it.
     - DataError                the table cannot be read, or a cell in it is no label, count or exposure
     - DeviceError              the devices asked for are not there, or do not divide the chains
     - UnknownRunError          the tracking store holds no such run
+    - ComparisonError          runs that cannot be compared: other data, or fewer than two (`comparison`)
   * FitError            (1)    the sampler could not start, or went non-finite
   * SweepError          (1)    some jobs of a sweep failed, or did not run
   * TrackingError       (1)    the tracking store refused or could not be reached

@@ -179,6 +179,7 @@ def sample(job: Job, logged: tracking.Run) -> fit.Fit:
     """Draw from the posterior, showing progress at the terminal and in MLflow."""
     sampler = job.config.sampler
     made = fit.programs_made()
+    logged.state("compiling")
     with terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar:
         draws = fit.fit(
             job.model,

@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from poolwise import pipeline, provenance, store, terminal, tracking, twins
+from poolwise.compare import compare_runs
+from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
 from poolwise.credentials import store_uri
 from poolwise.errors import DataError, SweepError
@@ -145,6 +147,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
         "jobs_failed": sum(not each.is_done for each in outcomes),
     }
     done = [each.run for each in outcomes if each.is_done and each.run]
+    parent.record.tags["members"] = ",".join(run.run_id for run in done)
     counts = parent.record.metrics
     terminal.say(
         f"sweep   {parent.run_id}: {counts['jobs_finished']} fitted, {counts['jobs_reused']} reused, "
@@ -153,8 +156,9 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
     failed = [each for each in outcomes if not each.is_done]
     if failed:
         raise SweepError("\n".join(_why(each) for each in failed))
-    if configs[0].sweep.compare and len(done) > 1:
-        parent.record.note = _compared(parent, done) + parent.record.note
+    if configs[0].sweep.compare:
+        for runs in _by_data(done):
+            parent.record.note = _compared(parent, runs) + parent.record.note
 
 
 def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
@@ -216,11 +220,21 @@ def _why(outcome: Outcome) -> str:
     return f"job {outcome.number} {outcome.name}: {outcome.status}{where}{': ' + reason if reason else ''}"
 
 
-def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
-    """The comparison of the runs, logged beside them; its ranked table for the parent's note."""
-    from poolwise.compare import compare_runs
+def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
+    """The runs, parted by the data they were fitted to, where there are at least two."""
+    parts: dict[str, list[Logged]] = {}
+    for run in {run.run_id: run for run in runs}.values():
+        parts.setdefault(run.tags.get("data_sha256", ""), []).append(run)
+    return [part for part in parts.values() if len(part) > 1]
 
-    run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
+
+def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
+    """The comparison of the runs, logged beside them; its ranked table, or why there is none, for the parent's note."""
+    try:
+        run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
+    except ComparisonError as error:
+        terminal.say(f"not compared: {error}")
+        return f"not compared: {error}\n\n"
     return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"
 
 

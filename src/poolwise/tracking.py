@@ -132,6 +132,7 @@ def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "", reo
             is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
             record.tags |= {"verdict": "failed", "verdict_reasons": first_line(error) or type(error).__name__}
             run.write("failure/traceback.txt", scrub("".join(traceback.format_exception(error))))
+            run.state("killed" if is_killed else "failed")
             run.finish("KILLED" if is_killed else "FAILED")
             raise
         run.finish("FINISHED")

@@ -88,7 +88,7 @@ def _differences(then: Any, now: Any, key: str = "") -> Any:
             yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif then != now:
         if key.startswith("source.") or key == "all_source":
-            yield f"made with another {key.removeprefix('source.').replace('all_source', 'version of the source')}"
+            yield f"made with another version of {key.removeprefix('source.').replace('all_source', 'the source')}"
         elif key == "data_sha256":
             yield "fitted to other data"
         else:
