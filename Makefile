@@ -2,10 +2,12 @@
 # make test     the test suite; ARGS="..." goes to pytest
 # make ui       the MLflow UI on the runs so far
 # make check    lint, format and types
-# make lock     renew requirements.lock from pyproject.toml
+# make lock     renew requirements.lock and requirements-ray.lock from pyproject.toml
 # make bench    seconds per stage, cold, warm and with other priors
 python := .venv/bin/python
 ARGS :=
+compile = $(python) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --upgrade \
+	--generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: run test ui check lock bench
 
@@ -24,8 +26,8 @@ check: .venv/ready
 	@$(python) -m mypy
 
 lock: .venv/ready
-	@$(python) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --upgrade \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	@$(compile) --extra launchers --extra optuna --output-file requirements.lock
+	@$(compile) --extra ray --output-file requirements-ray.lock
 
 bench: .venv/ready
 	@$(python) tests/bench.py $(ARGS)

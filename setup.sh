@@ -35,12 +35,13 @@ else
     python=$(find_python)
 fi
 
-rm -rf .venv
 if [ -n "$python" ]; then
     echo "setup: making .venv with $("$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"
+    rm -rf .venv
     "$python" -m venv .venv
 elif command -v uv >/dev/null 2>&1; then
     echo "setup: no Python >= 3.12 here; uv provides one"
+    rm -rf .venv
     uv venv --quiet --seed --python 3.12 .venv
 else
     echo "setup: no Python 3.12 to 3.14 found. Install one (from your system, pyenv or uv) and run make again," >&2

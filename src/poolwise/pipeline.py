@@ -5,6 +5,7 @@
 Everything is written to the run's own folder first and sent from there.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from poolwise.model import Model
 from poolwise.priors import prior_values
 from poolwise.record import Record, metrics, run_name
 from poolwise.tree import to_tree
+
+code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
 
 type Values = dict[str, dict[str, np.ndarray]]
 
@@ -79,9 +82,11 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "") -> f
         return carry_out(job)
     record = describe(job)
     with terminal.waiting(outputs() / "locks" / record.tags["run_fingerprint"], "another process fits the same"):
-        twin = twins.finished(record, uri=job.uri)
+        draws = record.tags["draws_fingerprint"]
+        among = twins.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
+        twin = twins.finished(record, among)
         if twin is None:
-            return carry_out(job, twins.same_draws(record, uri=job.uri))
+            return carry_out(job, twins.same_draws(record, among, uri=job.uri))
     terminal.say(*words.reused(twin))
     return twin.metrics["elpd_loo"]
 
@@ -131,7 +136,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "") -> Job
         counts=counts,
         model=Model(config.pooling.name, config.likelihood.name, config.families),
         values=prior_values(config.prior, sites=config.sites),
-        code=provenance.code_state(),
+        code=code_state(),
         seconds={"read": time.perf_counter() - began},
     )
 

@@ -38,7 +38,7 @@ class Outcome:
 
 def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
     """Every job with what will be done about it; the tables are read, so that they too are checked. None if unknown."""
-    planned, faults = [], []
+    planned, faults, among = [], [], dict[str, list[Logged]]()
     uri = store_uri(configs[0].tracking.uri, outputs())
     for number, (overrides, config) in enumerate(zip(request.jobs, configs, strict=False)):
         try:
@@ -47,7 +47,10 @@ def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
             faults.append(f"job {number}: {error}")
             continue
         record = pipeline.describe(job)
-        run_id, remark = _decide(record, pipeline.ingredients(job), uri=uri, reuse=config.reuse is not False)
+        if record.experiment not in among:
+            reuse = config.reuse is not False
+            among[record.experiment] = twins.candidates(record.experiment, uri=uri) if reuse else []
+        run_id, remark = _decide(record, pipeline.ingredients(job), among[record.experiment], uri=uri)
         fingerprint = record.tags["run_fingerprint"]
         planned.append(Planned(number, overrides, config, record.name, fingerprint, run_id, remark))
     if faults:
@@ -72,7 +75,7 @@ def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Pl
     SweepError
         if the same sweep is running in another process.
     """
-    uri, code = store_uri(configs[0].tracking.uri, outputs()), provenance.code_state()
+    uri, code = store_uri(configs[0].tracking.uri, outputs()), pipeline.code_state()
     fingerprint = provenance.fingerprint(
         {"jobs": sorted(each.run_fingerprint for each in planned) or request.overrides}
     )
@@ -156,6 +159,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
     failed = [each for each in outcomes if not each.is_done]
     if failed:
         raise SweepError("\n".join(_why(each) for each in failed))
+    terminal.say("browse  make ui")
     if configs[0].sweep.compare:
         for runs in _by_data(done):
             parent.record.note = _compared(parent, runs) + parent.record.note
@@ -191,13 +195,13 @@ def note(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _decide(record: Record, ingredients: dict[str, object], *, uri: str, reuse: bool) -> tuple[str, str]:
+def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logged], *, uri: str) -> tuple[str, str]:
     """The run that a job is reused from, and what the list says of the job."""
-    if reuse and (twin := twins.finished(record, uri=uri)):
+    if twin := twins.finished(record, among):
         return twin.run_id, f"reused from run {twin.run_id} ({twin.tags.get('verdict', '')})"
-    if reuse and (twin := twins.with_same_draws(record, uri=uri)):
+    if twin := twins.with_same_draws(record, among):
         return "", f"analysed again from the draws of run {twin.run_id}"
-    miss = twins.near_miss(record, ingredients, uri=uri) if reuse else ""
+    miss = twins.near_miss(record, ingredients, among, uri=uri)
     return "", f"fitted; {miss}" if miss else "fitted"
 
 

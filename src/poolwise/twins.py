@@ -4,7 +4,7 @@ FAILED and KILLED runs are never taken; a suspect one is, with its mark.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +30,25 @@ class StoredDraws:
     draws: Fit
 
 
-def finished(record: Record, *, uri: str) -> Logged | None:
+def candidates(experiment: str, *, uri: str, draws_fingerprint: str = "") -> list[Logged]:
+    """The finished runs of an experiment, the newest first; if asked only those with these draws."""
+    draws = f"tags.draws_fingerprint = '{draws_fingerprint}' and " if draws_fingerprint else ""
+    return store.search(f"{draws}attributes.status = 'FINISHED'", uri=uri, experiments=[experiment])
+
+
+def finished(record: Record, among: Sequence[Logged]) -> Logged | None:
     """The newest finished run with the same run fingerprint."""
-    return _newest("run_fingerprint", record, uri=uri)
+    return _newest("run_fingerprint", record, among)
 
 
-def with_same_draws(record: Record, *, uri: str) -> Logged | None:
+def with_same_draws(record: Record, among: Sequence[Logged]) -> Logged | None:
     """The newest finished run with the same draws fingerprint."""
-    return _newest("draws_fingerprint", record, uri=uri)
+    return _newest("draws_fingerprint", record, among)
 
 
-def same_draws(record: Record, *, uri: str) -> StoredDraws | None:
+def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDraws | None:
     """The draws of a finished run with the same draws fingerprint, if they are what its tag says."""
-    twin = with_same_draws(record, uri=uri)
+    twin = with_same_draws(record, among)
     if twin is None:
         return None
     try:
@@ -56,11 +62,11 @@ def same_draws(record: Record, *, uri: str) -> StoredDraws | None:
     return StoredDraws(twin.run_id, Fit(posterior, stats))
 
 
-def near_miss(record: Record, ingredients: Mapping[str, Any], *, uri: str) -> str:
+def near_miss(record: Record, ingredients: Mapping[str, Any], among: Sequence[Logged], *, uri: str) -> str:
     """How the newest finished run with the same settings differs from this one, or nothing."""
     wanted = {key: str(value) for key, value in record.params.items() if key.startswith(SETTINGS)}
     wanted.pop("sampler.checkpoint_every", None)
-    for run in store.search("attributes.status = 'FINISHED'", uri=uri, experiments=[record.experiment]):
+    for run in among:
         if all(run.params.get(key) == value for key, value in wanted.items()) and "run_fingerprint" in run.tags:
             try:
                 path = store.artifact(run.run_id, "environment/fingerprint.json", uri=uri)
@@ -72,9 +78,8 @@ def near_miss(record: Record, ingredients: Mapping[str, Any], *, uri: str) -> st
     return ""
 
 
-def _newest(tag: str, record: Record, *, uri: str) -> Logged | None:
-    where = f"tags.{tag} = '{record.tags[tag]}' and attributes.status = 'FINISHED'"
-    return next(iter(store.search(where, uri=uri, experiments=[record.experiment])), None)
+def _newest(tag: str, record: Record, among: Sequence[Logged]) -> Logged | None:
+    return next((run for run in among if run.tags.get(tag) == record.tags[tag]), None)
 
 
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
