@@ -156,7 +156,11 @@ def test_every_choice_in_an_experiments_grid_composes_and_checks(name):
     assert grid
     for key, written_values in grid.items():
         asked = OverridesParser.create().parse_override(f"{key}={written_values}")
-        values = list(asked.sweep_string_iterator()) if asked.is_sweep_override() else [written_values]
+        if asked.is_interval_sweep():
+            interval = asked.value()
+            values = [interval.start, interval.end]
+        else:
+            values = list(asked.sweep_string_iterator()) if asked.is_sweep_override() else [written_values]
         for value in values if (CONF / key).is_dir() else {values[0], values[-1]}:  # of a range its ends
             checked(f"experiments={name}", f"{key}={value}")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise import artifacts, checks, fit, predict, provenance, terminal, tracking, twins, words
+from poolwise import artifacts, checks, fit, predict, provenance, store, terminal, tracking, twins, words
 from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
@@ -87,6 +87,8 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "") -> f
         twin = twins.finished(record, among)
         if twin is None:
             return carry_out(job, twins.same_draws(record, among, uri=job.uri))
+    if parent:
+        store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
     terminal.say(*words.reused(twin))
     return twin.metrics["elpd_loo"]
 

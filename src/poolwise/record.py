@@ -93,8 +93,10 @@ def metric_name(name: str) -> str:
 
 
 def _shortened(override: str) -> str:
-    """`prior.sigma.rate=2` as `sigma.rate=2`, `sampler=quick` as `quick`."""
+    """`prior.sigma.rate=2` as `sigma.rate=2`, `sampler=quick` as `quick`; numbers to four digits."""
     key, _, value = override.partition("=")
+    if re.fullmatch(r"-?\d+\.\d{5,}", value):  # as a search proposes them
+        value = f"{float(value):.4g}"
     if "." not in key:
         return f"{key.rpartition('/')[2]}={value}" if "/" in key or key == "seed" else value
     return f"{key.partition('.')[2]}={value}"

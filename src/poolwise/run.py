@@ -25,8 +25,8 @@ register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(composed: DictConfig) -> float:
-    """One job: returns elpd_loo, for sweepers that search."""
+def main(composed: DictConfig) -> float | None:
+    """One job: returns elpd_loo, for sweepers that search; None if it failed."""
     overrides = list(HydraConfig.get().overrides.task)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         return sweep.job(composed, overrides)

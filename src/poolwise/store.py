@@ -122,6 +122,11 @@ def children(run_id: str, *, uri: str) -> list[Logged]:
     return search(f"tags.`{PARENT}` = '{run_id}'", uri=uri)
 
 
+def tag(run_id: str, key: str, value: str, *, uri: str) -> None:
+    """Set a tag of a run."""
+    connect(uri).set_tag(run_id, key, scrub(value))
+
+
 def this_process() -> str:
     """Who writes a run: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"

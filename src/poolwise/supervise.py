@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from poolwise import pipeline, provenance, store, terminal, tracking, twins
 from poolwise.compare import compare_runs
 from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
-from poolwise.credentials import store_uri
+from poolwise.credentials import scrub, store_uri
 from poolwise.errors import DataError, SweepError
 from poolwise.record import Record
 from poolwise.store import Logged
@@ -103,10 +104,14 @@ def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Pl
             yield parent
 
 
-def settled(parent: tracking.Run, launch: Callable[[], object]) -> None:
-    """Launch; whatever happens, no child is left RUNNING."""
+def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
+    """Launch; whatever happens, no child is left RUNNING. Returns why the launcher ended early, or nothing."""
+    ended = ""
     try:
         launch()
+    except Exception as error:  # a launcher raises when a worker dies; the account of the jobs follows all the same
+        ended = f"the launcher ended early: {type(error).__name__}: {store.first_line(error)}"
+        parent.write("failure/launcher.txt", scrub(traceback.format_exc()))
     finally:
 
         def running() -> list[Logged]:
@@ -114,6 +119,7 @@ def settled(parent: tracking.Run, launch: Callable[[], object]) -> None:
 
         settle(lambda: any(store.is_alive(run) and not store.is_mine(run) for run in running()))
         store.bury(running(), uri=parent.uri, also_mine=True)
+    return ended
 
 
 @contextmanager
@@ -140,7 +146,7 @@ def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
             thread.join()
 
 
-def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config]) -> None:
+def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config], ended: str = "") -> None:
     """Account for every job, compare the runs, and raise if some are missing."""
     outcomes = account(parent, planned)
     parent.record.note = note(outcomes)
@@ -157,8 +163,8 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
         f"{counts['jobs_failed']} failed"
     )
     failed = [each for each in outcomes if not each.is_done]
-    if failed:
-        raise SweepError("\n".join(_why(each) for each in failed))
+    if failed or ended:
+        raise SweepError("\n".join([*([ended] if ended else []), *(_why(each) for each in failed)]))
     terminal.say("browse  make ui")
     if configs[0].sweep.compare:
         for runs in _by_data(done):
@@ -170,7 +176,15 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
     children = store.children(parent.run_id, uri=parent.uri)
     fits = [run for run in children if "run_fingerprint" in run.tags]
     if not planned:
-        return [Outcome(number, run.name, run.status, run) for number, run in enumerate(reversed(fits))]
+        told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(fits)]
+        own_ids = {run.run_id for run in fits}
+        for key, value in store.logged(parent.run_id, uri=parent.uri).tags.items():  # jobs that made no run
+            run_id = key.removeprefix("reused.")
+            if run_id != key and run_id not in own_ids:
+                told.append((value, "reused", store.logged(run_id, uri=parent.uri)))
+            if key.startswith("refused."):
+                told.append((value, "did not run", None))
+        return [Outcome(number, *each) for number, each in enumerate(told)]
     outcomes = []
     for each in planned:
         own = [run for run in fits if run.tags["run_fingerprint"] == each.run_fingerprint]

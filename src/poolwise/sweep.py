@@ -19,13 +19,15 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from poolwise.config import CONF, FROZEN, ROOT, Config, check, hydra_fault, outputs, register_resolvers
+from poolwise.credentials import store_uri
 from poolwise.errors import ConfigError, PoolwiseError, RequestError
 
 PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
@@ -116,8 +118,8 @@ def run(request: Request, launch: Callable[[], object]) -> None:
         sys.argv += arguments
         os.environ[PARENT] = parent.run_id
         with supervise.table(parent, planned):
-            supervise.settled(parent, launch)
-        supervise.conclude(parent, planned, configs)
+            ended = supervise.settled(parent, launch)
+        supervise.conclude(parent, planned, configs, ended)
 
 
 def checked(request: Request) -> list[Config]:
@@ -131,7 +133,8 @@ def checked(request: Request) -> list[Config]:
         except RequestError as error:
             faults += [f"job {number} ({_told(overrides, request)}): {line}" for line in str(error).splitlines()]
     if not request.jobs:
-        configs.append(check(request.base))
+        settings = [str(key) for key in request.base if key != "hydra"]  # hydra.job.num is known in a job alone
+        configs.append(check(OmegaConf.masked_copy(request.base, settings)))
     if faults:
         raise ConfigError("\n".join(faults))
     _check_devices(configs, request.launcher)
@@ -158,16 +161,20 @@ def frozen_settings() -> Iterator[list[str]]:
         os.environ.pop(FROZEN, None)
 
 
-def job(composed: DictConfig, overrides: list[str]) -> float:
+def job(composed: DictConfig, overrides: list[str]) -> float | None:
     """One job: a failure is recorded, said, and ends nothing but itself."""
+    from poolwise import store
     from poolwise.pipeline import run as run_one
 
     try:
         return run_one(check(composed), overrides, parent=os.environ.get(PARENT, ""))
     except Exception as error:
+        if isinstance(error, RequestError):  # it has no run that could say so
+            uri = store_uri(OmegaConf.select(composed, "tracking.uri"), outputs())
+            store.tag(os.environ[PARENT], f"refused.{HydraConfig.get().job.num}", str(error), uri=uri)
         kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
         print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
-        return float("nan")
+        return None  # a search takes it as a failed trial; a NaN would end the search
 
 
 def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -73,7 +73,10 @@ class Run:
         self._log_tags(self.record.tags)
         if data := self.record.dataset:
             dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
-            self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [])])
+            try:
+                self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [])])
+            except MlflowException:  # another process logged the same data first, between MLflow's look and its insert
+                self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [])])
 
     def save(self) -> None:
         """Write the record to the folder."""
