@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from poolwise import store, tracking
 from poolwise.errors import TrackingError, UnknownRunError
+from poolwise.locks import held
 from poolwise.record import Record
 
 
@@ -112,11 +113,11 @@ def test_a_run_stopped_from_outside_is_killed(outputs, uri, error):
 
 def test_a_run_holds_its_folder_while_it_lives(outputs, uri):
     def inside(run):
-        with pytest.raises(TrackingError, match="in use by another process"), tracking._held(run.folder / "lock"):
+        with pytest.raises(TrackingError, match="in use"), held(run.folder / "lock", otherwise=TrackingError("in use")):
             pass
 
     run = logged(outputs, uri, record(), inside)
-    with tracking._held(run.folder / "lock"):  # and lets go of it
+    with held(run.folder / "lock", otherwise=TrackingError("in use")):  # and lets go of it
         pass
 
 

@@ -39,7 +39,6 @@ POOLINGS: dict[str, tuple[str, ...]] = {  # the sites that take a prior
 }
 LIKELIHOODS: dict[str, tuple[str, ...]] = {"poisson": (), "negative_binomial": ("delta",)}
 SITES = ("lam", "mu", "sigma", "delta")
-DERIVED = ("alpha", "beta", "phi")  # functions of the sites whose posterior has no finite mean
 
 
 def pooled(prior: Priors, num_groups: int) -> jax.Array:

@@ -20,6 +20,7 @@ from poolwise import artifacts, checks, fit, predict, provenance, store, termina
 from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
+from poolwise.locks import held
 from poolwise.model import Model
 from poolwise.priors import prior_values
 from poolwise.record import Record, metrics, run_name
@@ -81,7 +82,7 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "") -> f
     if not (bool(parent) if config.reuse is None else config.reuse):
         return carry_out(job)
     record = describe(job)
-    with terminal.waiting(outputs() / "locks" / record.tags["run_fingerprint"], "another process fits the same"):
+    with held(outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"):
         draws = record.tags["draws_fingerprint"]
         among = twins.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
         twin = twins.finished(record, among)
@@ -284,5 +285,5 @@ def closing_lines(job: Job, findings: Findings, logged: tracking.Run) -> list[st
         f"{findings.verdict.divergences} divergences in {draws} draws",
         f"run     {logged.run_id}",
         f"folder  {logged.folder}",
-        "browse  make ui",
+        words.browse(),
     ]

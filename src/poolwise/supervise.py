@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from poolwise import pipeline, provenance, store, terminal, tracking, twins
+from poolwise import pipeline, provenance, store, terminal, tracking, twins, words
 from poolwise.compare import compare_runs
 from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
 from poolwise.credentials import scrub, store_uri
 from poolwise.errors import DataError, SweepError
+from poolwise.locks import held
 from poolwise.record import Record
 from poolwise.store import Logged
 from poolwise.sweep import SHOWN, Planned, Request, settle
@@ -53,7 +54,7 @@ def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
             among[record.experiment] = twins.candidates(record.experiment, uri=uri) if reuse else []
         run_id, remark = _decide(record, pipeline.ingredients(job), among[record.experiment], uri=uri)
         fingerprint = record.tags["run_fingerprint"]
-        planned.append(Planned(number, overrides, config, record.name, fingerprint, run_id, remark))
+        planned.append(Planned(number, record.name, fingerprint, run_id, remark))
     if faults:
         raise DataError("\n".join(faults))
     return planned
@@ -92,9 +93,10 @@ def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Pl
             "mlflow.source.git.commit": code.commit,
         },
     )
-    with terminal.sole(outputs() / "locks" / fingerprint, f"this sweep is running already ({request.name})"):
-        running = store.search("attributes.status = 'RUNNING'", uri=uri, experiments=[record.experiment])
-        store.bury(running, uri=uri)  # what a killed process left behind, of this sweep or another
+    running = SweepError(f"sweep {request.name} is running already. Wait for it to end; what is done will be reused.")
+    with held(outputs() / "locks" / fingerprint, otherwise=running):
+        left = store.search("attributes.status = 'RUNNING'", uri=uri, experiments=[record.experiment])
+        store.bury(left, uri=uri)  # what a killed process left behind, of this sweep or another
         unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
         if unfinished:
             terminal.say(f"continuing sweep {unfinished.run_id}")
@@ -165,7 +167,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
     failed = [each for each in outcomes if not each.is_done]
     if failed or ended:
         raise SweepError("\n".join([*([ended] if ended else []), *(_why(each) for each in failed)]))
-    terminal.say("browse  make ui")
+    terminal.say(words.browse())
     if configs[0].sweep.compare:
         for runs in _by_data(done):
             parent.record.note = _compared(parent, runs) + parent.record.note

@@ -69,8 +69,6 @@ class Planned:
     """
 
     number: int
-    overrides: tuple[str, ...]
-    config: Config
     name: str
     run_fingerprint: str
     run_id: str

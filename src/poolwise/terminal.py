@@ -3,13 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from poolwise.errors import SweepError
 
 
 @contextmanager
@@ -35,43 +31,6 @@ def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[s
             bar.update(task, description=phase, completed=done, divergences=divergences, step_size=step_size)
 
         yield update
-
-
-@contextmanager
-def waiting(path: Path, reason: str) -> Iterator[None]:
-    """Hold a lock, waiting for whoever has it and saying why."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting: {reason}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def sole(path: Path, reason: str) -> Iterator[None]:
-    """Hold a lock; if another process has it, refuse.
-
-    Raises
-    ------
-    SweepError
-        with the reason.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SweepError(f"{reason}. Wait for it to end, then start it again: what is done is reused.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def say(*lines: str) -> None:

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from poolwise import store  # before mlflow: it sets what mlflow reads from the environment
 from poolwise.credentials import public, scrub
 from poolwise.errors import TrackingError
+from poolwise.locks import held
 from poolwise.record import Record
 from poolwise.store import file_name, first_line
 
@@ -127,7 +126,8 @@ def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "", reo
     folder = outputs / "runs" / label
     folder.mkdir(parents=True, exist_ok=bool(reopen))
     run = Run(client, uri, run_id, experiment_id, folder, record)
-    with _held(folder / "lock"), _heartbeat(client, run_id):
+    in_use = TrackingError(f"{folder} is in use by another process. Wait for it to end.")
+    with held(folder / "lock", otherwise=in_use), _heartbeat(client, run_id):
         try:
             run.open(again=bool(reopen))
             yield run
@@ -163,19 +163,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def cut(text: str, limit: int) -> str:
     """The text, shortened with a mark where it is too long to log."""
     return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrackingError(f"{path.parent} is in use by another process. Wait for it to end.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from poolwise.checks import Loo, Verdict
+from poolwise.config import ROOT
 from poolwise.data import Counts
 from poolwise.predict import NewGroup
 from poolwise.store import Logged
@@ -66,6 +67,11 @@ def line(name: str, verdict: Verdict, loo: Loo) -> str:
 def reused(twin: Logged) -> list[str]:
     """A job that was not done again."""
     return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
+
+
+def browse() -> str:
+    """How to open the UI on the runs."""
+    return "browse  " + ("make ui" if (ROOT / "Makefile").is_file() else "python -m poolwise.ui")
 
 
 def command(overrides: Sequence[str]) -> str:
