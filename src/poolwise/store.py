@@ -4,6 +4,7 @@ Of this project's modules only this one and `tracking`, which writes runs, impor
 """
 
 import base64
+import functools
 import json
 import os
 import re
@@ -56,6 +57,7 @@ class Logged:
         return self.tags.get(PARENT, "")
 
 
+@functools.cache  # a process brings a database up to date once
 def connect(uri: str) -> MlflowClient:
     """A client of the store, which is made and brought up to date first if it is a local database.
 

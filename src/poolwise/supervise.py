@@ -1,6 +1,5 @@
 """A sweep at work: what will be done, the parent run, the table while it runs, and the account at its end."""
 
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from poolwise import pipeline, provenance, store, terminal, tracking, twins, words
+from poolwise.background import every
 from poolwise.compare import compare_runs
 from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
-    """Every job with what will be done about it; the tables are read, so that they too are checked. None if unknown."""
+    """Every job with what will be done about it, its table read; none where a sweeper proposes the jobs."""
     planned, faults, among = [], [], dict[str, list[Logged]]()
     uri = store_uri(configs[0].tracking.uri, outputs())
     for number, (overrides, config) in enumerate(zip(request.jobs, configs, strict=False)):
@@ -131,21 +131,14 @@ def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
     if not console.is_terminal or not planned:
         yield
         return
-    done = threading.Event()
-
-    def refresh(live: Live) -> None:
-        while not done.wait(0.25):
-            live.update(_drawn(planned, tracking.states(outputs(), since=began)))
-
     began = time.time()
     with Live(_drawn(planned, {}), console=console, transient=True) as live:
-        thread = threading.Thread(target=refresh, args=(live,), name="table", daemon=True)
-        thread.start()
-        try:
+
+        def refresh() -> None:
+            live.update(_drawn(planned, tracking.states(outputs(), since=began)))
+
+        with every(0.25, refresh, name="table"):
             yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config], ended: str = "") -> None:

@@ -5,7 +5,6 @@ gets what the folder holds.
 """
 
 import json
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poolwise import store  # before mlflow: it sets what mlflow reads from the environment
+from poolwise.background import every
 from poolwise.credentials import public, scrub
 from poolwise.errors import TrackingError
 from poolwise.locks import held
@@ -127,7 +127,8 @@ def logged_run(record: Record, *, uri: str, outputs: Path, parent: str = "", reo
     folder.mkdir(parents=True, exist_ok=bool(reopen))
     run = Run(client, uri, run_id, experiment_id, folder, record)
     in_use = TrackingError(f"{folder} is in use by another process. Wait for it to end.")
-    with held(folder / "lock", otherwise=in_use), _heartbeat(client, run_id):
+    beating = every(store.HEARTBEAT_SECONDS, lambda: _beat(client, run_id), name="heartbeat")
+    with held(folder / "lock", otherwise=in_use), beating:
         try:
             run.open(again=bool(reopen))
             yield run
@@ -165,20 +166,7 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
 
 
-@contextmanager
-def _heartbeat(client: MlflowClient, run_id: str) -> Iterator[None]:
-    """Say every `HEARTBEAT_SECONDS` that the process of a run lives, for those who look from other hosts."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(store.HEARTBEAT_SECONDS):
-            with suppress(MlflowException):  # one beat missed is no loss; the fit says itself if the store is gone
-                client.set_tag(run_id, store.HEARTBEAT, f"{time.time():.0f}")
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _beat(client: MlflowClient, run_id: str) -> None:
+    """Say that the process of a run lives, for those who look from other hosts."""
+    with suppress(MlflowException):  # one beat missed is no loss; the fit says itself if the store is gone
+        client.set_tag(run_id, store.HEARTBEAT, f"{time.time():.0f}")
