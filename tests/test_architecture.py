@@ -15,18 +15,20 @@ TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sort
 MODULES = [name for name in TREES if name != "__init__"]
 
 LIBRARY_USERS = {  # library: the modules that may import it
-    "mlflow": {"tracking", "store"},
-    "hydra": {"run", "sweep"},
-    "omegaconf": {"run", "sweep", "config"},
+    "mlflow": {"tracking", "store", "spool"},
+    "hydra": {"run", "sweep", "reproduce"},
+    "omegaconf": {"run", "sweep", "config", "reproduce"},
     "matplotlib": {"figures", "comparison_figures", "report"},
     "pandas": {
         *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
-        *("record", "words", "artifacts", "pipeline", "compare"),
+        *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence"),
     },
 }
 LEAVES = {  # module: the modules of this package that it may import
     "errors": set(),
     "credentials": set(),
+    "files": set(),
+    "interrupts": set(),
     "table": {"errors"},
     "data": {"errors", "table"},
     "priors": {"errors"},
@@ -35,6 +37,9 @@ LEAVES = {  # module: the modules of this package that it may import
     "figures": {"errors"},
     "report": {"errors"},
     "fit": {"errors", "data", "model"},
+    "checkpoint": {"fit"},
+    "checkout": {"errors"},
+    "judgement": {"checks", "provenance"},
 }
 ENTRY_USERS = {  # entry point: who may import it all the same, being one itself
     "run": {"compare", "reproduce", "sync", "calibrate", "ui"},

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from poolwise import compare, store, tracking
 from poolwise.artifacts import write_tree
 from poolwise.comparison import ComparisonError
+from poolwise.credentials import given_uri
 from poolwise.errors import UnknownRunError
 from poolwise.record import Record
 from test_comparison_figures import make_new_group
@@ -233,5 +234,5 @@ def test_runs_must_be_named_in_exactly_one_way(arguments, monkeypatch, capsys):
 def test_a_password_in_the_address_goes_to_the_environment(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
-    assert compare._public("https://me:secret@host/path") == "https://host/path"
-    assert compare._public(None) is None
+    assert given_uri("https://me:secret@host/path") == "https://host/path"
+    assert given_uri(None) is None

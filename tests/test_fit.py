@@ -195,6 +195,150 @@ def test_progress_gives_the_draws_so_far(cookies):
     assert shapes == [(4, 100), (4, 200), (4, 250)]
 
 
+def fit_in_chunks(cookies, **changes):
+    """A short hierarchical negative binomial fit, with the arguments of `fit` or `Sampler` that are given."""
+    passed = {name: changes.pop(name) for name in ("begin", "on_chunk", "on_progress") if name in changes}
+    sampler = replace(SHORT, **({"checkpoint_every": 50} | changes))
+    values = prior_values(PRIORS, sites=("mu", "sigma", "delta"))
+    model = model_of("hierarchical", "negative_binomial")
+    return engine.fit(model, cookies, values, seed=0, sampler=sampler, device=DEVICE, **passed)
+
+
+def so_far(chunks):
+    """The last of these chunks, with the draws of all."""
+    drawn = [chunk.drawn for chunk in chunks if chunk.drawn]
+    names = drawn[0] if drawn else {}
+    return replace(chunks[-1], drawn={name: np.concatenate([each[name] for each in drawn], axis=1) for name in names})
+
+
+@pytest.fixture(scope="module")
+def unbroken(cookies):
+    """The fit that goes through, and its chunks of 50 steps."""
+    chunks = []
+    return fit_in_chunks(cookies, on_chunk=chunks.append), chunks
+
+
+def same_fit(one, other):
+    return same_bits(one.posterior, other.posterior) and same_bits(one.sample_stats, other.sample_stats)
+
+
+def test_chunk_holds_its_own_draws_and_comes_before_progress(cookies):
+    told = []
+    fit_in_chunks(
+        cookies,
+        checkpoint_every=70,
+        on_chunk=lambda chunk: told.append((chunk.steps, *{draws.shape[:2] for draws in chunk.drawn.values()})),
+        on_progress=lambda progress: told.append(progress.phase),
+    )
+    assert told == [
+        *((70,), "warm-up", (140,), "warm-up", (150,), "warm-up"),
+        *((220, (4, 70)), "sampling", (290, (4, 70)), "sampling", (350, (4, 60)), "sampling"),
+    ]
+
+
+@pytest.mark.parametrize("chunk", [50, 70])
+def test_fit_goes_on_from_every_chunk_to_the_very_draws(chunk, cookies, unbroken):
+    chunks = []
+    whole = fit_in_chunks(cookies, checkpoint_every=chunk, on_chunk=chunks.append)
+    assert same_fit(whole, unbroken[0])
+    same = {
+        each.steps: same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, begin=so_far(chunks[: k + 1])), whole)
+        for k, each in enumerate(chunks)
+    }
+    steps = {50: (50, 100, 150, 200, 250, 300, 350), 70: (70, 140, 150, 220, 290, 350)}[chunk]
+    assert same == dict.fromkeys(steps, True)
+
+
+@pytest.mark.parametrize("num_chunks", [2, 3, 5], ids=["in the warm-up", "after the warm-up", "in the sampling"])
+@pytest.mark.parametrize("chunk", [70, 1000])
+def test_fit_goes_on_in_chunks_of_another_length(chunk, num_chunks, cookies, unbroken):
+    whole, chunks = unbroken
+    assert same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, begin=so_far(chunks[:num_chunks])), whole)
+
+
+def test_going_on_gives_the_chunks_and_the_progress_that_were_left(cookies):
+    # a target of 0.3 makes steps that diverge
+    def watched(**begin):
+        chunks, told = [], []
+        fit_in_chunks(
+            cookies,
+            target_accept=0.3,
+            on_chunk=chunks.append,
+            on_progress=lambda p: told.append(
+                (p.phase, p.done, p.total, p.divergences, p.step_size, p.phase == "sampling" and p.posterior())
+            ),
+            **begin,
+        )
+        return chunks, told
+
+    chunks, told = watched()
+    assert told[3][3] > 0
+    for done in (1, 5):
+        left, told_left = watched(begin=so_far(chunks[:done]))
+        assert [each[:5] for each in told_left] == [each[:5] for each in told[done:]]
+        assert all(same_bits(one[5], other[5]) for one, other in zip(told_left, told[done:], strict=True) if other[5])
+        for one, other in zip(left, chunks[done:], strict=True):
+            assert one.steps == other.steps
+            assert same_bits(one.state, other.state)
+            assert same_bits(one.drawn, other.drawn)
+
+
+def test_seconds_of_a_fit_that_went_on_count_those_before(cookies, unbroken):
+    chunks = []
+    begin = replace(so_far(unbroken[1][:4]), seconds=1e6)
+    found = fit_in_chunks(cookies, begin=begin, on_chunk=chunks.append)
+    seconds = [begin.seconds, *(chunk.seconds for chunk in chunks), found.seconds["sample"]]
+    assert sorted(set(seconds)) == seconds
+    assert found.seconds["compile"] < 1e6
+
+
+def test_going_on_compiles_nothing(cookies, unbroken):
+    before = engine.programs_made()
+    fit_in_chunks(cookies, begin=so_far(unbroken[1][:2]))
+    assert engine.programs_made() == before
+
+
+def test_complete_fit_is_assembled_without_a_program(cookies, unbroken):
+    # chunks of 63 steps, which no other test has, would need a program that is not made yet
+    whole, chunks = unbroken
+    before = engine.programs_made()
+    calls = []
+    found = fit_in_chunks(
+        cookies, checkpoint_every=63, begin=so_far(chunks), on_chunk=calls.append, on_progress=calls.append
+    )
+    assert same_fit(found, whole)
+    assert calls == []
+    assert engine.programs_made() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            lambda s: {"state": s.state | {".energy": s.state[".energy"].astype("f4")}},
+            r"state\.energy is float32 \(4,\) ",
+        ),
+        (lambda s: {"state": s.state | {".energy": s.state[".energy"][:2]}}, r"state\.energy is float64 \(2,\) there "),
+        (lambda s: {"state": s.state | {".rng_key": s.state[".rng_key"][:, :1]}}, r"rng_key is uint32 \(4, 1\) there "),
+        (lambda s: {"state": s.state | {".z['nu']": s.state[".energy"]}}, r"\.z\['nu'\] is .* and unknown here"),
+        (lambda s: {"state": {k: v for k, v in s.state.items() if k != ".i"}}, r"state\.i is missing there and int64"),
+        (lambda s: {"drawn": {k: v[:, 1:] for k, v in s.drawn.items()}}, r"is float64 \(4, 49\) there and .*\(4, 50\)"),
+        (lambda s: {"drawn": {}}, r"is missing there and float64 \(4, 50\) here"),
+        (lambda s: {"steps": 351}, r"steps is 351 there and at most 350 here"),
+        (lambda s: {"steps": 100}, r"is float64 \(4, 50\) there and unknown here"),
+    ],
+    ids=[
+        *("float32", "two chains", "other keys", "an unknown leaf", "a missing leaf"),
+        *("too few draws", "no draws", "too many steps", "draws in the warm-up"),
+    ],
+)
+def test_snapshot_of_another_kind_of_fit_is_refused(changed, message, cookies, unbroken):
+    snapshot = so_far(unbroken[1][:4])
+    with pytest.raises(FitError, match=message) as caught:
+        fit_in_chunks(cookies, begin=replace(snapshot, **changed(snapshot)))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_density_that_is_finite_nowhere_is_refused(cookies):
     priors = PRIORS | {"lam": {"name": "Uniform", "low": 0.0, "high": 1e-320}}
     with pytest.raises(FitError, match="no starting point"):

@@ -1,15 +1,19 @@
 """What decides a result: fingerprints that change with it and with nothing else, and the state of the code."""
 
 import copy
+import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+from poolwise import checkout as scratch
 from poolwise import provenance
 from poolwise.config import CONF, Config, check, register_resolvers
 from poolwise.provenance import (
@@ -19,7 +23,9 @@ from poolwise.provenance import (
     posterior_digests,
     run_ingredients,
     source_digest,
+    source_files,
     stack,
+    versions_of,
 )
 
 SHA256 = "0" * 64  # of the data
@@ -116,6 +122,7 @@ def test_making_ingredients_changes_nothing_in_the_settings(settings):
     ("name", "decides_draws"),
     [
         *(("data.py", True), ("model.py", True), ("fit.py", True), ("priors.py", True), ("table.py", True)),
+        ("checkpoint.py", True),
         *(("predict.py", False), ("checks.py", False), ("figures.py", False), ("templates/report.html", False)),
     ],
 )
@@ -322,11 +329,101 @@ def test_the_patch_does_not_depend_on_how_the_user_likes_diffs(checkout, setting
     assert content(clone / "src") == content(checkout / "src")
 
 
-def test_a_change_that_git_cannot_add_is_not_called_clean(checkout):
+def ignored(root: Path, name: str) -> None:
+    """A file that git is told to ignore."""
+    (root / ".git" / "info" / "exclude").write_text(f"{Path(name).name}\n")
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text("ignored\n")
+
+
+@pytest.mark.parametrize("change", [lambda root: None, edit], ids=["clean", "changed"])
+@pytest.mark.parametrize(
+    "name",
+    ["src/poolwise/local.py", "src/poolwise/templates/x.html", "src/x.so", "conf/prior/x.yaml", "experiments/x.yaml"],
+)
+def test_a_file_of_the_run_that_git_ignores_is_in_no_patch_and_told(checkout, name, change):
+    change(checkout)
+    ignored(checkout, name)
+    code = code_state(checkout)
+    why = f"and the patch does not give this code back: {name} is ignored by git"
+    assert code.state == f"changed since {code.commit[:12]}, {why}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["src/__pycache__/x.py", "src/.venv/lib/x.py", "src/notes.txt", "src/x.pyc", "conf/.x/x.yaml", "conf/x.py", "x.py"],
+)
+def test_an_ignored_file_that_no_run_reads_matters_not(checkout, name):
+    ignored(checkout, name)
+    assert code_state(checkout).state.startswith("clean")
+
+
+def add_repository(root: Path) -> None:
+    (root / "src" / "vendored").mkdir()
+    (root / "src" / "vendored" / "x.py").touch()
+    git(root / "src" / "vendored", "init", "--quiet")  # a repository without a commit: git add refuses it
+
+
+def add_repository_with_commit(root: Path) -> None:
+    add_repository(root)
+    git(root / "src" / "vendored", "add", "--all")
+    git(root / "src" / "vendored", "commit", "--quiet", "--message", "Start")
+
+
+def convert(root: Path) -> None:
+    """Bytes that git changes on their way in, and does not change back."""
+    (root / "src" / ".gitattributes").write_text("*.py text\n")
+    (root / "src" / "model.py").write_bytes(b"one\r\ntwo\r\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (add_repository, "src/vendored cannot be added"),
+        (add_repository_with_commit, "src/vendored is a repository of its own"),
+        (lambda root: (root / "src" / "link").symlink_to("model.py"), "src/link is a symbolic link"),
+        (convert, "src/model.py differs"),
+    ],
+    ids=["repository", "repository with commit", "link", "converted"],
+)
+def test_a_patch_that_does_not_give_the_code_back_says_so_when_it_is_made(checkout, change, why):
+    change(checkout)
+    code = code_state(checkout)
+    assert code.state == f"changed since {code.commit[:12]}, and the patch does not give this code back: {why}"
+
+
+def test_more_than_one_lost_file_is_counted(checkout):
+    (checkout / ".git" / "info" / "exclude").write_text("*.py\n")
+    for name in ("a.py", "b.py", "c.py"):
+        (checkout / "src" / name).touch()
+    assert code_state(checkout).state.endswith("src/a.py is ignored by git (and 2 more)")
+
+
+def test_the_state_is_one_printable_line_for_a_file_of_any_name(checkout):
+    (checkout / ".git" / "info" / "exclude").write_text("*.yaml\n")
+    (checkout / "conf" / "a\nb\udcf6.yaml").touch()
+    assert code_state(checkout).state.endswith(r"conf/a\nb\udcf6.yaml is ignored by git")
+
+
+def test_a_clean_tree_pays_for_no_checkout(checkout, monkeypatch):
+    monkeypatch.setattr(provenance, "not_given_back", lambda *arguments: pytest.fail("a checkout was made"))
+    assert code_state(checkout).state.startswith("clean")
+
+
+def test_every_byte_is_in_the_patch_also_for_who_has_git_convert_ends_of_lines(checkout):
+    git(checkout, "config", "core.autocrlf", "true")
+    (checkout / "src" / "dos.py").write_bytes(b"one\r\ntwo\r\n")
+    code = code_state(checkout)
+    assert code.state == f"changed since {code.commit[:12]}"
+    assert content(fresh_clone(checkout, code.patch) / "src") == content(checkout / "src")
+
+
+def test_the_code_of_a_scratch_checkout_is_the_code_it_was_made_from(checkout):
     edit(checkout)
-    (checkout / "src" / "vendored").mkdir()
-    git(checkout / "src" / "vendored", "init", "--quiet")  # a repository without a commit: git add refuses it
-    assert not code_state(checkout).state.startswith("clean")
+    code = code_state(checkout)
+    with scratch.checkout(checkout, code.commit, code.patch) as again:
+        found = code_state(again)
+    assert (found.state, found.commit, found.patch) == (code.state, code.commit, code.patch)
 
 
 def test_the_checkout_itself_is_not_touched(checkout):
@@ -359,7 +456,8 @@ def test_a_worktree_is_a_checkout_too(checkout):
 @pytest.fixture
 def no_commit() -> provenance.Code:
     """What is known of code that is in no checkout: the digest of its source."""
-    return provenance.Code(f"no commit, source {source_digest(provenance.SOURCE)[:12]}", "", "", "")
+    files = source_files(provenance.SOURCE)
+    return provenance.Code(f"no commit, source {source_digest(provenance.SOURCE)[:12]}", "", "", "", files)
 
 
 def test_a_folder_outside_git_has_the_digest_of_the_source(tmp_path, no_commit):
@@ -382,15 +480,157 @@ def test_a_package_inside_another_projects_checkout_is_not_taken_for_it(checkout
     assert code_state(installed) == no_commit
 
 
+def test_the_files_are_those_of_the_package_that_runs(checkout):
+    files = code_state(checkout).files
+    model = (provenance.SOURCE / "model.py").read_bytes()
+    assert files["model.py"] == hashlib.sha256(model).hexdigest()
+    assert "templates/report.html" in files
+    assert fingerprint(files) == source_digest(provenance.SOURCE)
+
+
+# The lock.
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment of three distributions, poolwise and pip."""
+    found = "jax==0.12.0\nNumPyro==0.22.0\npip==26.1\npoolwise==0.1.0\nruamel.yaml==1.0\n"
+    monkeypatch.setattr(provenance, "distributions", lambda: found)
+
+
+LOCKED = """jax[cpu]==0.12.0 \\
+    --hash=sha256:00
+    # via poolwise
+numpyro==0.22.0 ; python_version >= '3.12' \\
+    --hash=sha256:01
+pywin32==312 ; sys_platform == 'win32' \\
+    --hash=sha256:02
+ruamel-yaml==1.0 --hash=sha256:03
+"""
+
+
+def test_versions_are_read_from_requirements_and_locks_alike(installed):
+    assert versions_of(LOCKED) == {"jax": "0.12.0", "numpyro": "0.22.0", "pywin32": "312", "ruamel-yaml": "1.0"}
+    names = {"jax", "numpyro", "pip", "poolwise", "ruamel-yaml"}
+    assert versions_of(provenance.distributions()).keys() == names
+
+
+def test_every_installed_distribution_has_a_version(devices):
+    assert len(versions_of(provenance.distributions())) == len(provenance.distributions().splitlines())
+
+
+def commit_lock(root: Path, name: str, text: str) -> str:
+    (root / name).write_text(text)
+    git(root, "add", name)
+    git(root, "commit", "--quiet", "--message", "Lock")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_lock_of_the_commit_is_told_by_its_hash_alone(checkout, installed):
+    sha256 = commit_lock(checkout, "requirements.lock", LOCKED)
+    code = code_state(checkout)
+    assert (code.state, code.lock) == (
+        f"clean {code.commit[:12]}",
+        provenance.Lock("requirements.lock", sha256, "", ()),
+    )
+
+
+def test_a_lock_that_is_not_the_one_of_the_commit_is_kept(checkout, installed):
+    commit_lock(checkout, "requirements.lock", LOCKED)
+    (checkout / "requirements.lock").write_bytes(b"# gr\xf6\xdfe\r\n" + LOCKED.encode())
+    kept = code_state(checkout).lock.changed.encode("utf-8", "surrogateescape")
+    assert kept == (checkout / "requirements.lock").read_bytes()
+
+
+def test_a_lock_without_a_commit_is_kept(tmp_path, installed):
+    (tmp_path / "requirements.lock").write_text(LOCKED)
+    assert code_state(tmp_path.resolve()).lock.changed == LOCKED
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "departures"),
+    [
+        ("numpyro==0.22.0", "numpyro==0.21.0", ("numpyro==0.22.0",)),
+        ("numpyro==0.22.0", "other==1", ("numpyro==0.22.0",)),  # a pin with a condition may be for elsewhere
+        ("ruamel-yaml==1.0", "six==1.0", ("ruamel-yaml==1.0", "no six==1.0")),
+    ],
+)
+def test_what_is_installed_otherwise_than_locked_is_told(checkout, installed, old, new, departures):
+    commit_lock(checkout, "requirements.lock", LOCKED.replace(old, new))
+    assert code_state(checkout).lock.departures == departures
+
+
+@pytest.mark.parametrize("nearest", ["requirements.lock", "requirements-ray.lock"])
+def test_of_two_locks_the_one_that_is_installed_is_told(checkout, installed, nearest):
+    for name in ("requirements.lock", "requirements-ray.lock"):
+        commit_lock(checkout, name, LOCKED if name == nearest else LOCKED + "ray==2.0\n")
+    lock = code_state(checkout).lock
+    assert (lock.name, lock.departures) == (nearest, ())
+
+
+def test_the_first_lock_is_told_where_both_are_installed(checkout, installed):
+    for name in ("requirements.lock", "requirements-ray.lock"):
+        commit_lock(checkout, name, LOCKED)
+    assert code_state(checkout).lock.name == "requirements.lock"
+
+
 # The stack.
+
+
+DEVICE = {"platform": "cpu", "num_devices": 2, "chain_method": "map", "x64": True}
 
 
 def test_the_stack_holds_versions_flags_and_devices(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    found = stack({"platform": "cpu", "num_devices": 2})
-    expected = {"platform": "cpu", "num_devices": 2, "xla_flags": "--xla_dump_to=x", "numpy": np.__version__}
+    found = stack(DEVICE)
+    expected = {**DEVICE, "xla_flags": "--xla_dump_to=x", "numpy": np.__version__}
     assert expected.items() <= found.items()
     assert {"python", "system", "cpu", "cores", "jax", "jaxlib", "numpyro"} <= found.keys()
+
+
+def test_the_stack_holds_what_bits_are_promised_on():
+    assert set(provenance.STACK_OF_BITS) <= stack(DEVICE).keys()
+
+
+def test_the_stack_names_the_devices_in_use_and_no_other():
+    assert (found := stack(DEVICE))["devices"] == [str(each) for each in jax.devices()]
+    assert found["device_kind"] == "cpu"
+    assert len(stack(DEVICE | {"num_devices": 1})["devices"]) == 1
+
+
+def test_the_number_of_devices_is_no_part_of_what_bits_are_promised_on():
+    one, two = stack(DEVICE | {"num_devices": 1}), stack(DEVICE)
+    assert [key for key in provenance.STACK_OF_BITS if one[key] != two[key]] == []
+
+
+def test_the_stack_survives_json():
+    found = stack(DEVICE)
+    assert json.loads(json.dumps(found)) == found
+    assert {type(value) for value in found["jax_flags"].values()} <= {bool, int, str, type(None)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("jax_threefry_partitionable", False, False),
+        ("jax_default_prng_impl", "rbg", "rbg"),
+        ("jax_default_matmul_precision", "float32", "float32"),
+        ("jax_numpy_dtype_promotion", "strict", "strict"),
+        ("jax_random_seed_offset", 1, 1),
+    ],
+)
+def test_the_stack_tells_a_setting_of_jax_that_may_change_bits(name, value, told):
+    before = jax.config.values[name]
+    assert stack(DEVICE)["jax_flags"][name] != told
+    jax.config.update(name, value)
+    try:
+        assert stack(DEVICE)["jax_flags"][name] == told
+    finally:
+        jax.config.update(name, before)
+
+
+def test_every_setting_of_jax_that_is_asked_for_is_known_to_it():
+    assert set(provenance.JAX_FLAGS) == stack(DEVICE)["jax_flags"].keys()
 
 
 def test_distributions_are_pinned_lines_in_alphabetic_order():

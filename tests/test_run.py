@@ -203,13 +203,13 @@ def test_a_run_stopped_from_outside_is_killed(outputs, tmp_path, sent, code):
 
 @pytest.mark.parametrize("way", ["override", "environment"])
 def test_credentials_are_recorded_nowhere(command, outputs, tmp_path, way):
-    # sqlite takes no password, so the address is one that nobody answers: what is recorded before that counts
+    # sqlite takes no password, so the address is one that nobody answers: the runs go to its spool
     uri = f"http://someone:{SECRET}@127.0.0.1:9/"
     arguments = [f"tracking.uri={uri}"] if way == "override" else []
     environment = {"MLFLOW_TRACKING_URI": uri} if way == "environment" else {}
     for mode in ([], ["-m"]):
-        done = command(*mode, *TINY, *arguments, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", **environment)
-        assert done.returncode == 1
+        done = command(*mode, *TINY, *arguments, **environment)
+        assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
     written = [path for folder in (outputs, tmp_path) for path in folder.rglob("*") if path.is_file()]
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == []

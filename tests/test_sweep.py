@@ -229,7 +229,7 @@ def test_a_killed_sweep_goes_on_where_it_was(command, outputs):
     (parent,), children = split(outputs)
     assert done.returncode == 0, done.stderr
     assert parent.status == "FINISHED"
-    assert sorted(run.status for run in children) == ["FINISHED", "FINISHED", "KILLED"]
+    assert [run.status for run in children] == ["FINISHED", "FINISHED"]  # the killed one went on in its own run
     assert len(digests(children)) == 2
 
 

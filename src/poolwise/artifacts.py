@@ -9,7 +9,6 @@ import xarray as xr
 import yaml
 
 from poolwise import checks, figures, provenance, report, words
-from poolwise.config import resolve_path
 from poolwise.tracking import Run
 
 if TYPE_CHECKING:
@@ -25,11 +24,15 @@ def write_inputs(job: "Job", run: Run) -> None:
     run.write("environment/requirements.txt", provenance.distributions())
     run.write("environment/stack.json", _json(job.stack))
     run.write("environment/fingerprint.json", _json(provenance.run_ingredients(settings, sha256)))
-    commit = {"state": job.code.state, "commit": job.code.commit, "branch": job.code.branch}
-    run.write("code/commit.json", _json(commit))
-    if job.code.patch:
-        run.write("code/changes.patch", job.code.patch)
-    source = resolve_path(job.config.data.path)
+    code, lock = job.code, job.code.lock
+    run.write("code/commit.json", _json({"state": code.state, "commit": code.commit, "branch": code.branch}))
+    run.write("code/files.json", _json(dict(code.files)))
+    run.write("code/lock.json", _json({"name": lock.name, "sha256": lock.sha256, "departures": lock.departures}))
+    if lock.changed:
+        run.write("environment/requirements.lock", lock.changed)
+    if code.patch:
+        run.write("code/changes.patch", code.patch)
+    source = Path(job.counts.path)
     if source.stat().st_size <= job.config.tracking.table_limit_mb * 2**20:
         run.write(f"data/{source.name}", source.read_bytes())
 

@@ -19,7 +19,7 @@ from poolwise import store, tracking
 from poolwise.comparison import WIDTH, Candidate, Comparison, cells, compare, markdown, read_pointwise, text
 from poolwise.comparison_figures import FIGURES, MAX_MODELS, Member, absent, draw, png
 from poolwise.config import outputs
-from poolwise.credentials import hide, store_uri
+from poolwise.credentials import given_uri, store_uri
 from poolwise.errors import UnknownRunError
 from poolwise.record import Record
 from poolwise.run import exit_codes
@@ -48,7 +48,7 @@ def cli() -> None:
     if asked.experiment is not None and asked.filter is None:
         parser.error("--experiment goes with --filter")
     with exit_codes():
-        uri = store_uri(_public(asked.tracking_uri), outputs())
+        uri = store_uri(given_uri(asked.tracking_uri), outputs())
         if asked.sweep is not None:
             runs = of_sweep(asked.sweep, uri=uri)
         elif asked.filter is not None:
@@ -151,7 +151,7 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
         words = "\n".join(f"- {line}" for line in [*found.words, *remarks])
         logged.record.note = f"{markdown(found.table, links)}\n\n{words}\n"
     lines = [line for each in [*found.words, *remarks] for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
-    say(text(found.table), "", *lines, f"run     {logged.run_id}", f"folder  {logged.folder}")
+    say(text(found.table), "", *lines, *logged.whereabouts())
     return logged.run_id
 
 
@@ -241,11 +241,6 @@ def _tree(path: Path) -> xr.DataTree | None:
         if "posterior_predictive" not in stored:
             return None
         return xr.DataTree.from_dict({name: stored[name].to_dataset().load() for name in GROUPS})
-
-
-def _public(uri: str | None) -> str | None:
-    """The address without its secrets, which go to the environment, where MLflow looks for them."""
-    return hide([f"tracking.uri={uri}"])[0].partition("=")[2] if uri else None
 
 
 PAGE = """<!doctype html>

@@ -43,6 +43,11 @@ def hide(arguments: list[str]) -> list[str]:
     return hidden
 
 
+def given_uri(uri: str | None) -> str | None:
+    """An address from a command's own option, made public; its secrets go to the variables that MLflow reads."""
+    return hide([f"tracking.uri={uri}"])[0].partition("=")[2] if uri else None
+
+
 def store_uri(asked: str | None, outputs: Path) -> str:
     """The store to log to, secrets included: as asked, else `MLFLOW_TRACKING_URI`, else a database in `outputs`.
 

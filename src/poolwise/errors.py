@@ -11,7 +11,8 @@ Every message is one line: what is wrong, where, and how to mend it.
     - ComparisonError          runs that cannot be compared: other data, or fewer than two (`comparison`)
   * FitError            (1)    the sampler could not start, or went non-finite
   * SweepError          (1)    some jobs of a sweep failed, or did not run
-  * TrackingError       (1)    the tracking store refused or could not be reached
+  * TrackingError       (1)    the tracking store cannot be used as asked
+    - UnreachableError         it does not answer, or refuses
 
 ``data/cookies.csv:17: chips is -2; counts must be integers >= 0. Correct the cell or drop the row.``
 """
@@ -26,6 +27,7 @@ __all__ = [
     "SweepError",
     "TrackingError",
     "UnknownRunError",
+    "UnreachableError",
 ]
 
 
@@ -70,6 +72,10 @@ class SweepError(PoolwiseError):
 
 
 class TrackingError(PoolwiseError):
-    """The tracking store refused or could not be reached."""
+    """The tracking store cannot be used as asked."""
 
     exit_code = 1
+
+
+class UnreachableError(TrackingError):
+    """The tracking store does not answer, or refuses."""

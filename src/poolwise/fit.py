@@ -4,7 +4,8 @@ The chains are spread over the devices (`shard_map`) and on each device follow o
 by side (`vmap`). The program advances every chain by one chunk of `checkpoint_every` steps; the number of steps is
 an argument, so the same program serves warm-up, sampling and every remainder, and the draws do not depend on the
 length of a chunk nor on the number of devices. Data and prior values are arguments too: another table of the same
-shape, another prior value or another seed compiles nothing.
+shape, another prior value or another seed compiles nothing. After a chunk, a `Snapshot` is all that is needed to go on
+to the very draws, in another process too.
 """
 
 import functools
@@ -18,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpyro.infer import NUTS
 
 from poolwise.data import Counts, sufficient_statistics
@@ -71,6 +72,24 @@ class Progress:
     divergences: int
     step_size: float
     posterior: Callable[[], Draws]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where all chains are after a chunk: what is needed to go on to the very draws.
+
+    Attributes
+    ----------
+    steps : steps per chain so far, those of the warm-up included
+    state : leaf of the sampler's state, named by its place in it -> (chain, ...); random keys as their uint32 data
+    drawn : quantity -> (chain, draw, ...); empty in the warm-up
+    seconds : spent sampling so far
+    """
+
+    steps: int
+    state: dict[str, np.ndarray]
+    drawn: Draws
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -159,36 +178,58 @@ def fit(
     seed: int,
     sampler: Sampler,
     device: Device,
+    begin: Snapshot | None = None,
+    on_chunk: Callable[[Snapshot], None] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
-    """Draw from the posterior. The same arguments give the same bits, whatever `device.num_devices`.
+    """Draw from the posterior. The same arguments give the same bits, whatever `device.num_devices` and `begin`.
 
     Parameters
     ----------
     values : site -> parameter -> (), the values of the priors (`priors.prior_values`)
-    on_progress : called after every chunk
+    begin : where to go on, with all draws so far, from a fit with the same arguments, `checkpoint_every` and
+        `device.num_devices` excepted; only shapes are checked, the caller answers for the values
+    on_chunk : called after every chunk, those of the warm-up included, with the draws of that chunk alone
+    on_progress : called after every chunk, and after `on_chunk`
 
     Raises
     ------
     FitError
-        if a chain finds no starting point with a finite density.
+        if a chain finds no starting point with a finite density, or `begin` is of another kind of fit.
     """
     args = (sufficient_statistics(counts), values)
-    keys = jax.random.split(jax.random.key(seed), sampler.num_chains)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
-    state = start(keys, *args)
-    advance(state, 0, *args)[0].i.block_until_ready()  # no step: compiles, changes nothing
+
+    def first() -> Any:
+        return start(jax.random.split(jax.random.key(seed), sampler.num_chains), *args)
+
+    if begin is None:
+        begin = Snapshot(steps=0, state={}, drawn={}, seconds=0.0)
+        state = first()
+    else:
+        shapes = _spread(jax.eval_shape(first), device)
+        _check_begin(begin, shapes, jax.eval_shape(advance, shapes, 0, *args)[1], sampler)
+        state = _restored(begin.state, shapes)
+    chunks = list(_schedule(sampler, begin.steps))
+    if chunks:
+        advance(state, 0, *args)[0].i.block_until_ready()  # no step: compiles, changes nothing
     _check_start(state)
     compiled = time.perf_counter()
-    kept: list[Draws] = []
-    for phase, done, total, num_steps in _schedule(sampler):
+    sampling_began = compiled - begin.seconds  # as if there had been no break
+    kept = [begin.drawn] if begin.drawn else []
+    steps = begin.steps
+    for phase, done, total, num_steps in chunks:
         state, buffer = advance(state, num_steps, *args)
+        steps += num_steps
         if phase == "sampling":
             kept.append({name: np.asarray(leaf)[:, :num_steps] for name, leaf in buffer.items()})
+        if on_chunk:
+            drawn = kept[-1] if phase == "sampling" else {}
+            on_chunk(Snapshot(steps, jax.device_get(_leaves(state)), drawn, time.perf_counter() - sampling_began))
         on_progress(_progress(phase, done, total, state, kept))
-    drawn = {name: np.concatenate([chunk[name] for chunk in kept], axis=1) for name in kept[0]}
-    seconds = {"compile": compiled - began, "sample": time.perf_counter() - compiled}
+    drawn = _joined(kept)
+    seconds = {"compile": compiled - began, "sample": time.perf_counter() - sampling_began}
     return Fit(_sites(drawn), _sample_stats(drawn), seconds)
 
 
@@ -226,7 +267,7 @@ def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable,
 
 def _over_chains(fn: Callable, *, device: Device) -> Callable:
     """`fn` over the leading (chain) axis of its first argument, spread over the devices; compiled."""
-    mesh = Mesh(np.array(jax.devices()[: device.num_devices]), ("chain",))
+    mesh = _mesh(device)
 
     def block(first: Any, *rest: Any) -> Any:
         def one(chain: Any) -> Any:
@@ -242,17 +283,71 @@ def _over_chains(fn: Callable, *, device: Device) -> Callable:
     return jax.jit(call)
 
 
-def _schedule(sampler: Sampler) -> Iterator[tuple[str, int, int, int]]:
-    """(phase, steps done after the chunk, steps of the phase, steps of the chunk); chunks end with the warm-up."""
-    for phase, total in (("warm-up", sampler.num_warmup), ("sampling", sampler.num_samples)):
-        for begin in range(0, total, sampler.checkpoint_every):
+def _mesh(device: Device) -> Mesh:
+    return Mesh(np.array(jax.devices()[: device.num_devices]), ("chain",))
+
+
+def _leaves(state: Any) -> dict[str, Any]:
+    """The leaves of a sampler's state by their place in it, random keys as their data."""
+    return {
+        jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _spread(shapes: Any, device: Device) -> Any:
+    """The same shapes, spread over the devices as what `start` gives, so that `advance` is traced and compiled once."""
+    sharding = NamedSharding(_mesh(device), PartitionSpec("chain"))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+def _restored(leaves: Mapping[str, np.ndarray], shapes: Any) -> Any:
+    """The state of these shapes whose `_leaves` are given, on the devices."""
+
+    def put(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        leaf = jax.device_put(leaves[jax.tree_util.keystr(path)], shape.sharding)
+        return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf
+
+    return jax.tree_util.tree_map_with_path(put, shapes)
+
+
+def _check_begin(begin: Snapshot, state: Any, buffer: Mapping[str, jax.ShapeDtypeStruct], sampler: Sampler) -> None:
+    """Refuse a snapshot whose steps, names, shapes or dtypes are not those of this fit."""
+    total, num_draws = sampler.num_warmup + sampler.num_samples, begin.steps - sampler.num_warmup
+    drawn = {name: (leaf.shape[0], num_draws, *leaf.shape[2:]) for name, leaf in buffer.items() if num_draws > 0}
+    wanted = {"steps": f"at most {total}"}
+    wanted |= {f"state{name}": f"{leaf.dtype} {leaf.shape}" for name, leaf in jax.eval_shape(_leaves, state).items()}
+    wanted |= {name: f"{buffer[name].dtype} {shape}" for name, shape in drawn.items()}
+    given = {"steps": wanted["steps"] if 0 <= begin.steps <= total else str(begin.steps)}
+    given |= {f"state{name}": f"{leaf.dtype} {leaf.shape}" for name, leaf in begin.state.items()}
+    given |= {name: f"{leaf.dtype} {leaf.shape}" for name, leaf in begin.drawn.items()}
+    for name in [*given, *wanted]:
+        if given.get(name) != wanted.get(name):
+            raise FitError(
+                f"this fit cannot go on from step {begin.steps}: {name} is {given.get(name, 'missing')} there and "
+                f"{wanted.get(name, 'unknown')} here. Go on with what it was begun with, or begin anew."
+            )
+
+
+def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int]]:
+    """The chunks after so many steps: (phase, steps done after the chunk, steps of the phase, steps of the chunk).
+
+    Chunks end with the warm-up.
+    """
+    phases = (("warm-up", 0, sampler.num_warmup), ("sampling", sampler.num_warmup, sampler.num_samples))
+    for phase, before, total in phases:
+        for begin in range(max(steps - before, 0), total, sampler.checkpoint_every):
             num_steps = min(sampler.checkpoint_every, total - begin)
             yield phase, begin + num_steps, total, num_steps
 
 
 def _progress(phase: str, done: int, total: int, state: Any, kept: list[Draws]) -> Progress:
     def posterior() -> Draws:
-        return _sites({name: np.concatenate([chunk[name] for chunk in kept], axis=1) for name in kept[0]})
+        return _sites(_joined(kept))
 
     return Progress(
         phase=phase,
@@ -262,6 +357,10 @@ def _progress(phase: str, done: int, total: int, state: Any, kept: list[Draws]) 
         step_size=float(np.mean(np.asarray(state.adapt_state.step_size))),
         posterior=posterior,
     )
+
+
+def _joined(kept: list[Draws]) -> Draws:
+    return {name: np.concatenate([chunk[name] for chunk in kept], axis=1) for name in kept[0]}
 
 
 def _sites(drawn: Draws) -> Draws:

@@ -31,3 +31,14 @@ def held(path: Path, *, otherwise: PoolwiseError | str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process holds a lock at this moment."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True

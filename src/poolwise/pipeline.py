@@ -8,7 +8,7 @@ Everything is written to the run's own folder first and sent from there.
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,10 +16,27 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise import artifacts, checks, fit, predict, provenance, store, terminal, tracking, twins, words
+from poolwise import (
+    artifacts,
+    checkpoint,
+    checks,
+    fit,
+    interrupts,
+    predict,
+    provenance,
+    resume,
+    spool,
+    store,
+    terminal,
+    tracking,
+    twins,
+    words,
+)
 from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
+from poolwise.errors import FitError, UnreachableError
+from poolwise.judgement import Facts, Outcome
 from poolwise.locks import held
 from poolwise.model import Model
 from poolwise.priors import prior_values
@@ -33,7 +50,7 @@ type Values = dict[str, dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Job:
-    """A fit to be made: its settings, data and model; once started, the stack it runs on."""
+    """A fit to be made: its settings, data and model, the store it goes to; once started, the stack it runs on."""
 
     config: Config
     overrides: tuple[str, ...]
@@ -42,13 +59,10 @@ class Job:
     values: Values
     code: provenance.Code
     seconds: dict[str, float]
-    stack: dict[str, object] = field(default_factory=dict)
+    uri: str = ""
     parent: str = ""
-
-    @property
-    def uri(self) -> str:
-        """The store that the run goes to."""
-        return store_uri(self.config.tracking.uri, outputs())
+    reproduces: str = ""  # the run id that this is to be the same run as, if any
+    stack: dict[str, object] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -69,40 +83,72 @@ class Findings:
     new_group: predict.NewGroup
     digests: dict[str, str]
 
+    @property
+    def outcome(self) -> Outcome:
+        """The findings in the terms in which runs are compared."""
+        num_chains = self.tree["posterior"].sizes["chain"]
+        return Outcome(self.digests, self.summary, self.loo.elpd, self.loo.mcse, num_chains)
 
-def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "") -> float:
+
+def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri: str = "") -> float:
     """Fit, check and log, or reuse a finished twin; returns elpd_loo.
 
     Parameters
     ----------
     overrides : the command line that composed the config, for the name of the run and for the record
     parent : the run id of the sweep that this is a job of, if it is one
+    uri : the store to log to; by default the one of the config, or its spool if it does not answer
     """
     job = prepare(config, tuple(overrides), parent)
+    job = replace(job, uri=uri or spool.reachable(store_uri(config.tracking.uri, outputs()), outputs()))
+    if not parent:  # a sweep did it for its jobs
+        store.bury_dead(config.data.name, uri=job.uri)
     if not (bool(parent) if config.reuse is None else config.reuse):
-        return carry_out(job)
+        return elpd_of(carry_out(job))
     record = describe(job)
     with held(outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"):
-        draws = record.tags["draws_fingerprint"]
-        among = twins.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
+        draws, among = record.tags["draws_fingerprint"], []
+        with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
+            among = twins.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
         twin = twins.finished(record, among)
         if twin is None:
-            return carry_out(job, twins.same_draws(record, among, uri=job.uri))
+            return elpd_of(carry_out(job, twins.same_draws(record, among, uri=job.uri)))
     if parent:
-        store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
+        with suppress(*store.OUTAGES):  # the sweep finds the twin itself if it must
+            store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
     terminal.say(*words.reused(twin))
     return twin.metrics["elpd_loo"]
 
 
-def carry_out(job: Job, stored: twins.StoredDraws | None = None) -> float:
-    """Fit, or take the stored draws of a run with the same draws fingerprint; check and log."""
+def carry_out(
+    job: Job,
+    stored: twins.StoredDraws | None = None,
+    also: Callable[[Job, Findings, tracking.Run], None] = lambda job, findings, logged: None,
+) -> tracking.Run:
+    """Fit, or take the stored draws of a run with the same draws fingerprint; check and log.
+
+    A fit that was killed before goes on where it was, in the same run.
+
+    Parameters
+    ----------
+    also : what else to write about the findings before the run ends
+    """
     began = time.perf_counter()
     job = start(job)
     record = describe(job)
-    record.tags |= {"draws_from": stored.run_id} if stored else {}
-    with tracking.logged_run(record, uri=job.uri, outputs=outputs(), parent=job.parent) as logged:
+    left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
+    taken_from = stored.run_id if stored else left.of if left and not left.folder else ""
+    record.tags |= {"draws_from": taken_from} if taken_from else {}
+    with tracking.logged_run(
+        record,
+        uri=job.uri,
+        outputs=outputs(),
+        parent=job.parent,
+        reopen=left.run_id if left else "",
+        folder=left.folder if left else None,
+    ) as logged:
         artifacts.write_inputs(job, logged)
-        draws = stored.draws if stored else sample(job, logged)
+        draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
         logged.state("checking")
         with job.stage("check"):
             findings = examine(job, draws)
@@ -120,16 +166,22 @@ def carry_out(job: Job, stored: twins.StoredDraws | None = None) -> float:
             seconds=job.seconds,
             total=time.perf_counter() - began,
         )
+        also(job, findings, logged)
     logged.state("done", elpd=findings.loo.elpd, verdict=findings.verdict.status)
     terminal.say(*closing_lines(job, findings, logged))
-    return findings.loo.elpd
+    return logged
 
 
-def prepare(config: Config, overrides: tuple[str, ...], parent: str = "") -> Job:
-    """Read the data: whatever is wrong with the request shows here, before a run exists."""
+def elpd_of(logged: tracking.Run) -> float:
+    """What a sweeper that searches maximises."""
+    return logged.record.metrics["elpd_loo"]
+
+
+def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts: Counts | None = None) -> Job:
+    """Read the data, unless they are given: whatever is wrong with the request shows here, before a run exists."""
     began = time.perf_counter()
     asked = config.data
-    counts = read_counts(
+    counts = counts or read_counts(
         resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
     )
     return Job(
@@ -163,11 +215,23 @@ def ingredients(job: Job) -> dict[str, Any]:
     return provenance.run_ingredients(job.config.resolved(), job.counts.sha256)
 
 
+def facts(job: Job) -> Facts:
+    """What decides the run, in the terms in which runs are compared; of a job that is started."""
+    return Facts(
+        settings=job.config.resolved(),
+        data_sha256=job.counts.sha256,
+        code=job.code.state,
+        files=job.code.files,
+        libraries=provenance.versions_of(provenance.distributions()),
+        stack=job.stack,
+    )
+
+
 def describe(job: Job) -> Record:
     """What is known of a run before its fit."""
     settings, sha256 = job.config.resolved(), job.counts.sha256
     return Record(
-        name=run_name(job.model.pooling, job.model.likelihood, job.overrides),
+        name=run_name(job.model.pooling, job.model.likelihood, job.overrides) + (" again" if job.reproduces else ""),
         experiment=job.config.data.name,
         params=job.config.leaves(),
         tags={
@@ -176,19 +240,30 @@ def describe(job: Job) -> Record:
             "data_sha256": sha256,
             "code_state": job.code.state,
             **({"sweep": job.parent} if job.parent else {}),
-            "mlflow.source.name": "poolwise.run",
+            **({"reproduces": job.reproduces} if job.reproduces else {}),
+            "mlflow.source.name": "poolwise.reproduce" if job.reproduces else "poolwise.run",
             "mlflow.source.git.commit": job.code.commit,
         },
         dataset={"name": job.counts.name, "digest": sha256[:32], "source": job.config.data.path},
     )
 
 
-def sample(job: Job, logged: tracking.Run) -> fit.Fit:
-    """Draw from the posterior, showing progress at the terminal and in MLflow."""
+def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
+    """A killed run of the same draws to go on from, what it logged while it sampled taken over."""
+    found = resume.find(record, stack=job.stack, ingredients=ingredients(job), uri=job.uri, outputs=outputs())
+    record.progress += found.progress if found else []
+    return found
+
+
+def sample(job: Job, logged: tracking.Run, begin: fit.Snapshot | None = None) -> fit.Fit:
+    """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
     sampler = job.config.sampler
     made = fit.programs_made()
     logged.state("compiling")
-    with terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar:
+    with (
+        terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar,
+        interrupts.deferred(until="this chunk") as stop_if_asked,
+    ):
         draws = fit.fit(
             job.model,
             job.counts,
@@ -196,19 +271,37 @@ def sample(job: Job, logged: tracking.Run) -> fit.Fit:
             seed=job.config.seed,
             sampler=fit.Sampler(**sampler.model_dump()),
             device=fit.Device(**job.config.device.model_dump()),
-            on_progress=watch(job, logged, bar),
+            begin=begin,
+            on_chunk=lambda snapshot: keep(snapshot, logged),
+            on_progress=watch(job, logged, bar, stop_if_asked),
         )
     job.seconds.update(draws.seconds)
     logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in fit.programs_made().items()}
     return draws
 
 
+def keep(snapshot: fit.Snapshot, logged: tracking.Run) -> None:
+    """Save a chunk beside the run, for a start that goes on after a kill."""
+    try:
+        checkpoint.save(logged.checkpoint, snapshot)
+    except OSError as error:
+        raise FitError(
+            f"{logged.checkpoint}: {error.strerror or error}. Make room and start the same command again: "
+            "it goes on from the chunk before."
+        ) from None
+
+
 def watch(
-    job: Job, logged: tracking.Run, bar: Callable[[str, int, int, float], None]
+    job: Job,
+    logged: tracking.Run,
+    bar: Callable[[str, int, int, float], None],
+    stop_if_asked: Callable[[], None],
 ) -> Callable[[fit.Progress], None]:
     """What to do after every chunk: move the bar; `checks.progress` times, log R-hat and ESS of the draws so far."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
-    points, looked = job.config.checks.progress, 0
+    points = job.config.checks.progress
+    known = {step for step, _, _ in logged.record.progress}
+    looked = len(known)
 
     def look(progress: fit.Progress) -> None:
         nonlocal looked
@@ -220,7 +313,9 @@ def watch(
             looked = due
             r_hat, ess = checks.convergence(progress.posterior())
             step = progress.done * num_chains
-            logged.progress(step, {"progress/r_hat_max": r_hat, "progress/ess_bulk_min": ess})
+            if step not in known:
+                logged.progress(step, {"progress/r_hat_max": r_hat, "progress/ess_bulk_min": ess})
+        stop_if_asked()
 
     return look
 
@@ -283,7 +378,6 @@ def closing_lines(job: Job, findings: Findings, logged: tracking.Run) -> list[st
         words.new_group(findings.new_group),
         words.accuracy(findings.loo),
         f"{findings.verdict.divergences} divergences in {draws} draws",
-        f"run     {logged.run_id}",
-        f"folder  {logged.folder}",
+        *logged.whereabouts(),
         words.browse(),
     ]

@@ -31,8 +31,9 @@ class Record:
 
     Attributes
     ----------
-    progress : (step, metrics) while sampling; the step is the number of draws so far
+    progress : (step, milliseconds of the epoch, metrics) while sampling; the step is the number of draws so far
     dataset : name, digest and source of the data; empty for a run that has none of its own
+    store, run_id : public address of the store that the run is in now, and its id there
     """
 
     name: str
@@ -41,9 +42,11 @@ class Record:
     tags: dict[str, str]
     dataset: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    progress: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    progress: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     note: str = ""
     status: str = "RUNNING"
+    store: str = ""
+    run_id: str = ""
 
 
 def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:

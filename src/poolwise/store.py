@@ -5,24 +5,31 @@ Of this project's modules only this one and `tracking`, which writes runs, impor
 
 import base64
 import functools
+import http.client
 import json
 import os
 import re
 import socket
 import sqlite3
+import ssl
 import time
+import urllib.error
+import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# MLflow's defaults make a dead server cost four minutes a call
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the last lines of a run say it
+# MLflow's defaults make a dead server cost four minutes a call; what a server does not take goes to the spool
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 
 import mlflow.artifacts
@@ -30,9 +37,15 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run as StoredRun
 
 from poolwise.credentials import public, scrub
-from poolwise.errors import TrackingError, UnknownRunError
+from poolwise.errors import ConfigError, TrackingError, UnknownRunError, UnreachableError
 
 SQLITE = "sqlite:///"
+SERVERS = ("http://", "https://")
+STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # how the address of a store begins
+# what a store that is down, full or unwilling raises; artifacts are sent with requests, whose errors are OSErrors
+OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError)
+BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow takes in one call
+PROBE_SECONDS = 5  # that a server has to say that it is there
 PARENT = "mlflow.parentRunId"
 PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: who writes a run, and when it last said so
 HEARTBEAT_SECONDS = 20
@@ -62,7 +75,16 @@ def connect(uri: str) -> MlflowClient:
     """A client of the store, which is made and brought up to date first if it is a local database.
 
     Several processes may come to a database that does not exist yet: one makes it, the others wait.
+
+    Raises
+    ------
+    ConfigError
+        if the address is none of a store.
     """
+    if not uri.startswith(STORES):
+        raise ConfigError(
+            f"tracking.uri (or MLFLOW_TRACKING_URI) is {public(uri)}; it must begin with one of {', '.join(STORES)}."
+        )
     if uri.startswith(SQLITE):
         database = _database(uri)
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +98,17 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
+def outage(uri: str) -> str:
+    """Why the store cannot be used now, or nothing; a server gets `PROBE_SECONDS` to answer at all."""
+    try:
+        if uri.startswith(SERVERS):
+            _probe(uri)
+        connect(uri).search_experiments(max_results=1)
+    except OUTAGES as error:
+        return first_line(error) or type(error).__name__
+    return ""
+
+
 def logged(run_id: str, *, uri: str) -> Logged:
     """One run.
 
@@ -83,16 +116,28 @@ def logged(run_id: str, *, uri: str) -> Logged:
     ------
     UnknownRunError
         if the store has no such run.
+    UnreachableError
+        if the store does not answer.
     """
     try:
         client = connect(uri)
         run = client.get_run(run_id)
         return _logged(run, client.get_experiment(run.info.experiment_id).name)
-    except MlflowException as error:
+    except OUTAGES as error:
+        if not is_unknown(error):
+            raise UnreachableError(f"{public(uri)}: {first_line(error)}") from None
         raise UnknownRunError(
-            f"{public(uri)} has no run {run_id}: {first_line(error)} "
+            f"{public(uri)} has no run {run_id}. "
             "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
         ) from None
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether a store that answers says that it has no such thing."""
+    return isinstance(error, MlflowException) and error.error_code in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "INVALID_PARAMETER_VALUE",  # an id that cannot be one
+    )
 
 
 def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | None = None) -> list[Logged]:
@@ -102,19 +147,24 @@ def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | No
     ------
     UnknownRunError
         if the filter is not in MLflow's language.
+    UnreachableError
+        if the store does not answer.
     """
-    client, found = connect(uri), []
-    names = {each.experiment_id: each.name for each in client.search_experiments()}
-    ids = [key for key, name in names.items() if experiments is None or name in experiments]
+    found: list[Logged] = []
     token = None
     try:
+        client = connect(uri)
+        names = {each.experiment_id: each.name for each in client.search_experiments()}
+        ids = [key for key, name in names.items() if experiments is None or name in experiments]
         while ids:
             page = client.search_runs(ids, filter_string, order_by=["attributes.start_time DESC"], page_token=token)
             found += [_logged(run, names[run.info.experiment_id]) for run in page]
             token = page.token
             if not token:
                 break
-    except MlflowException as error:
+    except OUTAGES as error:
+        if not is_unknown(error):
+            raise UnreachableError(f"{public(uri)}: {first_line(error)}") from None
         raise UnknownRunError(f"filter {filter_string!r}: {first_line(error)}") from None
     return found
 
@@ -127,6 +177,15 @@ def children(run_id: str, *, uri: str) -> list[Logged]:
 def tag(run_id: str, key: str, value: str, *, uri: str) -> None:
     """Set a tag of a run."""
     connect(uri).set_tag(run_id, key, scrub(value))
+
+
+def attach(run_id: str, tags: Mapping[str, str], files: Mapping[str, str], *, uri: str) -> None:
+    """Add tags and artifacts, name -> text, to a run that has ended."""
+    client = connect(uri)
+    for key, value in tags.items():
+        client.set_tag(run_id, key, scrub(value))
+    for name, text in files.items():
+        client.log_text(run_id, text, name)
 
 
 def this_process() -> str:
@@ -168,6 +227,12 @@ def bury(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[L
     return dead
 
 
+def bury_dead(experiment: str, *, uri: str) -> None:
+    """End what killed processes left RUNNING in an experiment; nothing is done where the store does not answer."""
+    with suppress(*OUTAGES):
+        bury(search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
+
+
 def artifact(run_id: str, name: str, *, uri: str) -> Path:
     """A logged artifact as a local file.
 
@@ -175,10 +240,14 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
     ------
     UnknownRunError
         if the store has no such run, or the run no such artifact.
+    UnreachableError
+        if the store does not answer.
     """
     try:
         found = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri)
-    except (MlflowException, OSError) as error:
+    except OUTAGES as error:
+        if reason := outage(uri):
+            raise UnreachableError(f"{public(uri)}: {reason}") from None
         raise UnknownRunError(
             f"run {run_id} in {public(uri)} has no {name}: {first_line(error)} "
             "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
@@ -200,6 +269,20 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
             f"experiment {name} is deleted in {public(uri)}. Restore it there, or give another data.name."
         )
     return found.experiment_id
+
+
+def _probe(uri: str) -> None:
+    """Raise an OSError if nothing answers at the address of a server; any answer will do."""
+    address = f"{public(uri).rstrip('/')}/health"
+    try:
+        urllib.request.urlopen(address, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:  # it answers, if only that it knows no such page
+        pass
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for certificates
+            raise OSError(f"no answer ({error.reason})") from None
+    except http.client.HTTPException as error:
+        raise OSError(f"it answers in no known way ({type(error).__name__})") from None
 
 
 def ranked_pages(uri: str) -> dict[str, str]:
@@ -247,8 +330,8 @@ def _ranked_view() -> str:
 
 
 def file_name(name: str) -> str:
-    """The name with everything that a file name may not hold as `-`, at most 80 characters."""
-    return re.sub(r"[^\w.=,-]+", "-", name)[:80]
+    """The name with everything that a file name may not hold as `-`, at most 80 characters; never `.` or `..`."""
+    return re.sub(r"^\.+|[^\w.=,-]+", "-", name)[:80]
 
 
 def first_line(error: BaseException) -> str:

@@ -3,20 +3,20 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from poolwise import pipeline, provenance, store, terminal, tracking, twins, words
+from poolwise import pipeline, provenance, spool, store, terminal, tracking, twins, words
 from poolwise.background import every
 from poolwise.compare import compare_runs
 from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
 from poolwise.credentials import scrub, store_uri
-from poolwise.errors import DataError, SweepError
+from poolwise.errors import DataError, SweepError, UnknownRunError, UnreachableError
 from poolwise.locks import held
 from poolwise.record import Record
 from poolwise.store import Logged
@@ -38,10 +38,14 @@ class Outcome:
         return self.status in ("FINISHED", "reused")
 
 
-def plan(request: Request, configs: Sequence[Config]) -> list[Planned]:
+def store_of(configs: Sequence[Config]) -> str:
+    """The store of a sweep, or its spool if it does not answer."""
+    return spool.reachable(store_uri(configs[0].tracking.uri, outputs()), outputs())
+
+
+def plan(request: Request, configs: Sequence[Config], *, uri: str) -> list[Planned]:
     """Every job with what will be done about it, its table read; none where a sweeper proposes the jobs."""
     planned, faults, among = [], [], dict[str, list[Logged]]()
-    uri = store_uri(configs[0].tracking.uri, outputs())
     for number, (overrides, config) in enumerate(zip(request.jobs, configs, strict=False)):
         try:
             job = pipeline.prepare(config, overrides)
@@ -69,7 +73,9 @@ def show(planned: Sequence[Planned]) -> None:
 
 
 @contextmanager
-def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Planned]) -> Iterator[tracking.Run]:
+def parent_run(
+    request: Request, configs: Sequence[Config], planned: Sequence[Planned], *, uri: str
+) -> Iterator[tracking.Run]:
     """The parent: a new run, or that of the same sweep if it did not finish.
 
     Raises
@@ -77,7 +83,7 @@ def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Pl
     SweepError
         if the same sweep is running in another process.
     """
-    uri, code = store_uri(configs[0].tracking.uri, outputs()), pipeline.code_state()
+    code = pipeline.code_state()
     fingerprint = provenance.fingerprint(
         {"jobs": sorted(each.run_fingerprint for each in planned) or request.overrides}
     )
@@ -95,8 +101,7 @@ def parent_run(request: Request, configs: Sequence[Config], planned: Sequence[Pl
     )
     running = SweepError(f"sweep {request.name} is running already. Wait for it to end; what is done will be reused.")
     with held(outputs() / "locks" / fingerprint, otherwise=running):
-        left = store.search("attributes.status = 'RUNNING'", uri=uri, experiments=[record.experiment])
-        store.bury(left, uri=uri)  # what a killed process left behind, of this sweep or another
+        store.bury_dead(record.experiment, uri=uri)
         unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
         if unfinished:
             terminal.say(f"continuing sweep {unfinished.run_id}")
@@ -117,11 +122,25 @@ def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
     finally:
 
         def running() -> list[Logged]:
-            return [run for run in store.children(parent.run_id, uri=parent.uri) if run.status == "RUNNING"]
+            return [run for run in fits(parent) if run.status == "RUNNING"]
 
         settle(lambda: any(store.is_alive(run) and not store.is_mine(run) for run in running()))
-        store.bury(running(), uri=parent.uri, also_mine=True)
+        with suppress(*store.OUTAGES):
+            store.bury(running(), uri=parent.uri, also_mine=True)
     return ended
+
+
+def fits(parent: tracking.Run) -> list[Logged]:
+    """The jobs of a sweep that became runs, finished ones first: as the store and as their folders tell it.
+
+    A job may be in the spool while its sweep is not, and a store may have stopped to answer.
+    """
+    stored: list[Logged] = []
+    with suppress(*store.OUTAGES):
+        stored = [run for run in store.children(parent.run_id, uri=parent.uri) if "run_fingerprint" in run.tags]
+    ids = {run.run_id for run in stored}
+    told = [run for run in tracking.recorded(outputs(), sweep=parent.run_id) if run.run_id not in ids]
+    return sorted([*stored, *told], key=lambda run: run.status != "FINISHED")
 
 
 @contextmanager
@@ -168,12 +187,11 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
 
 def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
     """What became of every job."""
-    children = store.children(parent.run_id, uri=parent.uri)
-    fits = [run for run in children if "run_fingerprint" in run.tags]
+    children = fits(parent)
     if not planned:
-        told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(fits)]
-        own_ids = {run.run_id for run in fits}
-        for key, value in store.logged(parent.run_id, uri=parent.uri).tags.items():  # jobs that made no run
+        told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(children)]
+        own_ids = {run.run_id for run in children}
+        for key, value in store.logged(parent.place_id, uri=parent.uri).tags.items():  # jobs that made no run
             run_id = key.removeprefix("reused.")
             if run_id != key and run_id not in own_ids:
                 told.append((value, "reused", store.logged(run_id, uri=parent.uri)))
@@ -182,11 +200,10 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
         return [Outcome(number, *each) for number, each in enumerate(told)]
     outcomes = []
     for each in planned:
-        own = [run for run in fits if run.tags["run_fingerprint"] == each.run_fingerprint]
-        own.sort(key=lambda run: run.status != "FINISHED")  # a finished one before later failures
+        own = [run for run in children if run.tags["run_fingerprint"] == each.run_fingerprint]
         if own:
             outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
-        elif twin := _twin(each, uri=parent.uri):
+        elif (twin := _twin(each, uri=parent.uri)) or each.run_id:
             outcomes.append(Outcome(each.number, each.name, "reused", twin))
         else:
             outcomes.append(Outcome(each.number, each.name, "did not run", None))
@@ -223,7 +240,9 @@ def _unfinished(record: Record, *, uri: str) -> Logged | None:
 
 def _twin(job: Planned, *, uri: str) -> Logged | None:
     where = f"tags.run_fingerprint = '{job.run_fingerprint}' and attributes.status = 'FINISHED'"
-    return next(iter(store.search(where, uri=uri)), None)
+    with suppress(UnreachableError):
+        return next(iter(store.search(where, uri=uri)), None)
+    return None
 
 
 def _why(outcome: Outcome) -> str:
@@ -245,10 +264,10 @@ def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
     """The comparison of the runs, logged beside them; its ranked table, or why there is none, for the parent's note."""
     try:
         run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
-    except ComparisonError as error:
+        return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"
+    except (ComparisonError, UnknownRunError, UnreachableError) as error:
         terminal.say(f"not compared: {error}")
         return f"not compared: {error}\n\n"
-    return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"
 
 
 def _drawn(planned: Sequence[Planned], states: dict[str, dict[str, object]]) -> Table:

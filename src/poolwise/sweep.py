@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,8 @@ from poolwise.credentials import store_uri
 from poolwise.errors import ConfigError, PoolwiseError, RequestError
 
 PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
-CARRIED = (PARENT, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
+STORE = "POOLWISE_STORE"  # and the one that tells them its store, where that is a spool
+CARRIED = (PARENT, STORE, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
 SETTLING_SECONDS = 20  # that workers get to end when their sweep does
 SHOWN = 60  # jobs in a printed list
 
@@ -108,13 +109,14 @@ def run(request: Request, launch: Callable[[], object]) -> None:
         configs = checked(request)
     from poolwise import supervise
 
-    planned = supervise.plan(request, configs)
+    uri = supervise.store_of(configs)
+    planned = supervise.plan(request, configs, uri=uri)
     supervise.show(planned)
     if configs[0].sweep.dry_run:
         return
-    with frozen_settings() as arguments, supervise.parent_run(request, configs, planned) as parent:
+    with frozen_settings() as arguments, supervise.parent_run(request, configs, planned, uri=uri) as parent:
         sys.argv += arguments
-        os.environ[PARENT] = parent.run_id
+        os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_waiting else ""
         with supervise.table(parent, planned):
             ended = supervise.settled(parent, launch)
         supervise.conclude(parent, planned, configs, ended)
@@ -165,11 +167,13 @@ def job(composed: DictConfig, overrides: list[str]) -> float | None:
     from poolwise.pipeline import run as run_one
 
     try:
-        return run_one(check(composed), overrides, parent=os.environ.get(PARENT, ""))
+        parent, uri = (os.environ.get(name, "") for name in (PARENT, STORE))
+        return run_one(check(composed), overrides, parent=parent, uri=uri)
     except Exception as error:
         if isinstance(error, RequestError):  # it has no run that could say so
-            uri = store_uri(OmegaConf.select(composed, "tracking.uri"), outputs())
-            store.tag(os.environ[PARENT], f"refused.{HydraConfig.get().job.num}", str(error), uri=uri)
+            uri = os.environ.get(STORE) or store_uri(OmegaConf.select(composed, "tracking.uri"), outputs())
+            with suppress(*store.OUTAGES):
+                store.tag(os.environ[PARENT], f"refused.{HydraConfig.get().job.num}", str(error), uri=uri)
         kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
         print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
         return None  # a search takes it as a failed trial; a NaN would end the search

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from poolwise import store
-from poolwise.errors import UnknownRunError
+from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.fit import Fit
 from poolwise.provenance import posterior_digests
 from poolwise.record import Record
@@ -53,7 +53,7 @@ def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDr
         return None
     try:
         path = store.artifact(twin.run_id, "posterior/posterior.nc", uri=uri)
-    except UnknownRunError:
+    except (UnknownRunError, UnreachableError):
         return None
     with xr.open_datatree(path, engine="netcdf4") as tree:
         posterior, stats = (_arrays(tree[group].to_dataset()) for group in ("posterior", "sample_stats"))
@@ -64,18 +64,29 @@ def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDr
 
 def near_miss(record: Record, ingredients: Mapping[str, Any], among: Sequence[Logged], *, uri: str) -> str:
     """How the newest finished run with the same settings differs from this one, or nothing."""
-    wanted = {key: str(value) for key, value in record.params.items() if key.startswith(SETTINGS)}
-    wanted.pop("sampler.checkpoint_every", None)
     for run in among:
-        if all(run.params.get(key) == value for key, value in wanted.items()) and "run_fingerprint" in run.tags:
+        if same_settings(run.params, record.params) and "run_fingerprint" in run.tags:
             try:
                 path = store.artifact(run.run_id, "environment/fingerprint.json", uri=uri)
-            except UnknownRunError:
+            except (UnknownRunError, UnreachableError):
                 continue
-            differences = list(_differences(json.loads(path.read_text()), ingredients))
-            more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
-            return f"run {run.run_id[:6]} was {', '.join(differences[:TOLD])}{more}" if differences else ""
+            differences = told(json.loads(path.read_text()), ingredients)
+            return f"run {run.run_id[:6]} was {differences}" if differences else ""
     return ""
+
+
+def same_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the parameters of two runs agree in `SETTINGS`; lengths of chunks do not count."""
+    wanted = {key: str(value) for key, value in now.items() if key.startswith(SETTINGS)}
+    wanted.pop("sampler.checkpoint_every", None)
+    return all(key in then and str(then[key]) == value for key, value in wanted.items())
+
+
+def told(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How the ingredients of a run that was made differ from those of one to be made, `TOLD` of them named."""
+    differences = list(_differences(then, now))
+    more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
+    return ", ".join(differences[:TOLD]) + more
 
 
 def _newest(tag: str, record: Record, among: Sequence[Logged]) -> Logged | None:

@@ -1,0 +1,44 @@
+"""Runs that their store could not take, sent to it: `python -m poolwise.sync`."""
+
+import argparse
+
+from poolwise import spool
+from poolwise.config import outputs
+from poolwise.credentials import given_uri, store_uri
+from poolwise.errors import TrackingError
+from poolwise.run import exit_codes
+from poolwise.terminal import say
+
+
+def cli() -> None:
+    """Send what waits; exit code 1 if a store still does not take it."""
+    parser = argparse.ArgumentParser(prog="python -m poolwise.sync", description=__doc__)
+    parser.add_argument("--tracking-uri", metavar="URI", help="send to this store; default: each run to its own")
+    asked = parser.parse_args()
+    with exit_codes():
+        sync(store_uri(uri, outputs()) if (uri := given_uri(asked.tracking_uri)) else "")
+
+
+def sync(to: str = "") -> None:
+    """Send every run that waits to its store, or to another; each arrives once, however often this is called.
+
+    Raises
+    ------
+    TrackingError
+        if some runs could not be sent.
+    """
+    nothing, faults = True, []
+    for delivery in spool.deliveries(outputs(), to=to):
+        for spool_id, run_id in delivery.sent.items():
+            say(f"sent    {spool_id} to {delivery.target} as run {run_id}")
+        if delivery.waiting:
+            faults.append(f"{delivery.waiting} runs wait for {delivery.target}: {delivery.reason}.")
+        nothing = nothing and not delivery.sent and not delivery.waiting
+    if faults:
+        raise TrackingError("\n".join([*faults, "Nothing is lost: run this again when the store answers."]))
+    if nothing:
+        say("nothing waits to be sent")
+
+
+if __name__ == "__main__":
+    cli()
