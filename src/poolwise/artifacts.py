@@ -55,10 +55,10 @@ def write_findings(job: "Job", findings: "Findings", run: Run) -> None:
         ):
             pictures[name] = figures.png(picture.figure), picture.caption
             run.write(f"figures/{name}.png", pictures[name][0])
-    run.write("report.html", page(job, findings, pictures))
+    run.write("report.html", page(job, findings, pictures, run.run_id))
 
 
-def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]]) -> str:
+def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]], run_id: str) -> str:
     """The report of the run."""
     return report.render(
         counts=job.counts,
@@ -75,9 +75,9 @@ def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]
         ),
         new_group=findings.new_group,
         pictures=pictures,
-        command=words.command(job.overrides),
+        command=f"{words.reproduction(run_id)}\n{words.command(job.overrides)}",
         config=_yaml(job.config.resolved()),
-        stack={name: str(value) for name, value in job.stack.items()},
+        stack={name: str(value) for name, value in job.stack.items() if not isinstance(value, dict | list)},
         commit=job.code.state,
     )
 

@@ -9,6 +9,9 @@ Every message is one line: what is wrong, where, and how to mend it.
     - DeviceError              the devices asked for are not there, or do not divide the chains
     - UnknownRunError          the tracking store holds no such run
     - ComparisonError          runs that cannot be compared: other data, or fewer than two (`comparison`)
+    - ReproductionError        a logged run that cannot be judged or made again (`evidence`)
+    - CheckoutError            its commit and patch cannot be had as files (`checkout`)
+    - EnvironmentMissing       nor its distributions as an environment (`environment`)
   * FitError            (1)    the sampler could not start, or went non-finite
   * SweepError          (1)    some jobs of a sweep failed, or did not run
   * TrackingError       (1)    the tracking store cannot be used as asked

@@ -137,8 +137,8 @@ def carry_out(
     job = start(job)
     record = describe(job)
     left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
-    taken_from = stored.run_id if stored else left.of if left and not left.folder else ""
-    record.tags |= {"draws_from": taken_from} if taken_from else {}
+    if source := stored.run_id if stored else left.of if left and not left.folder else "":
+        record.tags["draws_from"] = source
     with tracking.logged_run(
         record,
         uri=job.uri,
@@ -153,7 +153,7 @@ def carry_out(
         with job.stage("check"):
             findings = examine(job, draws)
         artifacts.write_findings(job, findings, logged)
-        logged.record.note = note(job, findings)
+        logged.record.note = note(job, findings, logged)
         logged.record.tags |= {
             "verdict": findings.verdict.status,
             "verdict_reasons": "; ".join(findings.verdict.reasons) or "none",
@@ -353,7 +353,7 @@ def examine(job: Job, draws: fit.Fit) -> Findings:
     )
 
 
-def note(job: Job, findings: Findings) -> str:
+def note(job: Job, findings: Findings, logged: tracking.Run) -> str:
     """The run in a few lines, for the MLflow UI."""
     return words.note(
         words.subject(job.counts, job.model.pooling, job.model.likelihood),
@@ -361,7 +361,7 @@ def note(job: Job, findings: Findings) -> str:
         findings.summary,
         findings.new_group,
         findings.loo,
-        words.command(job.overrides),
+        words.reproduction(logged.run_id),
     )
 
 

@@ -79,6 +79,11 @@ def command(overrides: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "poolwise.run", *overrides])
 
 
+def reproduction(run_id: str) -> str:
+    """The command line that makes a logged run again and judges whether it is the same."""
+    return f"python -m poolwise.reproduce {run_id}"
+
+
 def note(what: str, verdict: Verdict, summary: pd.DataFrame, group: NewGroup, loo: Loo, again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
     status, *reasons = judgement(verdict)
