@@ -36,8 +36,9 @@ LEAVES = {  # module: the modules of this package that it may import
     "checks": {"errors"},
     "figures": {"errors"},
     "report": {"errors"},
-    "fit": {"errors", "data", "model"},
-    "checkpoint": {"fit"},
+    "snapshot": {"errors"},
+    "fit": {"errors", "data", "model", "snapshot"},
+    "checkpoint": {"snapshot"},
     "checkout": {"errors"},
     "judgement": {"checks", "provenance"},
 }

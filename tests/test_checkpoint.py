@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolwise import checkpoint
-from poolwise.fit import Snapshot, fit
+from poolwise.fit import fit
 from poolwise.priors import prior_values
+from poolwise.snapshot import Snapshot
 from support import DEVICE, PRIORS, ROOT, SAMPLER, model_of, same_bits
 
 NUM_WARMUP = 10

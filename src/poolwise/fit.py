@@ -25,6 +25,7 @@ from numpyro.infer import NUTS
 from poolwise.data import Counts, sufficient_statistics
 from poolwise.errors import DeviceError, FitError
 from poolwise.model import Model
+from poolwise.snapshot import Snapshot, check, leaves_of, restored
 
 Draws = dict[str, np.ndarray]
 
@@ -72,24 +73,6 @@ class Progress:
     divergences: int
     step_size: float
     posterior: Callable[[], Draws]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where all chains are after a chunk: what is needed to go on to the very draws.
-
-    Attributes
-    ----------
-    steps : steps per chain so far, those of the warm-up included
-    state : leaf of the sampler's state, named by its place in it -> (chain, ...); random keys as their uint32 data
-    drawn : quantity -> (chain, draw, ...); empty in the warm-up
-    seconds : spent sampling so far
-    """
-
-    steps: int
-    state: dict[str, np.ndarray]
-    drawn: Draws
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -209,8 +192,9 @@ def fit(
         state = first()
     else:
         shapes = _spread(jax.eval_shape(first), device)
-        _check_begin(begin, shapes, jax.eval_shape(advance, shapes, 0, *args)[1], sampler)
-        state = _restored(begin.state, shapes)
+        buffer = jax.eval_shape(advance, shapes, 0, *args)[1]
+        check(begin, shapes, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
+        state = restored(begin.state, shapes)
     chunks = list(_schedule(sampler, begin.steps))
     if chunks:
         advance(state, 0, *args)[0].i.block_until_ready()  # no step: compiles, changes nothing
@@ -226,7 +210,7 @@ def fit(
             kept.append({name: np.asarray(leaf)[:, :num_steps] for name, leaf in buffer.items()})
         if on_chunk:
             drawn = kept[-1] if phase == "sampling" else {}
-            on_chunk(Snapshot(steps, jax.device_get(_leaves(state)), drawn, time.perf_counter() - sampling_began))
+            on_chunk(Snapshot(steps, jax.device_get(leaves_of(state)), drawn, time.perf_counter() - sampling_began))
         on_progress(_progress(phase, done, total, state, kept))
     drawn = _joined(kept)
     seconds = {"compile": compiled - began, "sample": time.perf_counter() - sampling_began}
@@ -287,50 +271,10 @@ def _mesh(device: Device) -> Mesh:
     return Mesh(np.array(jax.devices()[: device.num_devices]), ("chain",))
 
 
-def _leaves(state: Any) -> dict[str, Any]:
-    """The leaves of a sampler's state by their place in it, random keys as their data."""
-    return {
-        jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _spread(shapes: Any, device: Device) -> Any:
     """The same shapes, spread over the devices as what `start` gives, so that `advance` is traced and compiled once."""
     sharding = NamedSharding(_mesh(device), PartitionSpec("chain"))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-
-
-def _restored(leaves: Mapping[str, np.ndarray], shapes: Any) -> Any:
-    """The state of these shapes whose `_leaves` are given, on the devices."""
-
-    def put(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        leaf = jax.device_put(leaves[jax.tree_util.keystr(path)], shape.sharding)
-        return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf
-
-    return jax.tree_util.tree_map_with_path(put, shapes)
-
-
-def _check_begin(begin: Snapshot, state: Any, buffer: Mapping[str, jax.ShapeDtypeStruct], sampler: Sampler) -> None:
-    """Refuse a snapshot whose steps, names, shapes or dtypes are not those of this fit."""
-    total, num_draws = sampler.num_warmup + sampler.num_samples, begin.steps - sampler.num_warmup
-    drawn = {name: (leaf.shape[0], num_draws, *leaf.shape[2:]) for name, leaf in buffer.items() if num_draws > 0}
-    wanted = {"steps": f"at most {total}"}
-    wanted |= {f"state{name}": f"{leaf.dtype} {leaf.shape}" for name, leaf in jax.eval_shape(_leaves, state).items()}
-    wanted |= {name: f"{buffer[name].dtype} {shape}" for name, shape in drawn.items()}
-    given = {"steps": wanted["steps"] if 0 <= begin.steps <= total else str(begin.steps)}
-    given |= {f"state{name}": f"{leaf.dtype} {leaf.shape}" for name, leaf in begin.state.items()}
-    given |= {name: f"{leaf.dtype} {leaf.shape}" for name, leaf in begin.drawn.items()}
-    for name in [*given, *wanted]:
-        if given.get(name) != wanted.get(name):
-            raise FitError(
-                f"this fit cannot go on from step {begin.steps}: {name} is {given.get(name, 'missing')} there and "
-                f"{wanted.get(name, 'unknown')} here. Go on with what it was begun with, or begin anew."
-            )
 
 
 def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int]]:

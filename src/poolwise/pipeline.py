@@ -41,6 +41,7 @@ from poolwise.locks import held
 from poolwise.model import Model
 from poolwise.priors import prior_values
 from poolwise.record import Record, metrics, run_name
+from poolwise.snapshot import Snapshot
 from poolwise.tree import to_tree
 
 code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
@@ -255,7 +256,7 @@ def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
     return found
 
 
-def sample(job: Job, logged: tracking.Run, begin: fit.Snapshot | None = None) -> fit.Fit:
+def sample(job: Job, logged: tracking.Run, begin: Snapshot | None = None) -> fit.Fit:
     """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
     sampler = job.config.sampler
     made = fit.programs_made()
@@ -280,7 +281,7 @@ def sample(job: Job, logged: tracking.Run, begin: fit.Snapshot | None = None) ->
     return draws
 
 
-def keep(snapshot: fit.Snapshot, logged: tracking.Run) -> None:
+def keep(snapshot: Snapshot, logged: tracking.Run) -> None:
     """Save a chunk beside the run, for a start that goes on after a kill."""
     try:
         checkpoint.save(logged.checkpoint, snapshot)

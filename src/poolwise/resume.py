@@ -9,10 +9,10 @@ from typing import Any
 
 from poolwise import checkpoint, twins
 from poolwise.credentials import public
-from poolwise.fit import Snapshot
 from poolwise.locks import is_free
 from poolwise.provenance import STACK_OF_BITS
 from poolwise.record import Record
+from poolwise.snapshot import Snapshot
 from poolwise.terminal import say
 from poolwise.tracking import CHECKPOINT
 
