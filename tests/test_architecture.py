@@ -40,7 +40,8 @@ LEAVES = {  # module: the modules of this package that it may import
     "fit": {"errors", "data", "model", "snapshot"},
     "checkpoint": {"snapshot"},
     "checkout": {"errors"},
-    "judgement": {"checks", "provenance"},
+    "differences": {"provenance"},
+    "judgement": {"checks", "differences"},
 }
 ENTRY_USERS = {  # entry point: who may import it all the same, being one itself
     "run": {"compare", "reproduce", "sync", "calibrate", "ui"},

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from poolwise import checks
-from poolwise.judgement import (
-    DEVICE_BITS,
-    Difference,
-    Facts,
-    Outcome,
-    differences,
-    judge,
-    lines,
-    threshold,
-)
+from poolwise.differences import DEVICE_BITS, Difference, Facts, differences
+from poolwise.judgement import Outcome, judge, lines, threshold
 from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES
 
 SETTINGS = {

@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from poolwise import checkpoint, pipeline, resume
 from poolwise.config import CONF, check, register_resolvers
 from poolwise.errors import FitError
+from poolwise.evidence import of_run
 from poolwise.record import Record
 
 # chunks of some milliseconds, so many that a kill falls between them
@@ -256,6 +257,9 @@ def test_a_fit_killed_at_once_and_on_the_way_goes_on_on_other_devices(outputs, u
     (run,) = runs(outputs)
     assert (run.info.run_id, run.info.status) == (first.info.run_id, "FINISHED")
     assert run.data.tags["posterior_sha256"] == undisturbed
+    # parameters are of the first start, the config of the last: no contradiction to who reads the run back
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    assert of_run(run.info.run_id, uri=uri).settings["device"]["num_devices"] == 4
 
 
 def test_a_signal_lets_the_chunk_end_and_the_fit_can_go_on(outputs, undisturbed):

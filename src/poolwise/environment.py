@@ -20,8 +20,8 @@ from poolwise.errors import RequestError
 from poolwise.locks import held
 
 PYTHON_VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?\+?")  # as platform.python_version() tells it
-LOCK_LINE = re.compile(  # a comment; a pinned name, maybe with a condition; a hash; nothing
-    r"\s*(?:#.*|[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?==[\w.!+]+\s*(?:;[\w\s.'\"()<>=!~,+]*)?\\?|--hash=[\w:]+\s*\\?)?\s*"
+LOCK_LINE = re.compile(  # a pinned name, maybe with a condition; or a hash
+    r"[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?==[\w.!+]+\s*(?:;[\w\s.'\"()<>=!~,+]*)?\\?|--hash=[\w:]+\s*\\?", re.ASCII
 )
 PROBE = "import ensurepip, platform, sqlite3, ssl, venv; print(platform.python_version())"
 
@@ -49,11 +49,11 @@ def python_of(requirements: str, *, lock: bytes, python: str, folder: Path) -> P
         return Path(sys.executable)
     if not PYTHON_VERSION.fullmatch(python):
         raise EnvironmentMissing(f"{python!r} is no version of Python. The record of the run is damaged; name another.")
-    _check(lock)
+    pins = _pins(lock)
     place = folder.resolve() / f"{hashlib.sha256(lock).hexdigest()[:12]}-{python}"
     with held(place.with_name(f"{place.name}.lock"), otherwise=f"another process builds {place}"):
         if not ((place / "ready").exists() and _python(place).exists()):
-            _build(place, lock, interpreter(python))
+            _build(place, pins, interpreter(python))
     return _python(place)
 
 
@@ -95,26 +95,33 @@ def _compared(requirements: str) -> dict[str, str]:
     return {name: version for name, version in found.items() if name not in provenance.UNLOCKED}
 
 
-def _check(lock: bytes) -> None:
-    """Refuse a lock that is none: without content, or with more than pinned names and hashes."""
+def _pins(lock: bytes) -> bytes:
+    """The lines of a lock that pin; one that is none, without content or with other lines, is refused.
+
+    Its comments are left out: pip obeys one that names an encoding, under which a pin can read as an option.
+    """
     if not lock:
         raise EnvironmentMissing(
             "the run has no lock, and other distributions are installed here than it was made with. "
             "Install those of its environment/requirements.txt, and start this there."
         )
-    for number, line in enumerate(lock.decode("utf-8", "backslashreplace").splitlines(), start=1):
-        if not LOCK_LINE.fullmatch(line):
+    pins = []
+    for number, line in enumerate(map(str.strip, lock.decode("utf-8", "backslashreplace").splitlines()), start=1):
+        if LOCK_LINE.fullmatch(line):
+            pins.append(f"{line}\n")
+        elif line and not line.startswith("#"):
             raise EnvironmentMissing(
-                f"the run's lock:{number}: {line.strip()[:80]!r} is no pinned distribution nor its hash, so nothing is "
+                f"the run's lock:{number}: {line[:80]!r} is no pinned distribution nor its hash, so nothing is "
                 "installed. Look at the lock; install it by hand if you trust it, and start this there."
             )
+    return "".join(pins).encode()
 
 
-def _build(place: Path, lock: bytes, made_with: str) -> None:
+def _build(place: Path, pins: bytes, made_with: str) -> None:
     """Make the environment; `ready` in it says that it is whole."""
     shutil.rmtree(place, ignore_errors=True)  # what a build that was killed or failed left
     place.mkdir(parents=True)
-    (place / "requirements.lock").write_bytes(lock)
+    (place / "requirements.lock").write_bytes(pins)
     print(f"building an environment like the run's (some minutes, once): {place}", file=sys.stderr)
     install = ("install", "--quiet", "--require-hashes", "-r", str(place / "requirements.lock"))
     _call(place, made_with, "-m", "venv", str(place))

@@ -14,49 +14,19 @@ Judged in this order:
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
 from poolwise.checks import ESS_PER_CHAIN, NO_MEAN, R_HAT_MAX
-from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES, STACK_OF_BITS
+from poolwise.differences import NAMED, NAMES, Difference, listed, sides
 
 BIT_IDENTICAL, EQUAL, DIFFERENT = "bit-identical", "statistically equal", "different"
-NAMES = ("there", "here")  # where a value was found: `0.2 there, 0.3 here`; also ("in 1a2b3c", "in 4d5e6f")
 LEAST_THRESHOLD, TAIL = 4.0, 0.0005
-
-KINDS = ("data", "config", "code", "library", "device")
-DRAW_SETTINGS = ("pooling", "likelihood", "prior", "sampler", "seed")
-VERSIONS = ("python", *DRAW_LIBRARIES)
-DEVICE_BITS = tuple(name for name in STACK_OF_BITS if name not in VERSIONS)
-NAMED, SHOWN = 5, 8  # names in a sentence; rows of the printed table
-ABSENT = object()
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What decided a run.
-
-    Attributes
-    ----------
-    settings : the resolved config, nested
-    data_sha256 : of the canonical cells
-    code : the state of the source, as `provenance.Code` has it
-    files : file of the package -> sha256; older runs recorded some of `DRAW_MODULES` only, or none
-    libraries : distribution -> version, of all that are installed, spelled as `provenance.versions_of` does
-    stack : as `provenance.stack` gives it
-    """
-
-    settings: Mapping[str, Any]
-    data_sha256: str
-    code: str
-    files: Mapping[str, str]
-    libraries: Mapping[str, str]
-    stack: Mapping[str, Any]
+SHOWN = 8  # rows of the printed table
 
 
 @dataclass(frozen=True)
@@ -75,24 +45,6 @@ class Outcome:
     elpd_loo: float
     elpd_loo_mcse: float
     num_chains: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing recorded that differs between two runs: its kind, one of `KINDS`, and a line that names it.
-
-    Attributes
-    ----------
-    decides_draws : whether it can move a draw, or cannot be excluded to
-    """
-
-    kind: str
-    text: str
-    decides_draws: bool
-
-    def __str__(self) -> str:
-        """`code: model.py has changed`."""
-        return f"{self.kind}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -115,18 +67,6 @@ class Judgement:
     threshold: float
     shifts: pd.DataFrame
     remarks: tuple[str, ...]
-
-
-def differences(one: Facts, other: Facts, *, names: tuple[str, str] = NAMES) -> list[Difference]:
-    """Everything recorded that differs, by kind; within a kind what decides draws comes first."""
-    found = [
-        *_data(one, other, names),
-        *_settings(one, other, names),
-        *_code(one, other, names),
-        *_libraries(one, other, names),
-        *_device(one, other, names),
-    ]
-    return sorted(found, key=lambda each: (KINDS.index(each.kind), not each.decides_draws))
 
 
 def judge(
@@ -243,75 +183,6 @@ def _z(shift: pd.Series, mcse: pd.Series) -> pd.Series:
     return (shift / mcse.where(is_known, 1.0)).where(is_known, np.inf).where(shift != 0, 0.0)
 
 
-def _data(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
-    if one.data_sha256 != other.data_sha256:
-        a, b = (run.data_sha256[:12] or "not recorded" for run in (one, other))
-        yield Difference("data", f"the counts differ (data_sha256 {_sides(a, b, names)})", True)
-
-
-def _settings(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
-    """The keys of the config that differ; `device` is judged with the stack, as it was really used."""
-    for key, a, b in _unequal(_flat(one.settings), _flat(other.settings)):
-        section = key.partition(".")[0]
-        if section != "device":
-            decides_draws = section in DRAW_SETTINGS and key != "sampler.checkpoint_every"
-            kind = "data" if section == "data" else "config"
-            yield Difference(kind, f"{key} is {_sides(a, b, names)}", decides_draws)
-
-
-def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
-    """The files that differ; where a run did not record them all, the states of the source."""
-    is_whole = all(set(run.files) - set(DRAW_MODULES) for run in (one, other))
-    common = one.files.keys() & other.files.keys()
-    changed: dict[bool, list[str]] = {True: [], False: []}
-    for name, a, b in sorted(_unequal(one.files, other.files)):
-        if is_whole or name in common:
-            only = names[0] if b is ABSENT else names[1] if a is ABSENT else ""
-            changed[name in DRAW_MODULES].append(f"{name} (only {only})" if only else name)
-    for decides_draws, files in changed.items():
-        if files:
-            text = f"{_listed(files)} {'has' if len(files) == 1 else 'have'} changed"
-            yield Difference("code", text, decides_draws)
-    if is_whole or changed[True]:
-        return
-    is_open = not common >= set(DRAW_MODULES)
-    if one.code != other.code:
-        yield Difference("code", _sides(one.code, other.code, names), is_open)
-    elif is_open and one.code.startswith("changed"):
-        yield Difference("code", f"{one.code} in both runs, and which files is not recorded", True)
-
-
-def _libraries(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
-    ours = ({name: run.stack.get(name, run.libraries.get(name, ABSENT)) for name in VERSIONS} for run in (one, other))
-    moved = [f"{name} {_sides(a, b, names)}" for name, a, b in _unequal(*ours)]
-    if moved:
-        yield Difference("library", "; ".join(moved), True)
-    if one.libraries and other.libraries:
-        unequal = sorted(_unequal(one.libraries, other.libraries))
-        rest = [f"{name} {_shown(a)} -> {_shown(b)}" for name, a, b in unequal if name not in VERSIONS]
-        if rest:
-            count = "1 other distribution differs" if len(rest) == 1 else f"{len(rest)} other distributions differ"
-            yield Difference("library", f"{count}: {_listed(rest)}", False)
-
-
-def _device(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
-    """What differs in the stack but versions; the settings of the device come first, as they were really used."""
-    a, b = ({**run.settings.get("device", {}), **run.stack} for run in (one, other))
-    versions = {*VERSIONS, *one.libraries, *other.libraries} - {*DEVICE_BITS}
-    keys = [key for key in {**a, **b} if key not in versions]
-    for key in keys:
-        if key in a and key in b:
-            label = f"device.{key}" if key in one.settings.get("device", {}) else key
-            for leaf, x, y in _unequal(_flat({label: a[key]}), _flat({label: b[key]})):
-                yield Difference("device", f"{leaf} is {_sides(x, y, names)}", key in DEVICE_BITS)
-    for place, recorded in zip(names, (a, b), strict=True):
-        for decides_draws in (True, False):
-            lost = [key for key in keys if key not in recorded and (key in DEVICE_BITS) == decides_draws]
-            if lost:
-                text = f"{_listed(lost)} {'is' if len(lost) == 1 else 'are'} not recorded {place}"
-                yield Difference("device", text, decides_draws)
-
-
 def _remarks_on_findings(
     one: Outcome, other: Outcome, shifts: pd.DataFrame, verdict: str, names: tuple[str, str]
 ) -> Iterator[str]:
@@ -319,16 +190,16 @@ def _remarks_on_findings(
     for name, mine, its in ((names[0], one, other), (names[1], other, one)):
         alone = [each for each in mine.summary.index if each not in its.summary.index]
         if alone:
-            yield f"parameters that are only {name}: {_listed(alone)}"
+            yield f"parameters that are only {name}: {listed(alone)}"
     unknown = shifts["quantity"][~np.isfinite(shifts[["one", "other", "mcse"]]).all(axis=1)]
     if len(unknown):
-        yield f"not comparable, for a value or its Monte Carlo error is missing: {_listed(unknown)}"
+        yield f"not comparable, for a value or its Monte Carlo error is missing: {listed(unknown)}"
     if verdict != BIT_IDENTICAL:
         same = [site for site, digest in one.digests.items() if other.digests.get(site) == digest]
         if same:
-            yield f"bit-identical all the same: the draws of {_listed(same)}"
+            yield f"bit-identical all the same: the draws of {listed(same)}"
     elif not np.isclose(one.elpd_loo, other.elpd_loo, rtol=1e-9, atol=0, equal_nan=True):
-        yield f"from the same draws, elpd_loo is {_sides(one.elpd_loo, other.elpd_loo, names)}"
+        yield f"from the same draws, elpd_loo is {sides(one.elpd_loo, other.elpd_loo, names)}"
 
 
 def _remarks_on_differences(differing: Sequence[Difference], verdict: str, cause: str) -> Iterator[str]:
@@ -365,40 +236,3 @@ def _table(shifts: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         for row in rows
     ]
     return printed + ([f"  and {len(shifts) - SHOWN} smaller shifts"] if len(shifts) > SHOWN else [])
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves under dotted keys; a list is a tuple, as a config that was written and read again has lists."""
-    leaves: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
-    return leaves
-
-
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The keys whose values differ, with both; `ABSENT` where there is none."""
-    for key in dict.fromkeys([*one, *other]):
-        a, b = one.get(key, ABSENT), other.get(key, ABSENT)
-        if a != b:
-            yield key, a, b
-
-
-def _sides(one: Any, other: Any, names: tuple[str, str]) -> str:
-    return f"{_shown(one)} {names[0]}, {_shown(other)} {names[1]}"
-
-
-def _shown(value: Any) -> str:
-    """A value on one line, as a config has it."""
-    if value is ABSENT:
-        return "absent"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    return "null" if value is None else " ".join(str(value).split()) or "empty"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

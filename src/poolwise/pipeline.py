@@ -35,8 +35,9 @@ from poolwise import (
 from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
+from poolwise.differences import Facts
 from poolwise.errors import FitError, UnreachableError
-from poolwise.judgement import Facts, Outcome
+from poolwise.judgement import Outcome
 from poolwise.locks import held
 from poolwise.model import Model
 from poolwise.priors import prior_values

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from sqlalchemy.exc import SQLAlchemyError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,7 +31,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the last lines of a run say it
 # MLflow's defaults make a dead server cost four minutes a call; what a server does not take goes to the spool
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a busy server may ask for an hour
 
 import mlflow.artifacts
 from mlflow import MlflowClient, MlflowException
@@ -43,9 +45,11 @@ SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://")
 STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # how the address of a store begins
 # what a store that is down, full or unwilling raises; artifacts are sent with requests, whose errors are OSErrors
-OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError)
+OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError, ParseError)
 BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow takes in one call
-PROBE_SECONDS = 5  # that a server has to say that it is there
+PROBE_SECONDS = 5  # that a server has for a first small answer
+STRANGE = "it answers, but not as MLflow does"
+KEY = "run_key"  # tag: what a run is found by when the answer to its creation got lost
 PARENT = "mlflow.parentRunId"
 PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: who writes a run, and when it last said so
 HEARTBEAT_SECONDS = 20
@@ -89,8 +93,9 @@ def connect(uri: str) -> MlflowClient:
         database = _database(uri)
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
+            _make(database)
             client = MlflowClient(uri)
-            client.search_experiments(max_results=1)  # makes the tables
+            client.search_experiments(max_results=1)  # brings the tables up to date
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time do not wait
             connection.close()
@@ -98,14 +103,23 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def outage(uri: str) -> str:
-    """Why the store cannot be used now, or nothing; a server gets `PROBE_SECONDS` to answer at all."""
+def outage(uri: str, *, patience: float | None = None) -> str:
+    """Why the store cannot be used now, or nothing.
+
+    Parameters
+    ----------
+    patience : seconds that a server has for a small answer; `PROBE_SECONDS` if None
+    """
+    patience = PROBE_SECONDS if patience is None else patience
     try:
         if uri.startswith(SERVERS):
-            _probe(uri)
+            _probe(uri, patience)
+        began = time.monotonic()
         connect(uri).search_experiments(max_results=1)
+        if uri.startswith(SERVERS) and (took := time.monotonic() - began) > patience:
+            return f"it is slow ({took:.0f} s for an answer)"
     except OUTAGES as error:
-        return first_line(error) or type(error).__name__
+        return reason(error)
     return ""
 
 
@@ -172,6 +186,31 @@ def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | No
 def children(run_id: str, *, uri: str) -> list[Logged]:
     """The runs of a sweep, the newest first."""
     return search(f"tags.`{PARENT}` = '{run_id}'", uri=uri)
+
+
+def create_run(
+    client: MlflowClient,
+    experiment: str,
+    key: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    start_time: int | None = None,
+) -> str:
+    """The id of the one run with this key, which is made if there is none.
+
+    A request whose answer is lost may have made it all the same, and made it again when it was repeated.
+    """
+    where = f"tags.`{KEY}` = '{key}'"
+    found = list(client.search_runs([experiment], where))
+    if not found:
+        made = client.create_run(experiment, start_time, {KEY: key, **tags}, name)
+        found = list(client.search_runs([experiment], where)) or [made]  # a search may lag behind
+    for each in found[1:]:
+        client.delete_run(each.info.run_id)
+    if not found[0].info.run_id:
+        raise UnreachableError(STRANGE)
+    return str(found[0].info.run_id)
 
 
 def tag(run_id: str, key: str, value: str, *, uri: str) -> None:
@@ -264,19 +303,21 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
             return client.create_experiment(name, artifact_location=local)
         except MlflowException:  # another process was first
             found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
+    if found is None or not found.experiment_id:
+        raise UnreachableError(STRANGE)
+    if found.lifecycle_stage != "active":
         raise TrackingError(
             f"experiment {name} is deleted in {public(uri)}. Restore it there, or give another data.name."
         )
     return found.experiment_id
 
 
-def _probe(uri: str) -> None:
+def _probe(uri: str, seconds: float) -> None:
     """Raise an OSError if nothing answers at the address of a server; any answer will do."""
-    address = f"{public(uri).rstrip('/')}/health"
+    address = f"{public(uri).rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
-        urllib.request.urlopen(address, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:  # it answers, if only that it knows no such page
+        urllib.request.urlopen(address, timeout=seconds).close()
+    except urllib.error.HTTPError:  # it answers, if only that it wants a password
         pass
     except urllib.error.URLError as error:
         if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for certificates
@@ -334,9 +375,26 @@ def file_name(name: str) -> str:
     return re.sub(r"^\.+|[^\w.=,-]+", "-", name)[:80]
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed, in a short line."""
+    line = first_line(error).rpartition("(Caused by ")[2]  # as requests ends what it has to say of retries
+    return line[:200] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says first, without credentials."""
     return scrub(next(iter(str(error).strip().splitlines()), ""))
+
+
+def _make(database: Path) -> None:
+    """Make a database that does not exist, whole or not at all: half of one could never be used again."""
+    if database.is_file() and database.stat().st_size:
+        return
+    for path in database.parent.glob(f".{database.name}.*.part*"):  # of a start that was killed
+        path.unlink()
+    part = database.with_name(f".{database.name}.{os.getpid()}-{time.monotonic_ns()}.part")
+    MlflowClient(f"{SQLITE}{part}").search_experiments(max_results=1)
+    part.replace(database)
 
 
 def _database(uri: str) -> Path:

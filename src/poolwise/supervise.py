@@ -16,7 +16,7 @@ from poolwise.compare import compare_runs
 from poolwise.comparison import ComparisonError
 from poolwise.config import Config, outputs
 from poolwise.credentials import scrub, store_uri
-from poolwise.errors import DataError, SweepError, UnknownRunError, UnreachableError
+from poolwise.errors import DataError, SweepError, TrackingError, UnknownRunError, UnreachableError
 from poolwise.locks import held
 from poolwise.record import Record
 from poolwise.store import Logged
@@ -54,8 +54,10 @@ def plan(request: Request, configs: Sequence[Config], *, uri: str) -> list[Plann
             continue
         record = pipeline.describe(job)
         if record.experiment not in among:
-            reuse = config.reuse is not False
-            among[record.experiment] = twins.candidates(record.experiment, uri=uri) if reuse else []
+            among[record.experiment] = []
+            with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
+                if config.reuse is not False:
+                    among[record.experiment] = twins.candidates(record.experiment, uri=uri)
         run_id, remark = _decide(record, pipeline.ingredients(job), among[record.experiment], uri=uri)
         fingerprint = record.tags["run_fingerprint"]
         planned.append(Planned(number, record.name, fingerprint, run_id, remark))
@@ -105,10 +107,12 @@ def parent_run(
         unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
         if unfinished:
             terminal.say(f"continuing sweep {unfinished.run_id}")
-        with tracking.logged_run(
-            record, uri=uri, outputs=outputs(), reopen=unfinished.run_id if unfinished else ""
-        ) as parent:
-            yield parent
+        reopen = unfinished.run_id if unfinished else ""
+        try:
+            with tracking.logged_run(record, uri=uri, outputs=outputs(), reopen=reopen) as parent:
+                yield parent
+        finally:
+            terminal.say(*parent.what_it_waits_for())
 
 
 def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
@@ -124,10 +128,29 @@ def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
         def running() -> list[Logged]:
             return [run for run in fits(parent) if run.status == "RUNNING"]
 
+        gather(parent)
         settle(lambda: any(store.is_alive(run) and not store.is_mine(run) for run in running()))
-        with suppress(*store.OUTAGES):
-            store.bury(running(), uri=parent.uri, also_mine=True)
+        for run in running():
+            with suppress(*store.OUTAGES):
+                store.bury([run], uri=parent.uri, also_mine=True)
     return ended
+
+
+def gather(parent: tracking.Run) -> None:
+    """Send the jobs that wait for the store of their sweep; where they cannot be sent, let the sweep wait with them.
+
+    Its account names the jobs by the ids that they have now; sent together with them, it is corrected.
+    """
+    if parent.is_waiting:
+        return
+    reason = store.outage(parent.uri)
+    if not reason:
+        parent.deliver()
+        if spool.has_jobs_of(parent.run_id, uri=parent.uri, outputs=outputs()):
+            reason = parent.lost or "it did not take all jobs"
+    if reason:
+        with suppress(TrackingError):  # then it says so when it ends
+            parent.wait(reason)
 
 
 def fits(parent: tracking.Run) -> list[Logged]:
@@ -183,6 +206,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
     if configs[0].sweep.compare:
         for runs in _by_data(done):
             parent.record.note = _compared(parent, runs) + parent.record.note
+        gather(parent)
 
 
 def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
@@ -191,10 +215,16 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
     if not planned:
         told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(children)]
         own_ids = {run.run_id for run in children}
-        for key, value in store.logged(parent.place_id, uri=parent.uri).tags.items():  # jobs that made no run
+        tags: dict[str, str] = {}
+        with suppress(UnreachableError):
+            tags = store.logged(parent.place_id, uri=parent.uri).tags
+        for key, value in tags.items():  # jobs that made no run
             run_id = key.removeprefix("reused.")
             if run_id != key and run_id not in own_ids:
-                told.append((value, "reused", store.logged(run_id, uri=parent.uri)))
+                twin = None
+                with suppress(UnreachableError, UnknownRunError):
+                    twin = store.logged(run_id, uri=parent.uri)
+                told.append((value, "reused", twin))
             if key.startswith("refused."):
                 told.append((value, "did not run", None))
         return [Outcome(number, *each) for number, each in enumerate(told)]
@@ -204,6 +234,7 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
         if own:
             outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
         elif (twin := _twin(each, uri=parent.uri)) or each.run_id:
+            twin = twin or next((run for run in tracking.recorded(outputs()) if run.run_id == each.run_id), None)
             outcomes.append(Outcome(each.number, each.name, "reused", twin))
         else:
             outcomes.append(Outcome(each.number, each.name, "did not run", None))
@@ -234,8 +265,10 @@ def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logg
 def _unfinished(record: Record, *, uri: str) -> Logged | None:
     """The newest sweep of the same jobs, if it did not finish."""
     where = f"tags.sweep_fingerprint = '{record.tags['sweep_fingerprint']}'"
-    found = store.search(where, uri=uri, experiments=[record.experiment])
-    return found[0] if found and found[0].status != "FINISHED" else None
+    with suppress(UnreachableError):
+        found = store.search(where, uri=uri, experiments=[record.experiment])
+        return found[0] if found and found[0].status != "FINISHED" else None
+    return None
 
 
 def _twin(job: Planned, *, uri: str) -> Logged | None:
@@ -262,6 +295,13 @@ def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
 
 def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
     """The comparison of the runs, logged beside them; its ranked table, or why there is none, for the parent's note."""
+    try:
+        for run in runs:
+            store.logged(run.run_id, uri=parent.uri)
+    except (UnknownRunError, UnreachableError):
+        why = f"some of the runs are in another store; python -m poolwise.compare --sweep {parent.run_id} does it later"
+        terminal.say(f"not compared: {why}")
+        return f"not compared: {why}\n\n"
     try:
         run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
         return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"

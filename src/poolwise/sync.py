@@ -1,13 +1,15 @@
 """Runs that their store could not take, sent to it: `python -m poolwise.sync`."""
 
 import argparse
+import os
 
-from poolwise import spool
 from poolwise.config import outputs
 from poolwise.credentials import given_uri, store_uri
 from poolwise.errors import TrackingError
 from poolwise.run import exit_codes
 from poolwise.terminal import say
+
+PATIENCE_SECONDS = 60  # for an answer: nobody waits for this but who asked for it
 
 
 def cli() -> None:
@@ -15,6 +17,7 @@ def cli() -> None:
     parser = argparse.ArgumentParser(prog="python -m poolwise.sync", description=__doc__)
     parser.add_argument("--tracking-uri", metavar="URI", help="send to this store; default: each run to its own")
     asked = parser.parse_args()
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_SECONDS))  # before `store` sets less
     with exit_codes():
         sync(store_uri(uri, outputs()) if (uri := given_uri(asked.tracking_uri)) else "")
 
@@ -27,13 +30,15 @@ def sync(to: str = "") -> None:
     TrackingError
         if some runs could not be sent.
     """
+    from poolwise import spool
+
     nothing, faults = True, []
-    for delivery in spool.deliveries(outputs(), to=to):
+    for delivery in spool.deliveries(outputs(), to=to, patience=PATIENCE_SECONDS):
         for spool_id, run_id in delivery.sent.items():
             say(f"sent    {spool_id} to {delivery.target} as run {run_id}")
-        if delivery.waiting:
+        if delivery.reason:
             faults.append(f"{delivery.waiting} runs wait for {delivery.target}: {delivery.reason}.")
-        nothing = nothing and not delivery.sent and not delivery.waiting
+        nothing = nothing and not delivery.sent and not delivery.reason
     if faults:
         raise TrackingError("\n".join([*faults, "Nothing is lost: run this again when the store answers."]))
     if nothing:

@@ -9,24 +9,46 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from poolwise import spool, store  # before mlflow: store sets what mlflow reads from the environment
 from poolwise.background import every
-from poolwise.credentials import public, scrub
+from poolwise.credentials import public, scrub, store_uri
 from poolwise.errors import TrackingError
 from poolwise.files import write_whole
 from poolwise.locks import held, is_free
 from poolwise.record import Record
-from poolwise.store import OUTAGES, file_name, first_line
+from poolwise.store import OUTAGES, file_name
 
 from mlflow import MlflowClient, MlflowException  # isort: skip
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # isort: skip
 
 TAG_LIMIT, PARAM_LIMIT = 8000, 6000  # characters; MLflow cuts what is longer with only a warning
 CHECKPOINT = "checkpoint"  # in the folder of a run that has not finished
+PATIENCE_SECONDS = 10  # that a server may take for something that the fit waits for
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run in a store, or in its spool: the address, and the ids of experiment and run there."""
+
+    uri: str
+    experiment_id: str = ""
+    run_id: str = ""
+
+    @property
+    def client(self) -> MlflowClient:
+        """What it is written with."""
+        return store.connect(self.uri)
+
+    @property
+    def waits_for(self) -> str:
+        """The public address of the store, if this is in its spool."""
+        return spool.target(self.uri)
 
 
 class Run:
@@ -34,18 +56,37 @@ class Run:
 
     Attributes
     ----------
-    uri, place_id : the store that it is written to now, and its id there
+    place : where it is written to now
     run_id : the id it is known by: the first it got, until it is sent from the spool under another
-    lost : why its store could not take it on the way, or empty
-    is_waiting : whether it is in the spool
+    lost : why its store could not take it, or empty
     """
 
     def __init__(self, record: Record, *, uri: str, outputs: Path, parent: str = ""):
-        self.record, self.uri, self.outputs, self.parent = record, uri, outputs, parent
-        self.client: MlflowClient
-        self.experiment_id = self.run_id = self.place_id = self.lost = ""
-        self.is_waiting = bool(spool.target(uri))
+        self.record, self.outputs, self.parent = record, outputs, parent
+        self.place, self.key = Place(uri), uuid.uuid4().hex
+        self.run_id = self.lost = ""
         self.folder = Path()
+        self.ended = 0  # milliseconds of the epoch
+
+    @property
+    def uri(self) -> str:
+        """The store, or the spool, that it is in now."""
+        return self.place.uri
+
+    @property
+    def place_id(self) -> str:
+        """Its id there."""
+        return self.place.run_id
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of its experiment there."""
+        return self.place.experiment_id
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the spool."""
+        return bool(self.place.waits_for)
 
     @property
     def artifacts(self) -> Path:
@@ -63,10 +104,10 @@ class Run:
 
     def progress(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log metrics while sampling, so that the UI shows them as they come."""
-        entry = (step, int(time.time() * 1000), dict(metrics))
+        entry = (step, _now(), dict(metrics))
         self.record.progress.append(entry)
         self.save()
-        self._send(lambda: self._log_metrics(*entry))
+        self._send(lambda place: _log_metrics(place, [entry]))
 
     def state(self, stage: str, **details: object) -> None:
         """Say where the run is, for whoever watches its folder: `state.json`."""
@@ -76,44 +117,74 @@ class Run:
     def begin(self, run_id: str = "") -> None:
         """Make the run in its store, or go on with one that is there."""
         self.run_id = run_id
-        self._send(lambda: self._make(run_id))
+        try:
+            self.place = self._made(self.uri, run_id)
+        except OUTAGES as error:
+            self.wait(store.reason(error))
+        self.run_id = self.run_id or self.place_id
 
-    def open(self, *, again: bool = False) -> None:
-        """Log what is known before the fit; parameters only once, for MLflow refuses to change them."""
+    def open(self) -> None:
+        """Log what is known before the fit."""
         self.save()
-        self._send(lambda: self._log_opening(again=again))
+        self._send(self._log_opening)
 
     def finish(self, status: str) -> None:
         """Send what the folder holds and end the run with this status."""
         self.save()  # still as running: a kill from here on leaves a run that can be gone on with
-        self._send(lambda: self._log_ending(status))
-        self.record.status = status
-        self.save()
+        self._end(status)
         if status == "FINISHED":
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
         """End the run as KILLED, if it was stopped from outside, or FAILED, with what the folder still takes."""
         status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
-        self.record.tags |= {"verdict": "failed", "verdict_reasons": first_line(error) or type(error).__name__}
-        try:
+        self.record.tags |= {"verdict": "failed", "verdict_reasons": store.reason(error)}
+        with suppress(OSError):  # a full disk: the store shall know it all the same
             self.write("failure/traceback.txt", scrub("".join(traceback.format_exception(error))))
             self.state(status.lower())
-            self.finish(status)
-        except OSError:  # a full disk: the store shall know it all the same
-            self._send(lambda: self._log_ending(status))
-            raise
+            self.save()
+        self._end(status)
 
     def beat(self) -> None:
         """Say that the process of the run lives, for those who look from other hosts."""
+        place = self.place  # which may be another at any moment
         with suppress(*OUTAGES):  # one beat missed is no loss; the fit notices itself if the store is gone
-            self.client.set_tag(self.place_id, store.HEARTBEAT, f"{time.time():.0f}")
+            place.client.set_tag(place.run_id, store.HEARTBEAT, f"{time.time():.0f}")
+
+    def wait(self, reason: str) -> None:
+        """Go on in the spool, which first gets what the store has got.
+
+        Raises
+        ------
+        TrackingError
+            if the spool cannot take the run, or it is there already.
+        """
+        if self.is_waiting:
+            where = f" It is in {self.folder}." if self.folder.name else ""
+            raise TrackingError(f"{self.uri} cannot take the run either: {reason}.{where}")
+        self.lost = reason
+        print(f"tracking: {public(self.uri)}: {reason}; the run goes on in the spool", file=sys.stderr)
+        try:
+            place = self._made(spool.place(self.uri, self.outputs))
+            if self.folder.name:  # it was opened
+                self._log_opening(place)
+        except OUTAGES as error:
+            where = f" It is in {self.folder}." if self.folder.name else ""
+            raise TrackingError(f"the spool in {self.outputs} cannot take it: {store.reason(error)}.{where}") from None
+        self.place = place  # in one step, so that it is in one place or the other whatever stops this process
+        if self.folder.name:
+            self.save()
 
     def deliver(self) -> None:
-        """Try once more to bring a run that is in the spool to its store."""
-        for delivery in spool.deliveries(self.outputs, only=spool.target(self.uri)):
-            if self.place_id in delivery.sent:
-                self.run_id, self.is_waiting = delivery.sent[self.place_id], False
+        """Try once more to bring a run that waits to its store, and whatever else waits for that."""
+        waits_for = self.place.waits_for
+        uri = store_uri(waits_for, self.outputs) if waits_for else self.uri
+        for delivery in spool.deliveries(self.outputs, only=uri):
+            self.lost = delivery.reason or self.lost
+        if waits_for and self.place_id:
+            with suppress(*OUTAGES):  # it was there when it was sent
+                place = Place(uri, *spool.arrived(self.place_id, uri=self.uri))
+                self.place, self.run_id = (place, place.run_id) if place.run_id else (self.place, self.run_id)
 
     def whereabouts(self) -> list[str]:
         """Lines that say where the run is."""
@@ -121,85 +192,79 @@ class Run:
         if self.uri.startswith(store.SERVERS):
             page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
             lines.append(f"page    {public(self.uri).rstrip('/')}/{page}")
-        if self.is_waiting:
-            lines.append(f"waits   for {spool.target(self.uri)}: {self.lost or 'it did not answer'}")
-            lines.append(f"spool   {self.uri}")
-            lines.append("send    python -m poolwise.sync; the next run that reaches the store does it too")
-        return lines
+        return lines + self.what_it_waits_for()
+
+    def what_it_waits_for(self) -> list[str]:
+        """Lines that say it, if the run is in the spool."""
+        if not self.is_waiting:
+            return []
+        return [
+            f"waits   for {self.place.waits_for}: {self.lost or 'it did not answer'}",
+            f"spool   {self.uri}",
+            "send    python -m poolwise.sync; the next run that reaches the store does it too",
+        ]
 
     def save(self) -> None:
         """Write the record to the folder."""
         self.record.run_id, self.record.store = self.place_id, public(self.uri)
         write_whole(self.folder / "record.json", json.dumps(vars(self.record), indent=1, ensure_ascii=False))
 
-    def _send(self, send: Callable[[], None]) -> None:
-        """Write to the store; where it fails, to the spool, which first gets what the store has got."""
+    def _send(self, write: Callable[[Place], None], *, is_last: bool = False) -> None:
+        """Write to the store; where it fails, to the spool; where it is slow and more will follow, go on there."""
+        began = time.monotonic()
         try:
-            send()
+            write(self.place)
         except OUTAGES as error:
-            if self.is_waiting:
-                where = f" It is in {self.folder}." if self.folder.name else ""
-                raise TrackingError(f"{self.uri} cannot take the run either: {first_line(error)}.{where}") from None
-            self.lost = first_line(error) or type(error).__name__
-            print(f"tracking: {public(self.uri)}: {self.lost}; the run goes on in the spool", file=sys.stderr)
-            self.uri, self.is_waiting = spool.place(self.uri, self.outputs), True
-            try:
-                if self.place_id:  # it was begun in its store
-                    self._make("")
-                    self._log_opening(again=False)
-                    for entry in self.record.progress:
-                        self._log_metrics(*entry)
-            except OUTAGES:
-                pass  # then what follows fails too, and says so
-            self._send(send)
+            self.wait(store.reason(error))
+            self._send(write)
+        else:
+            seconds = time.monotonic() - began
+            if self.uri.startswith(store.SERVERS) and seconds > PATIENCE_SECONDS and not is_last:
+                self.wait(f"it is slow ({seconds:.0f} s)")
 
-    def _make(self, run_id: str) -> None:
-        self.client = store.connect(self.uri)
-        self.experiment_id = store.experiment_id(self.client, self.record.experiment, self.uri)
+    def _end(self, status: str) -> None:
+        self.ended = self.ended or _now()  # once, or what is sent again would be other metrics
+        self._send(lambda place: self._log_ending(place, status), is_last=True)
+        self.record.status = status
+        self.save()
+
+    def _made(self, uri: str, run_id: str = "") -> Place:
+        """The run in a store, or in the spool."""
+        client = store.connect(uri)
+        experiment = store.experiment_id(client, self.record.experiment, uri)
         tags = {store.PROCESS: store.this_process(), store.HEARTBEAT: f"{time.time():.0f}"}
         tags |= {store.PARENT: self.parent} if self.parent else {}
-        if self.lost:
-            tags |= {spool.RUN_ID: self.run_id} if self.run_id else {}
-            run_id = ""  # of the store that was lost
         if run_id:
-            self.client.update_run(run_id, status="RUNNING")
-            for key, value in tags.items():
-                self.client.set_tag(run_id, key, value)
+            client.update_run(run_id, status="RUNNING")
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         else:
-            run_id = self.client.create_run(self.experiment_id, run_name=self.record.name, tags=tags).info.run_id
-        self.place_id = run_id
-        self.run_id = self.run_id or run_id
+            tags |= {spool.RUN_ID: self.run_id} if self.run_id else {}
+            run_id = store.create_run(client, experiment, self.key, name=self.record.name, tags=tags)
+        return Place(uri, experiment, run_id)
 
-    def _log_opening(self, *, again: bool) -> None:
-        once = again and not self.lost
-        params = [] if once else [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items()]
+    def _log_opening(self, place: Place) -> None:
+        """What is known before the fit, and the progress of one that goes on; a parameter once logged stays."""
+        known = place.client.get_run(place.run_id).data.params
+        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items() if key not in known]
         for begin in range(0, len(params), store.BATCH):
-            self.client.log_batch(self.place_id, params=params[begin : begin + store.BATCH])
-        where = {spool.FOLDER: str(self.folder)} if self.is_waiting else {}
-        self._log_tags(self.record.tags | where)
+            place.client.log_batch(place.run_id, params=params[begin : begin + store.BATCH])
+        _log_tags(place, self.record.tags)
         if data := self.record.dataset:
             dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
             try:
-                self.client.log_inputs(self.place_id, datasets=[DatasetInput(dataset, [])])
+                place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
             except MlflowException:  # another process logged the same data first, between MLflow's look and its insert
-                self.client.log_inputs(self.place_id, datasets=[DatasetInput(dataset, [])])
+                place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
+        _log_metrics(place, self.record.progress)
 
-    def _log_ending(self, status: str) -> None:
-        self._log_metrics(0, int(time.time() * 1000), self.record.metrics)
-        self._log_tags(self.record.tags | {"mlflow.note.content": self.record.note})
-        if self.artifacts.is_dir():
-            self.client.log_artifacts(self.place_id, str(self.artifacts))
-        self.client.set_terminated(self.place_id, status)
-
-    def _log_metrics(self, step: int, time_ms: int, metrics: Mapping[str, float]) -> None:
-        entities = [Metric(name, float(value), time_ms, step) for name, value in metrics.items()]
-        for begin in range(0, len(entities), store.METRIC_BATCH):
-            self.client.log_batch(self.place_id, metrics=entities[begin : begin + store.METRIC_BATCH])
-
-    def _log_tags(self, tags: Mapping[str, str]) -> None:
-        entities = [RunTag(key, cut(value, TAG_LIMIT)) for key, value in tags.items()]
-        for begin in range(0, len(entities), store.BATCH):
-            self.client.log_batch(self.place_id, tags=entities[begin : begin + store.BATCH])
+    def _log_ending(self, place: Place, status: str) -> None:
+        if self.artifacts.is_dir():  # first, as it takes longest: a run that is killed meanwhile has no metrics twice
+            place.client.log_artifacts(place.run_id, str(self.artifacts))
+        _log_tags(place, self.record.tags | {"mlflow.note.content": self.record.note})
+        known = place.client.get_run(place.run_id).data.metrics  # of a start that was killed just before its end
+        fresh = {name: value for name, value in self.record.metrics.items() if known.get(name) != value}
+        _log_metrics(place, [(0, self.ended, fresh)])
+        place.client.set_terminated(place.run_id, status, self.ended)
 
 
 @contextmanager
@@ -222,45 +287,49 @@ def logged_run(
         if the folder is in use, or neither the store nor the spool can be written.
     """
     run = Run(record, uri=uri, outputs=outputs, parent=parent)
-    with ExitStack() as stack:
-        if folder is None:
-            run.begin(reopen)
-            draws = record.tags.get("draws_fingerprint", "")[:8]
-            label = "-".join(part for part in (file_name(record.name), draws, run.run_id[:6]) if part)
-            folder = outputs / "runs" / label
-            folder.mkdir(parents=True, exist_ok=bool(reopen))
-            stack.enter_context(_lock(folder))
-        else:  # the lock first: nothing may happen to a run that another process writes
-            stack.enter_context(_lock(folder))
-            run.begin(reopen)
-        run.folder = folder
-        stack.enter_context(every(store.HEARTBEAT_SECONDS, run.beat, name="heartbeat"))
-        try:
-            run.open(again=bool(reopen))
-            yield run
-        except BaseException as error:
+    try:
+        with ExitStack() as stack:
+            if folder is None:
+                run.begin(reopen)
+                draws = record.tags.get("draws_fingerprint", "")[:8]
+                label = "-".join(part for part in (file_name(record.name), draws, run.run_id[:6]) if part)
+                folder = outputs / "runs" / label
+                folder.mkdir(parents=True, exist_ok=bool(reopen))
+                stack.enter_context(_lock(folder))
+            else:  # the lock first: nothing may happen to a run that another process writes
+                stack.enter_context(_lock(folder))
+                run.begin(reopen)
+            run.folder = folder
+            stack.enter_context(every(store.HEARTBEAT_SECONDS, run.beat, name="heartbeat"))
             try:
-                run.fail(error)
-            except (TrackingError, OSError) as also:  # what ended the run comes first
-                print(f"not logged: {also}", file=sys.stderr)
-            raise
-        run.finish("FINISHED")
-    if run.is_waiting and not parent:  # a job is sent after its sweep
-        run.deliver()
+                run.open()
+                yield run
+                run.finish("FINISHED")
+            except BaseException as error:
+                try:
+                    if record.status == "RUNNING":
+                        run.fail(error)
+                except (TrackingError, OSError) as also:  # what ended the run comes first
+                    print(f"not logged: {also}", file=sys.stderr)
+                raise
+    finally:
+        if run.is_waiting and not parent:  # a job is sent with its sweep
+            run.deliver()
 
 
-def recorded(outputs: Path, *, sweep: str) -> list[store.Logged]:
-    """The fits of a sweep as their folders tell it, whatever became of the store; RUNNING only if a process is."""
+def recorded(outputs: Path, *, sweep: str = "") -> list[store.Logged]:
+    """Runs, or those of a sweep, as their folders tell it; RUNNING only while a process is at work on them."""
     found = []
     for path in (outputs / "runs").glob("*/record.json"):
         with suppress(OSError, ValueError):
             told = json.loads(path.read_text())
-            if told["tags"].get("sweep") != sweep:
+            parent = told["tags"].get("sweep", "")
+            if sweep and parent != sweep:
                 continue
             is_dead = told["status"] == "RUNNING" and is_free(path.parent / "lock")
             params = {key: str(value) for key, value in told["params"].items()}
             status = "KILLED" if is_dead else told["status"]
-            tags = told["tags"] | {store.PARENT: sweep}
+            tags = told["tags"] | ({store.PARENT: parent} if parent else {})
             found.append(
                 store.Logged(told["run_id"], told["name"], told["experiment"], status, params, told["metrics"], tags)
             )
@@ -281,6 +350,26 @@ def states(outputs: Path, *, since: float) -> dict[str, dict[str, object]]:
 def cut(text: str, limit: int) -> str:
     """The text, shortened with a mark where it is too long to log."""
     return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
+
+
+def _log_metrics(place: Place, entries: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+    entities = [
+        Metric(name, float(value), time_ms, step)
+        for step, time_ms, metrics in entries
+        for name, value in metrics.items()
+    ]
+    for begin in range(0, len(entities), store.METRIC_BATCH):
+        place.client.log_batch(place.run_id, metrics=entities[begin : begin + store.METRIC_BATCH])
+
+
+def _log_tags(place: Place, tags: Mapping[str, str]) -> None:
+    entities = [RunTag(key, cut(value, TAG_LIMIT)) for key, value in tags.items()]
+    for begin in range(0, len(entities), store.BATCH):
+        place.client.log_batch(place.run_id, tags=entities[begin : begin + store.BATCH])
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
