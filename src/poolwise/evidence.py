@@ -373,7 +373,6 @@ def _summary(run: Logged, text: str) -> pd.DataFrame:
         dtype={"parameter": str},
         keep_default_na=False,
         na_values=[""],
-        float_precision="round_trip",
     )
     table[JUDGED] = table[JUDGED].astype(float)
     if table.empty or not table.index.is_unique:
