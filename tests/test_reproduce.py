@@ -922,6 +922,7 @@ def give_model_an_untracked_module(checkout: Checkout) -> None:
     checkout.edit("src/poolwise/model.py", "return lam, None", "return lam * NUDGE, None")
 
 
+@pytest.mark.slow
 def test_a_dirty_tree_with_an_untracked_module_reproduces_at_its_commit(checkout):
     give_model_an_untracked_module(checkout)
     original = checkout.run(*TINY)
