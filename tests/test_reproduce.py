@@ -690,8 +690,9 @@ def handed(monkeypatch) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def at_commit(again, handed, monkeypatch, tmp_path) -> Callable[..., Ended]:
-    """`again` with `--at-commit`, where any commit is the code that is here and no lock."""
-    (tmp_path / "src").symlink_to(ROOT / "src")
+    """`again` with `--at-commit`, where any commit is the code and the lock that are here."""
+    for name in ("src", "requirements.lock"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setattr(reproduce, "checkout", lambda root, commit, patch: nullcontext(tmp_path))
     return lambda *arguments: again(*arguments, "--at-commit")
 
@@ -783,7 +784,10 @@ def test_a_lock_that_is_none_is_refused(at_commit, handed, forge, lock, told):
         ("jax==0.1\n", "", "the run has no lock, and other distributions are installed here"),
     ],
 )
-def test_an_environment_of_a_hostile_lock_is_not_built(at_commit, handed, forge, place, requirements, lock, told):
+def test_an_environment_of_a_hostile_lock_is_not_built(
+    at_commit, handed, forge, place, tmp_path, requirements, lock, told
+):
+    (tmp_path / "requirements.lock").unlink()  # of the commit
     written = {"environment/requirements.txt": requirements, "environment/requirements.lock": lock}
     ended = at_commit(forge(files={"code/commit.json": COMMIT, "code/lock.json": "{}"} | written))
     assert (ended.code, handed, told in ended.err) == (2, [], True)

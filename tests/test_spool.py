@@ -675,7 +675,7 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
 
 
 def test_a_run_that_was_deleted_on_its_store_arrives_as_another(bench):
-    bench.server.strikes = gone_from(9)
+    bench.server.strikes = gone_from(11)  # the second progress
     run = fit(bench)
     bench.clear()
     REAL_CONNECT(f"sqlite:///{bench.database}").delete_run(run.run_id)
@@ -714,7 +714,7 @@ def test_a_store_that_is_lost_on_the_way_is_asked_no_more(bench):
 def test_runs_can_be_sent_to_another_store(bench, migrated_store, tmp_path):
     shutil.copytree(migrated_store, tmp_path / "other")
     other = f"sqlite:///{tmp_path}/other/mlflow.db"
-    bench.server.strikes = gone_from(9)
+    bench.server.strikes = gone_from(11)
     run = fit(bench)
     bench.deliver(to=other)
     (stored,) = bench.runs(other)

@@ -66,7 +66,6 @@ class Run:
         self.place, self.key = Place(uri), uuid.uuid4().hex
         self.run_id = self.lost = ""
         self.folder = Path()
-        self.ended = 0  # milliseconds of the epoch
 
     @property
     def uri(self) -> str:
@@ -223,8 +222,8 @@ class Run:
                 self.wait(f"it is slow ({seconds:.0f} s)")
 
     def _end(self, status: str) -> None:
-        self.ended = self.ended or _now()  # once, or what is sent again would be other metrics
-        self._send(lambda place: self._log_ending(place, status), is_last=True)
+        ended = _now()  # of the store and of the spool alike, or metrics that both get would be two
+        self._send(lambda place: self._log_ending(place, status, ended), is_last=True)
         self.record.status = status
         self.save()
 
@@ -257,14 +256,14 @@ class Run:
                 place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
         _log_metrics(place, self.record.progress)
 
-    def _log_ending(self, place: Place, status: str) -> None:
+    def _log_ending(self, place: Place, status: str, ended: int) -> None:
         if self.artifacts.is_dir():  # first, as it takes longest: a run that is killed meanwhile has no metrics twice
             place.client.log_artifacts(place.run_id, str(self.artifacts))
         _log_tags(place, self.record.tags | {"mlflow.note.content": self.record.note})
         known = place.client.get_run(place.run_id).data.metrics  # of a start that was killed just before its end
         fresh = {name: value for name, value in self.record.metrics.items() if known.get(name) != value}
-        _log_metrics(place, [(0, self.ended, fresh)])
-        place.client.set_terminated(place.run_id, status, self.ended)
+        _log_metrics(place, [(0, ended, fresh)])
+        place.client.set_terminated(place.run_id, status, ended)
 
 
 @contextmanager
