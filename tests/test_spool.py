@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import ViewType
+from omegaconf import OmegaConf
 
 from poolwise import spool, store, supervise, tracking
 from poolwise.errors import TrackingError
 from poolwise.record import Record
+from poolwise.sweep import Request
 
 REAL_CONNECT, REAL_PROBE = store.connect, store._probe
 SERVER = "http://tracking.example"  # the address under which tests reach a database as if it were a server
@@ -669,6 +672,34 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
     runs = by_name(bench)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert {runs[name].data.tags[store.PARENT] for name in ("one", "two")} == {runs["grid"].info.run_id}
+
+
+def asked_sweep():
+    request = Request(("seed=1,2",), "grid", "basic", OmegaConf.create(), ())
+    config = SimpleNamespace(data=SimpleNamespace(name="cookies"), reuse=None)
+    return supervise.parent_run(request, [config], [], uri=SERVER)
+
+
+def test_a_sweep_that_neither_store_nor_spool_takes_says_why(bench):
+    bench.server.strikes = bench.over_spool.strikes = gone_from(1)
+    with (
+        pytest.raises(TrackingError, match="the spool in .* cannot take it"),
+        asked_sweep(),
+    ):
+        pass
+
+
+def test_a_sweep_that_waits_says_so_last(bench, capsys):
+    bench.server.strikes = gone_from(1)
+    with asked_sweep() as parent:
+        assert parent.is_waiting
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["waits", "spool", "send"]
+
+
+def test_a_sweep_that_its_store_has_says_nothing_of_it(bench, capsys):
+    with asked_sweep():
+        pass
+    assert capsys.readouterr().out == ""
 
 
 # what a delivery meets -----------------------------------------------------------------------------------------------

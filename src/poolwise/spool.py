@@ -142,11 +142,11 @@ def _deliver(folder: Path, uri: str, patience: float | None) -> Delivery:
         client, names, folders = store.connect(uri), _sent_earlier(source, uri), _folders(folder.parents[1] / "runs")
         try:
             for run in runs:
-                with _noted(faults, uri):
+                with _noted(faults, uri, patience):
                     names |= _claimed(run, source, client, uri)
             for run in runs:
                 if (spool_id := run.info.run_id) in names:
-                    with _noted(faults, uri):
+                    with _noted(faults, uri, patience):
                         if SENT_AS not in run.data.tags:
                             experiment = _send(run, source, client, names)
                             source.set_tag(spool_id, SENT_TO, public(uri))
@@ -159,12 +159,12 @@ def _deliver(folder: Path, uri: str, patience: float | None) -> Delivery:
 
 
 @contextmanager
-def _noted(faults: list[str], uri: str) -> Iterator[None]:
+def _noted(faults: list[str], uri: str, patience: float | None) -> Iterator[None]:
     """Let a run that cannot be sent hold up no other, unless the store is gone."""
     try:
         yield
     except (*OUTAGES, TrackingError) as error:
-        if reason := store.outage(uri):
+        if reason := store.outage(uri, patience=patience):
             raise UnreachableError(reason) from None
         faults.append(store.reason(error))
 

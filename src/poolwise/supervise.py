@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -108,11 +108,14 @@ def parent_run(
         if unfinished:
             terminal.say(f"continuing sweep {unfinished.run_id}")
         reopen = unfinished.run_id if unfinished else ""
+        stack = ExitStack()
+        parent = stack.enter_context(tracking.logged_run(record, uri=uri, outputs=outputs(), reopen=reopen))
         try:
-            with tracking.logged_run(record, uri=uri, outputs=outputs(), reopen=reopen) as parent:
+            with stack:
                 yield parent
-        finally:
-            terminal.say(*parent.what_it_waits_for())
+        finally:  # when it was tried to send it
+            if parent.is_waiting:
+                terminal.say(*parent.what_it_waits_for())
 
 
 def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:

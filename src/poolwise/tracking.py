@@ -158,8 +158,8 @@ class Run:
         TrackingError
             if the spool cannot take the run, or it is there already.
         """
+        where = f" It is in {self.folder}." if self.folder.name else ""
         if self.is_waiting:
-            where = f" It is in {self.folder}." if self.folder.name else ""
             raise TrackingError(f"{self.uri} cannot take the run either: {reason}.{where}")
         self.lost = reason
         print(f"tracking: {public(self.uri)}: {reason}; the run goes on in the spool", file=sys.stderr)
@@ -168,7 +168,6 @@ class Run:
             if self.folder.name:  # it was opened
                 self._log_opening(place)
         except OUTAGES as error:
-            where = f" It is in {self.folder}." if self.folder.name else ""
             raise TrackingError(f"the spool in {self.outputs} cannot take it: {store.reason(error)}.{where}") from None
         self.place = place  # in one step, so that it is in one place or the other whatever stops this process
         if self.folder.name:
@@ -181,9 +180,10 @@ class Run:
         for delivery in spool.deliveries(self.outputs, only=uri):
             self.lost = delivery.reason or self.lost
         if waits_for and self.place_id:
-            with suppress(*OUTAGES):  # it was there when it was sent
-                place = Place(uri, *spool.arrived(self.place_id, uri=self.uri))
-                self.place, self.run_id = (place, place.run_id) if place.run_id else (self.place, self.run_id)
+            with suppress(*OUTAGES):
+                experiment_id, run_id = spool.arrived(self.place_id, uri=self.uri)
+                if run_id:
+                    self.place, self.run_id = Place(uri, experiment_id, run_id), run_id
 
     def whereabouts(self) -> list[str]:
         """Lines that say where the run is."""
