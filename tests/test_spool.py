@@ -683,7 +683,7 @@ def asked_sweep():
 def test_a_sweep_that_neither_store_nor_spool_takes_says_why(bench):
     bench.server.strikes = bench.over_spool.strikes = gone_from(1)
     with (
-        pytest.raises(TrackingError, match="the spool in .* cannot take it"),
+        pytest.raises(TrackingError, match=r"the spool in .* cannot take it"),
         asked_sweep(),
     ):
         pass
