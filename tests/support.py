@@ -27,10 +27,11 @@ SAMPLER = Sampler(
 DEVICE = Device(platform="cpu", num_devices=2, chain_method="map", x64=True)
 
 
-def model_of(pooling: str, likelihood: str, priors: dict = PRIORS) -> Model:
+def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, rates: str = "standardised") -> Model:
     """A variant with these priors."""
     sites = sites_of(pooling, likelihood)
-    return Model(pooling, likelihood, tuple((site, priors[site]["name"]) for site in sites))
+    families = tuple((site, priors[site]["name"]) for site in sites)
+    return Model(pooling, likelihood, families, rates if pooling == "hierarchical" else "sampled")
 
 
 def fit_cookies(
@@ -42,10 +43,12 @@ def fit_cookies(
     seed: int = 0,
     sampler: Sampler = SAMPLER,
     device: Device = DEVICE,
+    rates: str = "standardised",
 ) -> Fit:
     """A fit with everything as in the default config but what is given."""
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
-    return fit(model_of(pooling, likelihood, priors), counts, values, seed=seed, sampler=sampler, device=device)
+    model = model_of(pooling, likelihood, priors, rates)
+    return fit(model, counts, values, seed=seed, sampler=sampler, device=device)
 
 
 def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:

@@ -88,7 +88,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "count": "chips",
             "exposure": None,
         },
-        "pooling": {"name": "hierarchical"},
+        "pooling": {"name": "hierarchical", "rates": "standardised"},
         "likelihood": {"name": "poisson"},
         "prior": {site: PRIORS[site] for site in ("mu", "sigma")},
         "sampler": {
@@ -125,6 +125,7 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
     found = checked(override, *table).resolved()[group]
     plain = {key: value for key, value in written(f"{group}/{choice}.yaml").items() if key != "defaults"}
     plain |= TABLE | {"name": "defects"} if table else {}
+    plain = {key: value for key, value in plain.items() if key != "rates" or value}  # dropped where there is no choice
     assert {key: found[key] for key in plain} == plain
 
 
@@ -191,7 +192,10 @@ def test_the_schema_has_the_fields_that_the_fit_takes(section, taken_by):
         ("sampler.num_sample", "sampler.num_sample is no key; did you mean sampler.num_samples?"),
         ("tracking.url", "tracking.url is no key; did you mean tracking.uri?"),
         ("sead", "sead is no key; did you mean seed?"),
-        ("pooling.groups", "pooling.groups is no key; there are pooling.name."),  # nothing near: what there is
+        (
+            "pooling.shrink",
+            "pooling.shrink is no key; there are pooling.name, pooling.rates.",
+        ),  # nothing near: what there is
         ("checks.loo.folds", "checks.loo is no key; there are checks.progress."),
     ],
 )
@@ -363,6 +367,16 @@ def test_sites_that_the_variant_does_not_use_are_dropped(pooling, likelihood, si
     assert {key.split(".")[1] for key in config.leaves() if key.startswith("prior.")} == set(sites)
 
 
+@pytest.mark.parametrize("pooling", ["pooled", "unpooled"])
+def test_how_to_sample_rates_is_a_choice_of_hierarchical_models_only(pooling):
+    assert altered({"pooling.name": pooling, "pooling.rates": "integrated"}).leaves()["pooling.name"] == pooling
+    assert "pooling.rates" not in altered({"pooling.name": pooling, "pooling.rates": "integrated"}).leaves()
+    assert altered({"pooling.name": pooling}).model.rates == "sampled"
+    assert altered({"pooling.rates": "integrated"}).model.rates == "integrated"
+    with pytest.raises(ConfigError, match=just("pooling.rates must be given: sampled, standardised or integrated.")):
+        altered({"pooling.rates": None})
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("prior.delta.scale", -1), ("prior.delta.scale", "???"), ("prior.lam.name", "Normal")]
 )
@@ -481,8 +495,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 2 model, 5 prior, 6 sampler, 4 device, 1 checks, 2 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 32
+    # 5 data, 3 model, 5 prior, 6 sampler, 4 device, 1 checks, 2 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 33
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

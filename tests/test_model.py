@@ -10,8 +10,9 @@ from numpyro.infer.util import log_density
 from scipy import stats
 
 from poolwise.data import counts_from_rows, sufficient_statistics
-from poolwise.model import SITES, collapsed_log_likelihood, concentration_of, log_likelihood, log_rising, sites_of
+from poolwise.model import SITES, collapsed_log_likelihood, information, log_likelihood, sites_of
 from poolwise.priors import prior_values
+from poolwise.special import concentration_of
 from support import PRIORS, VARIANTS, model_of
 
 
@@ -61,7 +62,8 @@ def test_negative_binomial_density_is_the_same_by_statistics_cells_and_rows(draw
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_collapsed_model_has_the_density_of_the_generative_one(pooling, likelihood, cookies):
-    model, values = model_of(pooling, likelihood), prior_values(PRIORS, sites=sites_of(pooling, likelihood))
+    model = model_of(pooling, likelihood, rates="sampled")
+    values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
     rates = 9.0 if pooling == "pooled" else np.array([9.3, 6.2, 9.5, 8.9, 11.8])
     point = {"lam": rates, "mu": 9.1, "sigma": 2.1, "delta": 0.14}
     group, exposure, count = cookies.rows()
@@ -80,27 +82,11 @@ def test_negative_binomial_tends_to_the_poisson(delta):
     assert np.allclose(found, expected, rtol=1e-12, atol=1e-13 + 1e6 * delta**4)
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 150, 20_000])
-@pytest.mark.parametrize("a", [1e-20, 1e-3, 0.5, 7.9, 16.0, 1e4, 1e12, 1e30])
-def test_log_rising_is_the_sum_it_stands_for(a, n):
-    expected = np.log1p(np.arange(n) / a).sum()
-    assert float(log_rising(jnp.float64(a), jnp.float64(n))) == pytest.approx(expected, rel=1e-11, abs=1e-10)
-
-
-@pytest.mark.parametrize("n", [1, 20, 3000])
-@pytest.mark.parametrize("a", [1e-3, 0.5, 16.0, 1e4, 1e12])
-def test_log_rising_has_the_slope_of_the_sum_it_stands_for(a, n):
-    j = np.arange(n)
-    expected = -(j / a / (1 + j / a)).sum()  # d/d log a
-    found = jax.grad(lambda log_a: log_rising(jnp.exp(log_a), jnp.float64(n)))(np.log(a))
-    assert float(found) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
 def test_hierarchical_rates_have_mean_mu_and_standard_deviation_sigma():
     mu, sigma = 9.0, 2.0
     rates = stats.gamma(mu**2 / sigma**2, scale=sigma**2 / mu)
     assert (rates.mean(), rates.std()) == pytest.approx((mu, sigma))
-    model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
+    model, values = model_of("hierarchical", "poisson", rates="sampled"), prior_values(PRIORS, sites=("mu", "sigma"))
     table = counts_from_rows(["a"], [3])
 
     def density(lam):
@@ -109,6 +95,55 @@ def test_hierarchical_rates_have_mean_mu_and_standard_deviation_sigma():
 
     likelihood = stats.poisson.logpmf(3, 11.0) - stats.poisson.logpmf(3, 7.0)
     assert density(11.0) - density(7.0) - likelihood == pytest.approx(rates.logpdf(11.0) - rates.logpdf(7.0))
+
+
+def joint_of(table, likelihood, rates, point):
+    """Log joint density of a hierarchical model, and the rates."""
+    model, values = (
+        model_of("hierarchical", likelihood, rates=rates),
+        prior_values(PRIORS, sites=sites_of("hierarchical", likelihood)),
+    )
+    log_joint, trace = log_density(model.collapsed, (sufficient_statistics(table), values), {}, point)
+    return log_joint, trace["lam"]["value"]
+
+
+@pytest.mark.parametrize("exposures", [None, [1.0, 2.5, 1.0, 30.0, 0.2]], ids=["one exposure", "several"])
+@pytest.mark.parametrize("sigma", [0.3, 2.1, 40.0])
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_standardised_rates_have_the_density_of_the_sampled_ones(likelihood, sigma, exposures):
+    table = counts_from_rows(["a", "a", "b", "b", "c"], [3, 12, 0, 0, 41], exposures)
+    point, z = {"mu": 9.1, "sigma": sigma, "delta": 0.4}, jnp.array([-1.3, 0.4, 2.0])
+    log_joint, lam = joint_of(table, likelihood, "standardised", point | {"z": z})
+    slopes = jax.jacfwd(lambda z: joint_of(table, likelihood, "standardised", point | {"z": z})[1])(z)
+    expected = joint_of(table, likelihood, "sampled", point | {"lam": lam})[0] + np.sum(np.log(np.diag(slopes)))
+    assert np.count_nonzero(slopes) == 3  # a rate depends on its own z alone
+    assert float(log_joint) == pytest.approx(float(expected), rel=1e-10)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_standardised_rates_have_no_funnel(likelihood, cookies):
+    # for small sigma: z standard normal, whatever sigma is, and every rate at mu
+    z = np.array([-1.3, 0.4, 2.0, 0.1, 0.0])
+
+    def joint(sigma, z):
+        point = {"mu": 9.1, "sigma": sigma, "delta": 0.4, "z": z}
+        return float(joint_of(cookies, likelihood, "standardised", point)[0])
+
+    assert joint(1e-8, z) - joint(1e-8, 0 * z) == pytest.approx(-np.sum(z**2) / 2, abs=1e-5)
+    assert joint(1e-16, z) - joint(1e-16, 0 * z) == pytest.approx(-np.sum(z**2) / 2, abs=1e-9)
+    assert joint(1e-16, z) == pytest.approx(joint(1e-8, z), abs=1e-5)
+
+
+@pytest.mark.parametrize("exposures", [None, [1.0, 2.5, 1.0, 30.0, 0.2]], ids=["one exposure", "several"])
+@pytest.mark.parametrize("phi", [None, 0.8])
+def test_information_is_the_variance_of_the_score(phi, exposures):
+    # E[-d^2 log p / d(log lam)^2] = sum of the means r, over 1 + r / phi
+    table = counts_from_rows(["a", "a", "b", "b", "c"], [3, 12, 0, 0, 41], exposures)
+    lam = np.array([4.0, 0.2, 11.0])
+    group, exposure, _ = table.rows()
+    rate = exposure * lam[group]
+    expected = np.bincount(group, rate if phi is None else rate / (1 + rate / phi))
+    assert np.allclose(information(sufficient_statistics(table), jnp.asarray(lam), phi), expected, rtol=1e-13)
 
 
 def test_sites_of_each_variant_are_those_of_its_formula():

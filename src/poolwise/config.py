@@ -12,14 +12,17 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
+
+if TYPE_CHECKING:
+    from poolwise.model import Model
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
@@ -49,6 +52,11 @@ class Pooling(Section):
     """How groups share a rate; see `conf/pooling`."""
 
     name: Literal["pooled", "unpooled", "hierarchical"]
+    rates: Literal["sampled", "standardised", "integrated"] | None = None  # of a hierarchical model; else None
+
+    @model_serializer(mode="wrap")
+    def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in values(self).items() if value is not None}
 
 
 class Likelihood(Section):
@@ -130,6 +138,13 @@ class Config(Section):
     reuse: bool | None
 
     @property
+    def model(self) -> "Model":
+        """The variant that is fitted."""
+        from poolwise.model import Model
+
+        return Model(self.pooling.name, self.likelihood.name, self.families, self.pooling.rates or "sampled")
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The sites that take a prior in this variant."""
         return tuple(self.prior)
@@ -162,9 +177,11 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
     """
     raw = _plain(composed)
     priors, prior_faults = _used_priors(raw)
-    faults = [*_missing(raw | {"prior": priors}), *prior_faults]
+    pooling, pooling_faults = _used_pooling(raw.get("pooling"))
+    raw = raw | {"prior": priors, "pooling": pooling}
+    faults = [*_missing(raw), *pooling_faults, *prior_faults]
     try:
-        config = Config.model_validate(raw | {"prior": priors})
+        config = Config.model_validate(raw)
     except ValidationError as error:
         named = {fault.split(" ")[0] for fault in faults}
         found = [_sentence(each) for each in error.errors()]
@@ -241,6 +258,16 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, dict) and data.get("name") is None and isinstance(data.get("path"), str):
         data["name"] = "table" if data["path"] == "???" else Path(data["path"]).name.split(".")[0] or "table"
     return raw
+
+
+def _used_pooling(pooling: Any) -> tuple[Any, list[str]]:
+    """Without `rates` where there is one way only to have them, so that a sweep may set it for all; and its faults."""
+    if not isinstance(pooling, dict) or pooling.get("name") not in ("pooled", "unpooled", "hierarchical"):
+        return pooling, []
+    if pooling["name"] != "hierarchical":
+        return {key: value for key, value in pooling.items() if key != "rates"}, []
+    choices = "sampled, standardised or integrated"
+    return pooling, [] if pooling.get("rates") else [f"pooling.rates must be given: {choices}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -1,30 +1,32 @@
-"""A model and its data to posterior draws: NUTS as one compiled program on any number of devices.
+"""A model and its data to posterior draws: NUTS as one program on any number of devices.
 
-The chains are spread over the devices (`shard_map`) and on each device follow one another (`lax.map`) or run side
-by side (`vmap`). The program advances every chain by one chunk of `checkpoint_every` steps; the number of steps is
-an argument, so the same program serves warm-up, sampling and every remainder, and the draws do not depend on the
-length of a chunk nor on the number of devices. Data and prior values are arguments too: another table of the same
-shape, another prior value or another seed compiles nothing. After a chunk, a `Snapshot` is all that is needed to go on
-to the very draws, in another process too.
+The chains are spread over the devices and on each device follow one another (`map`) or run side by side (`vmap`). The
+program advances a chain by one chunk of `checkpoint_every` steps; the number of steps is an argument, so the same
+program serves warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. Nor do they
+depend on the number of devices: each is given the program of a single chain. (One program for all chains, over all
+devices, is compiled otherwise for one device than for two, and gives other bits.) Data and prior values are arguments
+too: another table of the same shape, another prior value or another seed compiles nothing. After a chunk, a `Snapshot`
+is all that is needed to go on to the very draws, in another process too.
 """
 
 import functools
 import os
 import time
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpyro.infer import NUTS
 
 from poolwise.data import Counts, sufficient_statistics
 from poolwise.errors import DeviceError, FitError
-from poolwise.model import Model
+from poolwise.model import AUXILIARY, Model
 from poolwise.snapshot import Snapshot, check, leaves_of, restored
 
 Draws = dict[str, np.ndarray]
@@ -81,7 +83,8 @@ class Fit:
 
     Attributes
     ----------
-    posterior : site -> (chain, draw, ...), the sampled sites and the derived `alpha`, `beta`, `phi`
+    posterior : site -> (chain, draw, ...), the sampled sites, rates that were integrated out, and the derived
+        `alpha`, `beta`, `phi`
     sample_stats : diverging, energy, lp, n_steps, tree_depth, acceptance_rate, step_size -> (chain, draw)
     seconds : stage ("compile", "sample") -> seconds
     """
@@ -183,57 +186,61 @@ def fit(
     args = (sufficient_statistics(counts), values)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
-
-    def first() -> Any:
-        return start(jax.random.split(jax.random.key(seed), sampler.num_chains), *args)
-
+    lanes = _lanes(sampler.num_chains, device)
+    keys = jax.random.split(jax.random.key(seed), sampler.num_chains)
+    given = {lane.device: jax.device_put(args, lane.device) for lane in lanes}
     if begin is None:
         begin = Snapshot(steps=0, state={}, drawn={}, seconds=0.0)
-        state = first()
+        states = [start(keys[lane.chains], *given[lanes[0].device]) for lane in lanes]  # on one: compiled once
     else:
-        shapes = _spread(jax.eval_shape(first), device)
-        buffer = jax.eval_shape(advance, shapes, 0, *args)[1]
-        check(begin, shapes, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
-        state = restored(begin.state, shapes)
+        shapes = jax.eval_shape(start, keys[lanes[0].chains], *args)
+        whole, buffer = (_of_chains(each, len(keys)) for each in (shapes, jax.eval_shape(advance, shapes, 0, *args)[1]))
+        check(begin, whole, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
+        state = restored(begin.state, whole)
+        states = [jax.tree.map(lambda leaf, lane=lane: leaf[lane.chains], state) for lane in lanes]
+    states = [jax.device_put(state, lane.device) for state, lane in zip(states, lanes, strict=True)]
     chunks = list(_schedule(sampler, begin.steps))
     if chunks:
-        advance(state, 0, *args)[0].i.block_until_ready()  # no step: compiles, changes nothing
-    _check_start(state)
+        _compile(advance, states, lanes, given)
+    _check_start(states)
     compiled = time.perf_counter()
     sampling_began = compiled - begin.seconds  # as if there had been no break
     kept = [begin.drawn] if begin.drawn else []
     steps = begin.steps
     for phase, done, total, num_steps in chunks:
-        state, buffer = advance(state, num_steps, *args)
+        moved = [advance(state, num_steps, *given[lane.device]) for state, lane in zip(states, lanes, strict=True)]
+        states = [state for state, _ in moved]
         steps += num_steps
         if phase == "sampling":
-            kept.append({name: np.asarray(leaf)[:, :num_steps] for name, leaf in buffer.items()})
+            drawn = _of_all([buffer for _, buffer in moved])
+            kept.append({name: leaf[:, :num_steps] for name, leaf in drawn.items()})
         if on_chunk:
-            drawn = kept[-1] if phase == "sampling" else {}
-            on_chunk(Snapshot(steps, jax.device_get(leaves_of(state)), drawn, time.perf_counter() - sampling_began))
-        on_progress(_progress(phase, done, total, state, kept))
+            state, drawn = _of_all(list(map(leaves_of, states))), kept[-1] if phase == "sampling" else {}
+            on_chunk(Snapshot(steps, state, drawn, time.perf_counter() - sampling_began))
+        on_progress(_progress(phase, done, total, states, kept))
     drawn = _joined(kept)
+    posterior = _with_rates(model, _sites(drawn), args[0], seed)
     seconds = {"compile": compiled - began, "sample": time.perf_counter() - sampling_began}
-    return Fit(_sites(drawn), _sample_stats(drawn), seconds)
+    return Fit(posterior, _sample_stats(drawn), seconds)
 
 
 @functools.lru_cache(maxsize=16)
 def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable, Callable]:
-    """The compiled `start(keys, *args)` and `advance(state, num_steps, *args)` of one variant."""
+    """The compiled `start(keys, *args)` and `advance(state, num_steps, *args)` of a lane of one variant."""
     kernel = NUTS(model.collapsed, target_accept_prob=sampler.target_accept, max_tree_depth=sampler.max_tree_depth)
     length = min(sampler.checkpoint_every, max(sampler.num_warmup, sampler.num_samples))
-    spread = functools.partial(_over_chains, device=device)
+    over_chains = functools.partial(_over_chains, device=device)
 
-    @spread
+    @over_chains
     def start(key: jax.Array, *args: Any) -> Any:
         return kernel.init(key, sampler.num_warmup, None, args, {})
 
-    @spread
+    @over_chains
     def advance(state: Any, num_steps: jax.Array, *args: Any) -> Any:
         constrain = kernel.postprocess_fn(args, {})
 
         def draw(state: Any) -> dict[str, jax.Array]:
-            drawn = {f"site/{name}": value for name, value in constrain(state.z).items() if name != "y"}
+            drawn = {f"site/{name}": value for name, value in constrain(state.z).items() if name not in AUXILIARY}
             drawn |= {name: getattr(state, name) for name in ("diverging", "energy", "num_steps", "accept_prob")}
             return drawn | {"potential_energy": state.potential_energy, "step_size": state.adapt_state.step_size}
 
@@ -249,32 +256,50 @@ def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable,
     return start, advance
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """Chains that advance in one call, and where."""
+
+    chains: slice
+    device: jax.Device
+
+
+def _lanes(num_chains: int, device: Device) -> list[_Lane]:
+    """The lanes in the order of the chains: of one chain each, or of all chains of a device."""
+    devices, per_device = jax.devices()[: device.num_devices], num_chains // device.num_devices
+    width = 1 if device.chain_method == "map" else per_device
+    return [_Lane(slice(at, at + width), devices[at // per_device]) for at in range(0, num_chains, width)]
+
+
 def _over_chains(fn: Callable, *, device: Device) -> Callable:
-    """`fn` over the leading (chain) axis of its first argument, spread over the devices; compiled."""
-    mesh = _mesh(device)
+    """`fn` over the leading (chain) axis of its first argument, as wide as a lane; compiled."""
 
-    def block(first: Any, *rest: Any) -> Any:
-        def one(chain: Any) -> Any:
-            return fn(chain, *rest)
+    def one_after_another(first: Any, *rest: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[None], fn(jax.tree.map(lambda leaf: leaf[0], first), *rest))
 
-        return jax.lax.map(one, first) if device.chain_method == "map" else jax.vmap(one)(first)
+    def side_by_side(first: Any, *rest: Any) -> Any:
+        return jax.vmap(lambda chain: fn(chain, *rest))(first)
 
-    def call(first: Any, *rest: Any) -> Any:
-        specs = (PartitionSpec("chain"), *(PartitionSpec() for _ in rest))
-        spread = jax.shard_map(block, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("chain"), check_vma=False)
-        return spread(first, *rest)
-
-    return jax.jit(call)
+    return jax.jit(one_after_another if device.chain_method == "map" else side_by_side)
 
 
-def _mesh(device: Device) -> Mesh:
-    return Mesh(np.array(jax.devices()[: device.num_devices]), ("chain",))
+def _compile(advance: Callable, states: list[Any], lanes: list[_Lane], given: Mapping[jax.Device, Any]) -> None:
+    """Compile for every device, at the same time: by no step, which changes nothing."""
+    jax.eval_shape(advance, states[0], 0, *given[lanes[0].device])  # traced once, for all: NumPyro has one stack
+    first = {lane.device: state for state, lane in reversed(list(zip(states, lanes, strict=True)))}
+    with ThreadPoolExecutor(len(first)) as pool:
+        list(pool.map(lambda device: advance(first[device], 0, *given[device])[0].i.block_until_ready(), first))
 
 
-def _spread(shapes: Any, device: Device) -> Any:
-    """The same shapes, spread over the devices as what `start` gives, so that `advance` is traced and compiled once."""
-    sharding = NamedSharding(_mesh(device), PartitionSpec("chain"))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+def _of_chains(shapes: Any, num_chains: int) -> Any:
+    """The shapes of a lane as those of all chains."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_chains, *leaf.shape[1:]), leaf.dtype), shapes)
+
+
+def _of_all(by_lane: Sequence[Mapping[str, jax.Array]]) -> Draws:
+    """What lanes have, (chain, ...), of all chains."""
+    lanes = jax.device_get(by_lane)
+    return {name: np.concatenate([lane[name] for lane in lanes]) for name in lanes[0]}
 
 
 def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int]]:
@@ -289,7 +314,7 @@ def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int
             yield phase, begin + num_steps, total, num_steps
 
 
-def _progress(phase: str, done: int, total: int, state: Any, kept: list[Draws]) -> Progress:
+def _progress(phase: str, done: int, total: int, states: list[Any], kept: list[Draws]) -> Progress:
     def posterior() -> Draws:
         return _sites(_joined(kept))
 
@@ -298,7 +323,7 @@ def _progress(phase: str, done: int, total: int, state: Any, kept: list[Draws]) 
         done=done,
         total=total,
         divergences=sum(int(chunk["diverging"].sum()) for chunk in kept),
-        step_size=float(np.mean(np.asarray(state.adapt_state.step_size))),
+        step_size=float(np.mean([state.adapt_state.step_size for state in states])),
         posterior=posterior,
     )
 
@@ -309,6 +334,22 @@ def _joined(kept: list[Draws]) -> Draws:
 
 def _sites(drawn: Draws) -> Draws:
     return {name.removeprefix("site/"): value for name, value in drawn.items() if name.startswith("site/")}
+
+
+def _with_rates(model: Model, posterior: Draws, statistics: Mapping[str, np.ndarray], seed: int) -> Draws:
+    """The draws with the rates that were integrated out, drawn given each: on one device, after all chunks."""
+    if not model.is_integrated:
+        return posterior
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"rates"))  # a small number would be a chain's own key
+    chains = next(iter(posterior.values())).shape[:2]
+    flat = {name: draws.reshape(-1) for name, draws in posterior.items()}
+    lam = np.asarray(_rates_program(model)(key, flat, statistics))  # (D, G)
+    return dict(sorted((posterior | {"lam": lam.reshape(*chains, -1)}).items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _rates_program(model: Model) -> Callable:
+    return jax.jit(model.integrated_rates)
 
 
 def _sample_stats(drawn: Draws) -> Draws:
@@ -324,8 +365,8 @@ def _sample_stats(drawn: Draws) -> Draws:
     }
 
 
-def _check_start(state: Any) -> None:
-    lost = np.flatnonzero(~np.isfinite(np.asarray(state.potential_energy)))
+def _check_start(states: list[Any]) -> None:
+    lost = np.flatnonzero(~np.isfinite(np.concatenate([state.potential_energy for state in states])))
     if lost.size:
         raise FitError(
             f"chains {', '.join(map(str, lost))}: no starting point with a finite density in 100 tries. "

@@ -13,7 +13,7 @@ Count y_i of row i, in group g(i), with exposure e_i, has mean r_i = e_i lam[g(i
 
 Each model has two forms that agree (tests hold them together): `Model.rows`, the generative form, and
 `Model.collapsed`, the density of the sufficient statistics, which is what is sampled: its cost does not depend
-on the number of rows.
+on the number of rows. `FORMS` are three ways to sample the rates of a hierarchical model, with the same posterior.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,9 @@ import numpyro
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln, xlogy
 
+from poolwise import integrated
 from poolwise.priors import distribution
+from poolwise.special import concentration_of, exp_remainder, log_gamma_scale, log_rising
 
 Arrays = Mapping[str, jax.Array]
 PriorValues = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
@@ -39,6 +41,8 @@ POOLINGS: dict[str, tuple[str, ...]] = {  # the sites that take a prior
 }
 LIKELIHOODS: dict[str, tuple[str, ...]] = {"poisson": (), "negative_binomial": ("delta",)}
 SITES = ("lam", "mu", "sigma", "delta")
+FORMS = ("sampled", "standardised", "integrated")  # of the rates in a hierarchical model
+AUXILIARY = ("y", "z")  # sites that are no parameters
 
 
 def pooled(prior: Priors, num_groups: int) -> jax.Array:
@@ -55,12 +59,41 @@ def unpooled(prior: Priors, num_groups: int) -> jax.Array:
 
 def hierarchical(prior: Priors, num_groups: int) -> jax.Array:
     """lam[g] ~ Gamma(mu^2 / sigma^2, mu / sigma^2), (G,)."""
+    *_, alpha, beta = population(prior)
+    with numpyro.plate("group", num_groups):
+        return numpyro.sample("lam", dist.Gamma(alpha, beta))
+
+
+def population(prior: Priors) -> tuple[jax.Array, ...]:
+    """mu, sigma ~ priors, and alpha = mu^2 / sigma^2, beta = mu / sigma^2."""
     mu = numpyro.sample("mu", prior["mu"])
     sigma = numpyro.sample("sigma", prior["sigma"])
     alpha = numpyro.deterministic("alpha", mu**2 / sigma**2)
     beta = numpyro.deterministic("beta", mu / sigma**2)
-    with numpyro.plate("group", num_groups):
-        return numpyro.sample("lam", dist.Gamma(alpha, beta))
+    return mu, sigma, alpha, beta
+
+
+def standardised(prior: Priors, statistics: Arrays, concentration: jax.Array | None) -> jax.Array:
+    """The rates of `hierarchical`, (G,), with log lam[g] = centre + scale z[g] and z[g] sampled in their place.
+
+    Centre and scale are about mean and sd of log lam given everything else: the prior weighs alpha, the counts what
+    they tell of log lam (Fisher's information), at their own rate, half a count of the overall rate added. So z is
+    about standard normal for any mu and sigma, and small sigma are no funnel. They only place z: its density is that of
+    lam, with the Jacobian.
+    """
+    mu, sigma, *_ = population(prior)
+    shape = concentration_of(sigma / mu)
+    total, exposure = statistics["group_total"], statistics["group_exposure"]
+    overall = (jnp.sum(total) + 0.5) / jnp.sum(exposure)
+    rate = (total + 0.5) / (exposure + 0.5 / overall)  # (G,)
+    weight = information(statistics, rate, concentration)
+    scale = 1.0 / jnp.sqrt(shape + weight)
+    with numpyro.plate("group", rate.shape[0]):
+        z = numpyro.sample("z", dist.ImproperUniform(dist.constraints.real, (), ()))
+    log_w = weight / (shape + weight) * jnp.log(rate / mu) + scale * z  # w = lam / mu ~ Gamma(shape, shape)
+    log_density = log_gamma_scale(shape) - shape * exp_remainder(log_w) + jnp.log(scale)
+    numpyro.factor("lam | z", jnp.sum(log_density))
+    return numpyro.deterministic("lam", mu * jnp.exp(log_w))
 
 
 RATES = {"pooled": pooled, "unpooled": unpooled, "hierarchical": hierarchical}
@@ -75,15 +108,28 @@ class Model:
     pooling : a key of `POOLINGS`
     likelihood : a key of `LIKELIHOODS`
     families : (site, family) for every site that takes a prior, in the order of `sites_of`
+    rates : one of `FORMS`; all of them give the same posterior. Only a hierarchical model has another than "sampled"
     """
 
     pooling: str
     likelihood: str
     families: tuple[tuple[str, str], ...]
+    rates: str = "sampled"
 
     def collapsed(self, statistics: Arrays, values: PriorValues) -> None:
         """The joint density of parameters and counts, from `data.sufficient_statistics`; what NUTS samples."""
-        lam, concentration = self._parameters(values, statistics["group_total"].shape[0])
+        prior = self._prior(values)
+        if self.is_integrated:
+            mu, sigma, *_ = population(prior)
+            shape, concentration = concentration_of(sigma / mu), self._concentration(prior)
+            numpyro.factor("y", integrated.log_marginal(statistics, mu, shape, concentration))
+            return
+        if self.rates == "standardised":
+            concentration = self._concentration(prior)
+            lam = standardised(prior, statistics, concentration)
+        else:
+            lam = RATES[self.pooling](prior, statistics["group_total"].shape[0])
+            concentration = self._concentration(prior)
         numpyro.factor("y", collapsed_log_likelihood(statistics, lam, concentration))
 
     def rows(
@@ -95,20 +141,32 @@ class Model:
         count: jax.Array | None = None,
     ) -> None:
         """The generative form: one draw or observation per row, (N,)."""
-        lam, concentration = self._parameters(values, num_groups)
+        prior = self._prior(values)
+        lam, concentration = RATES[self.pooling](prior, num_groups), self._concentration(prior)
         rate = exposure * lam[group]
         noise = dist.Poisson(rate) if concentration is None else dist.NegativeBinomial2(rate, concentration)
         with numpyro.plate("row", group.shape[0]):
             numpyro.sample("y", noise, obs=count)
 
-    def _parameters(self, values: PriorValues, num_groups: int) -> tuple[jax.Array, jax.Array | None]:
-        """The rates (G,) and the concentration phi, None for the Poisson."""
-        prior = {site: distribution(family, values[site]) for site, family in self.families}
-        lam = RATES[self.pooling](prior, num_groups)
+    @property
+    def is_integrated(self) -> bool:
+        """Whether `collapsed` has no rates, so that they remain to be drawn."""
+        return self.rates == "integrated"
+
+    def integrated_rates(self, key: jax.Array, draws: Arrays, statistics: Arrays) -> jax.Array:
+        """The rates that `collapsed` integrates out, given its sites and the counts: (D, G) for draws (D,)."""
+        shape = concentration_of(draws["sigma"] / draws["mu"])
+        return integrated.draw_rates(key, statistics, draws["mu"], shape, draws.get("phi"))
+
+    def _prior(self, values: PriorValues) -> Priors:
+        return {site: distribution(family, values[site]) for site, family in self.families}
+
+    def _concentration(self, prior: Priors) -> jax.Array | None:
+        """The concentration phi, None for the Poisson."""
         if self.likelihood == "poisson":
-            return lam, None
+            return None
         delta = numpyro.sample("delta", prior["delta"])  # outside the plate: one dispersion for all groups
-        return lam, numpyro.deterministic("phi", concentration_of(delta))
+        return numpyro.deterministic("phi", concentration_of(delta))
 
 
 def sites_of(pooling: str, likelihood: str) -> tuple[str, ...]:
@@ -117,9 +175,14 @@ def sites_of(pooling: str, likelihood: str) -> tuple[str, ...]:
     return tuple(site for site in SITES if site in used)
 
 
-def concentration_of(delta: jax.Array) -> jax.Array:
-    """Phi = 1 / delta^2, at most 1e30: from about 1e16 on the likelihood is the Poisson's to the last bit."""
-    return 1.0 / jnp.maximum(delta**2, 1e-30)
+def information(statistics: Arrays, lam: jax.Array, concentration: jax.Array | None) -> jax.Array:
+    """Fisher's information of the counts of each group on log lam, (G,)."""
+    if concentration is None:
+        return statistics["group_exposure"] * lam
+    one_each = lam.shape == statistics["stratum_group"].shape
+    mean = statistics["stratum_exposure"] * (lam if one_each else lam[statistics["stratum_group"]])  # (T,)
+    by_stratum = statistics["stratum_rows"] * mean / (1.0 + mean / concentration)
+    return by_stratum if one_each else jnp.zeros_like(lam).at[statistics["stratum_group"]].add(by_stratum)
 
 
 def collapsed_log_likelihood(statistics: Arrays, lam: jax.Array, concentration: jax.Array | None) -> jax.Array:
@@ -150,30 +213,3 @@ def log_likelihood(count: jax.Array, rate: jax.Array, concentration: jax.Array |
         return xlogy(count, rate) - rate - gammaln(count + 1.0)
     spread = (count + concentration) * jnp.log1p(rate / concentration)
     return xlogy(count, rate) - spread + log_rising(concentration, count) - gammaln(count + 1.0)
-
-
-def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
-    """Log Gamma(a + n) - log Gamma(a) - n log a = sum_{j<n} log1p(j / a), for a > 0 and n >= 0; arguments broadcast.
-
-    A difference of log-gammas loses every digit for large a (phi reaches 1e30) and is slow. Instead eight factors are
-    taken off, Gamma(a) = Gamma(a + 8) / (a (a + 1) ... (a + 7)), and Stirling's series is used from a + 8 on, where
-    its first omitted term is below 3e-13.
-
-    References
-    ----------
-    NIST Digital Library of Mathematical Functions, 5.5.1 and 5.11.1.
-    """
-    x = a + 8.0
-    factors = 1.0 + n / (a + 1.0)
-    for j in range(2, 8):
-        factors = factors * (1.0 + n / (a + j))
-    taken_off = jnp.log1p(n / a) + jnp.log(factors)  # the factor of j = 0 alone: it may be huge
-    series = (x + n - 0.5) * jnp.log1p(n / x) - n + _stirling(x + n) - _stirling(x)
-    return series + n * jnp.log1p(8.0 / a) - taken_off
-
-
-def _stirling(x: jax.Array) -> jax.Array:
-    """Log Gamma(x) - [(x - 1/2) log x - x + log(2 pi) / 2], for x >= 8."""
-    inverse = 1.0 / x
-    square = inverse * inverse
-    return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188))))

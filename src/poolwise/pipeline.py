@@ -191,7 +191,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         overrides=overrides,
         parent=parent,
         counts=counts,
-        model=Model(config.pooling.name, config.likelihood.name, config.families),
+        model=config.model,
         values=prior_values(config.prior, sites=config.sites),
         code=code_state(),
         seconds={"read": time.perf_counter() - began},

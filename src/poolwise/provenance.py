@@ -24,7 +24,10 @@ from poolwise.checkout import RECORDED_FOLDERS, not_given_back, one_line
 
 SOURCE = Path(__file__).resolve().parent
 # whose text decides the draws
-DRAW_MODULES = ("checkpoint.py", "data.py", "fit.py", "model.py", "priors.py", "snapshot.py", "table.py")
+DRAW_MODULES = (
+    *("checkpoint.py", "data.py", "fit.py", "integrated.py", "model.py"),
+    *("priors.py", "snapshot.py", "special.py", "table.py"),
+)
 DRAW_LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy")
 # what `git apply` reads, however the user likes to see differences
 PLAIN_DIFF = (

@@ -38,10 +38,10 @@ def leaves_of(state: Any) -> dict[str, Any]:
 
 
 def restored(leaves: Mapping[str, np.ndarray], shapes: Any) -> Any:
-    """The state of these shapes whose `leaves_of` are given, on the devices that the shapes are spread over."""
+    """The state of these shapes whose `leaves_of` are given."""
 
     def put(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        leaf = jax.device_put(leaves[jax.tree_util.keystr(path)], shape.sharding)
+        leaf = jnp.asarray(leaves[jax.tree_util.keystr(path)])
         return jax.random.wrap_key_data(leaf) if _is_key(shape) else leaf
 
     return jax.tree_util.tree_map_with_path(put, shapes)

@@ -1,0 +1,262 @@
+"""Rates integrated out: the density against quadrature and limits, the rates against the distribution they are of."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+from scipy import integrate, stats
+from scipy.special import gammaln
+
+import exact_reference
+from poolwise import integrated
+from poolwise.data import counts_from_rows, sufficient_statistics
+from poolwise.model import collapsed_log_likelihood
+from poolwise.special import concentration_of
+from support import ROOT, SAMPLER, fit_cookies, same_bits
+
+SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
+LIKELIHOODS = ["poisson", "negative_binomial"]
+TABLES = {
+    "one row": counts_from_rows(["a"], [4]),
+    "no count": counts_from_rows(["a", "b", "b"], [0, 0, 0]),
+    "groups of different size": counts_from_rows(["a", "b", "b", "b", "c", "c"], [3, 0, 12, 7, 1, 0]),
+    "large counts": counts_from_rows(["a", "b"], [20_000, 31_000]),
+    "several exposures": counts_from_rows(["a", "a", "a", "b", "b"], [1, 9, 40, 0, 2], [0.1, 1.0, 5.0, 1.0, 0.3]),
+    "exposures far apart": counts_from_rows(["a", "a", "b", "b"], [0, 900, 3, 70_000], [1e-4, 100.0, 1.0, 1e4]),
+}
+
+
+def density(table, mu, sigma, delta):
+    """Log marginal likelihood by the module under test; delta None for the Poisson."""
+    phi = None if delta is None else concentration_of(delta)
+    return integrated.log_marginal(sufficient_statistics(table), mu, concentration_of(sigma / mu), phi)
+
+
+def log_integrand(table, group, mu, sigma, delta):
+    """Log of gamma density times likelihood of the rows of a group, as a function of log lam; by SciPy."""
+    rows, exposure, count = table.rows()
+    exposure, count = exposure[rows == group], count[rows == group]
+    rates = stats.gamma(mu**2 / sigma**2, scale=sigma**2 / mu)
+
+    def value(log_lam):
+        lam = np.exp(log_lam)
+        mean = lam[..., None] * exposure
+        if delta is None:
+            likelihood = stats.poisson.logpmf(count, mean)
+        else:
+            phi = delta**-2
+            spread = (count + phi) * np.log1p(mean / phi)
+            choose = gammaln(count + phi) - gammaln(phi) - gammaln(count + 1.0)
+            likelihood = count * (np.log(mean) - np.log(phi)) - spread + choose
+        return rates.logpdf(lam) + log_lam + likelihood.sum(-1)
+
+    return value
+
+
+def grid(table, group, *parameters):
+    """Nodes of log lam, 400 000 or so across all that matters, and log weights that add up to the marginal's."""
+    value = log_integrand(table, group, *parameters)
+    wide = np.linspace(-600.0, 30.0, 400_001)
+    heights = value(wide)
+    kept = wide[heights > heights.max() - 60.0]
+    step = wide[1] - wide[0]
+    nodes = np.linspace(kept[0] - step, kept[-1] + step, 400_001)
+    return nodes, value(nodes) + np.log(nodes[1] - nodes[0])
+
+
+def by_quadrature(table, *parameters):
+    return sum(np.logaddexp.reduce(grid(table, group, *parameters)[1]) for group in range(table.num_groups))
+
+
+@pytest.mark.parametrize("delta", [None, 0.05, 0.4, 2.0])
+@pytest.mark.parametrize(("mu", "sigma"), [(9.0, 2.0), (9.0, 0.2), (2.0, 6.0), (30.0, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize("name", TABLES)
+def test_density_is_the_integral_over_the_rates(name, mu, sigma, delta):
+    expected = by_quadrature(TABLES[name], mu, sigma, delta)
+    assert float(density(TABLES[name], mu, sigma, delta)) == pytest.approx(expected, rel=1e-9, abs=1e-8)
+
+
+def test_poisson_and_negative_binomial_without_dispersion_agree_over_the_prior():
+    # the closed form against the quadrature, 2000 draws of the prior and sigma down to nothing; every table
+    rng = np.random.default_rng(0)
+    mu, sigma = rng.gamma(2.0, 5.0, 2000), rng.exponential(1.0, 2000)
+    sigma[:200] = np.logspace(-20, -2, 200)
+    for name, table in TABLES.items():
+        closed = jax.vmap(lambda mu, sigma, table=table: density(table, mu, sigma, None))(mu, sigma)
+        summed = jax.vmap(lambda mu, sigma, table=table: density(table, mu, sigma, 0.0))(mu, sigma)
+        off = np.abs(summed - closed) / np.maximum(1.0, 1e-6 * np.abs(closed))
+        assert np.max(off) < 1e-7, name
+        assert np.median(off) < 1e-10, name
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-4, 1e-8])
+def test_small_dispersion_tends_to_the_poisson(delta, cookies):
+    # log NB = log Poisson + delta^2 E[sum((y - r)^2 - y)] / 2 + ...: quadratic in delta, so a hundredth at a tenth
+    mu, sigma = 9.1, 2.1
+    off = float(density(cookies, mu, sigma, delta) - density(cookies, mu, sigma, None))
+    per_square = float(density(cookies, mu, sigma, 1e-3) - density(cookies, mu, sigma, None)) * 1e6
+    assert off == pytest.approx(per_square * delta**2, rel=0.05, abs=1e-9)
+    assert abs(per_square) > 100.0
+
+
+@pytest.mark.parametrize("delta", [None, 0.3])
+@pytest.mark.parametrize("sigma", [1e-2, 1e-4, 1e-8, 1e-16, 0.0])
+def test_small_sigma_tends_to_one_rate_for_all(sigma, delta, cookies):
+    # E[L(lam)] = L(mu) (1 + sigma^2 (l'' + l'^2) / 2 + ...) for each group, and for all
+    statistics, mu = sufficient_statistics(cookies), 9.1
+    phi = None if delta is None else concentration_of(delta)
+
+    def likelihood(lam):
+        return collapsed_log_likelihood(statistics, lam, phi)
+
+    lam = jnp.full(5, mu)
+    bend = float(jnp.sum(jnp.diag(jax.hessian(likelihood)(lam)) + jax.grad(likelihood)(lam) ** 2))
+    expected = float(likelihood(lam)) + sigma**2 * bend / 2
+    assert float(density(cookies, mu, sigma, delta)) == pytest.approx(expected, rel=1e-12, abs=1e4 * sigma**3 + 1e-10)
+
+
+@pytest.mark.parametrize("delta", [None, 0.05, 0.4, 2.0])
+@pytest.mark.parametrize(("mu", "sigma"), [(9.0, 2.0), (9.0, 1e-3), (2.0, 6.0), (0.5, 2.0)])
+@pytest.mark.parametrize("name", TABLES)
+def test_slopes_are_those_of_the_density(name, mu, sigma, delta):
+    def on_log_scale(at):
+        return density(TABLES[name], jnp.exp(at[0]), jnp.exp(at[1]), None if delta is None else jnp.exp(at[2]))
+
+    at, step = np.log([mu, sigma, delta or 1.0]), 1e-3
+    found = jax.grad(on_log_scale)(at)
+    shifts = np.concatenate([np.eye(3), -np.eye(3), 2 * np.eye(3), -2 * np.eye(3)]) * step
+    up, down, far_up, far_down = np.split(np.asarray(jax.vmap(on_log_scale)(at + shifts)), 4)
+    expected = (8 * (up - down) - (far_up - far_down)) / (12 * step)
+    noise = 1e-15 * abs(float(on_log_scale(at))) / step
+    assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 + 10 * noise)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("name", TABLES)
+def test_density_and_slopes_are_finite_wherever_the_prior_goes(name, likelihood):
+    rng = np.random.default_rng(1)
+    at = np.log([rng.gamma(2.0, 5.0, 1000), rng.exponential(1.0, 1000), np.abs(rng.normal(0.0, 0.5, 1000))])
+    at[0, 300:400] = rng.uniform(np.log(1e-6), 6.0, 100)
+    at[1, :200] = rng.uniform(np.log(1e-200), 5.0, 200)
+    at[2, 200:400] = rng.uniform(np.log(1e-100), 2.0, 200)
+
+    def on_log_scale(at):
+        mu, sigma, delta = jnp.exp(at)
+        return density(TABLES[name], mu, sigma, None if likelihood == "poisson" else delta)
+
+    values, slopes = jax.vmap(jax.value_and_grad(on_log_scale))(at.T)
+    assert np.all(np.isfinite(values))
+    assert np.all(np.isfinite(slopes))
+
+
+def rates_of(table, mu, sigma, delta, num_draws, seed=0):
+    """Draws of the rates given the rest, (D, G)."""
+    many = [jnp.full(num_draws, each) for each in (mu, concentration_of(jnp.float64(sigma / mu)))]
+    phi = None if delta is None else jnp.full(num_draws, concentration_of(jnp.float64(delta)))
+    return np.asarray(integrated.draw_rates(jax.random.key(seed), sufficient_statistics(table), *many, phi))
+
+
+@pytest.mark.parametrize("delta", [None, 0.05, 0.4, 2.0])
+@pytest.mark.parametrize(("mu", "sigma"), [(9.0, 2.0), (9.0, 0.05), (2.0, 6.0), (0.5, 2.0)])
+@pytest.mark.parametrize("name", TABLES)
+def test_rates_are_drawn_from_their_distribution_given_the_rest(name, mu, sigma, delta):
+    # Kolmogorov-Smirnov against the distribution function by quadrature; 96 x (1 to 3) tests of fixed seed
+    table = TABLES[name]
+    draws = rates_of(table, mu, sigma, delta, 10_000)
+    for group in range(table.num_groups):
+        nodes, log_weight = grid(table, group, mu, sigma, delta)
+        weight = np.exp(log_weight - log_weight.max())
+        below = integrate.cumulative_simpson(weight, x=nodes, initial=0.0)
+        test = stats.kstest(np.log(draws[:, group]), lambda x, n=nodes, b=below: np.interp(x, n, b / b[-1]))
+        assert test.pvalue > 1e-4
+
+
+def test_rates_follow_mu_for_tiny_sigma(cookies):
+    lam = rates_of(cookies, 9.1, 1e-12, 0.3, 1000)
+    assert lam.mean() == pytest.approx(9.1, rel=1e-12)
+    assert lam.std() == pytest.approx(1e-12, rel=0.05)
+
+
+@pytest.mark.parametrize("delta", [None, 0.4])
+def test_rates_do_not_depend_on_the_length_of_a_block_but_for_rounding(delta, cookies, monkeypatch):
+    whole = rates_of(cookies, 9.1, 2.1, delta, 100)
+    monkeypatch.setattr(integrated, "BLOCK", 35)  # seven draws of five groups
+    assert np.allclose(whole, rates_of(cookies, 9.1, 2.1, delta, 100), rtol=1e-12, atol=0)
+    assert len(np.unique(whole)) == whole.size
+
+
+@pytest.fixture(scope="module")
+def exact_of(cookies):
+    """The exact posterior of a hierarchical variant, by quadrature in NumPy."""
+    group, _, count = cookies.rows()
+    by_group = [count[group == g] for g in range(cookies.num_groups)]
+    return lambda likelihood: exact_reference.exact("hierarchical", likelihood, by_group)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("rates", ["standardised", "integrated"])
+def test_posterior_means_and_sds_are_the_exact_ones(rates, likelihood, cookies, exact_of, fit_of):
+    exact, draws = exact_of(likelihood), fit_cookies(cookies, "hierarchical", likelihood, rates=rates).posterior
+    assert {name: (each.shape, each.dtype) for name, each in draws.items()} == {
+        name: (each.shape, each.dtype) for name, each in fit_of("hierarchical", likelihood).posterior.items()
+    }
+    assert list(draws) == list(fit_of("hierarchical", likelihood).posterior)
+    for name, mean in exact.mean.items():
+        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
+        off = sample.mean((1, 2)) - np.ravel(mean)
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
+        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+
+
+@pytest.mark.parametrize("rates", ["standardised", "integrated"])
+def test_draws_do_not_depend_on_the_length_of_a_chunk(rates, cookies):
+    one, other = (
+        fit_cookies(
+            cookies,
+            "hierarchical",
+            "negative_binomial",
+            rates=rates,
+            sampler=replace(SHORT, checkpoint_every=chunk),
+        )
+        for chunk in (100, 7)
+    )
+    assert same_bits(one.posterior, other.posterior)
+
+
+def test_draws_do_not_depend_on_the_number_of_devices():
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from support import *; from poolwise import data, fit; import hashlib\n"
+        "from dataclasses import replace\n"
+        "n = int(sys.argv[1])\n"
+        "fit.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')\n"
+        "table = data.read_counts('data/cookies.csv', group='location', count='chips')\n"
+        "for rates in ('standardised', 'integrated'):\n"
+        "    draws = fit_cookies(table, 'hierarchical', 'negative_binomial', rates=rates, seed=3,\n"
+        "        sampler=replace(SAMPLER, num_warmup=150, num_samples=200),\n"
+        "        device=Device('cpu', n, 'map', True)).posterior\n"
+        "    print(hashlib.sha256(b''.join(draws[k].tobytes() for k in sorted(draws))).hexdigest())"
+    )
+    printed = set()
+    for num_devices in ("1", "2", "4"):
+        done = subprocess.run([sys.executable, "-c", script, num_devices], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.split()) == 2
+        printed.add(done.stdout)
+    assert len(printed) == 1
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("rates", "holds"), [("sampled", False), ("standardised", True), ("integrated", True)])
+def test_small_sigma_is_reached_by_all_but_the_sampled_rates(rates, holds, likelihood):
+    # eight groups of one row each, all counts equal: sigma may be 0, and the sampled form has its funnel there
+    table = counts_from_rows(list("abcdefgh"), [9] * 8)
+    found = fit_cookies(table, "hierarchical", likelihood, rates=rates)
+    lowest = array_stats.ess(found.posterior["sigma"], method="quantile", prob=0.02)
+    assert (found.sample_stats["diverging"].sum() == 0 and lowest > 400) == holds
