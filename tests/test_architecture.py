@@ -21,7 +21,8 @@ LIBRARY_USERS = {  # library: the modules that may import it
     "matplotlib": {"figures", "comparison_figures", "report"},
     "pandas": {
         *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
-        *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence"),
+        *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence", "oracle"),
+        "sensitivity",
     },
 }
 LEAVES = {  # module: the modules of this package that it may import
@@ -35,6 +36,15 @@ LEAVES = {  # module: the modules of this package that it may import
     "special": set(),
     "integrated": {"special"},
     "model": {"errors", "integrated", "priors", "special"},
+    "laws": set(),
+    "quadrature": set(),
+    "exact_factors": {"laws", "quadrature"},
+    "exact_nodes": {"exact_factors", "quadrature"},
+    "exact": {"errors", "data", "model", "exact_factors", "exact_nodes", "quadrature"},
+    "oracle": {"checks", "exact", "judgement"},
+    "prior_scale": {"data", "laws", "model"},
+    "sensitivity": {"checks", "model", "predict", "priors"},
+    "leave_out": {"checks", "data", "fit", "integrated", "model", "predict", "priors", "special"},
     "checks": {"errors"},
     "figures": {"errors"},
     "report": {"errors"},

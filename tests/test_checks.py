@@ -11,10 +11,13 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 import exact_reference
-from poolwise import checks
+from poolwise import checks, exact, predict
+from poolwise.data import counts_from_rows
+from poolwise.model import sites_of
 from poolwise.predict import pointwise_log_likelihood
+from poolwise.priors import prior_values
 from poolwise.tree import to_tree
-from support import SAMPLER, VARIANTS, fit_cookies
+from support import PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
 GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}
 
@@ -53,6 +56,53 @@ def test_loo_of_a_cell_is_loo_of_each_of_its_rows(nb_loo, row_loo, cookies):
 
 def test_pareto_k_of_a_cell_is_that_of_each_of_its_rows(nb_loo, row_loo, cookies):
     assert np.allclose(np.repeat(nb_loo.pareto_k, cookies.cell_multiplicity), row_loo.pareto_k, rtol=1e-12)
+
+
+# LOO-PIT.
+
+
+def below_of(draws, counts, *, num_draws=1000):
+    tree = to_tree(draws.posterior, draws.sample_stats, counts)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    kept = predict.evenly_spaced(posterior.sizes["draw"], num_draws)
+    below = predict.pointwise_log_below(posterior, cells, draws=kept)
+    return checks.loo_below(pointwise_log_likelihood(posterior, cells), below, draws=kept, r_eff=1.0)
+
+
+def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
+    """Log p of a table with other multiplicities, and with one row of one more cell where `count` is (group, count)."""
+    group, value = counts.cell_group, counts.cell_count
+    rows = list(zip(np.repeat(group, multiplicity), np.repeat(value, multiplicity), strict=True))
+    table = counts_from_rows(*zip(*(rows if count is None else [*rows, count]), strict=True))
+    values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
+    return exact.solve(model_of(pooling, likelihood), table, values).log_marginal
+
+
+@pytest.mark.parametrize(
+    ("pooling", "likelihood"), [("pooled", "poisson"), ("hierarchical", "poisson"), ("unpooled", "negative_binomial")]
+)
+def test_probability_below_a_row_left_out_is_exact(pooling, likelihood, fit_of, cookies):
+    # P(Y < y | y_-c) = sum over k < y of p(y_-c, k) / p(y_-c)
+    found = below_of(fit_of(pooling, likelihood), cookies)
+    for cell in (2, 16, 53):
+        rest = cookies.cell_multiplicity - (np.arange(55) == cell)
+        without = log_marginal(cookies, rest, pooling, likelihood)
+        group, count = cookies.cell_group[cell], cookies.cell_count[cell]
+        each = [log_marginal(cookies, rest, pooling, likelihood, (group, k)) - without for k in range(count)]
+        assert np.exp(found[cell]) == pytest.approx(np.exp(each).sum(), abs=0.0015)
+
+
+def test_rows_left_out_lie_uniformly_between_the_probabilities_below_and_up_to_them(fit_of, cookies, nb_loo):
+    below = np.exp(below_of(fit_of("hierarchical", "negative_binomial"), cookies))
+    middle = below + np.exp(nb_loo.cell_elpd) / 2
+    assert np.all((below >= 0) & (below + np.exp(nb_loo.cell_elpd) <= 1.001))
+    assert np.average(middle, weights=cookies.cell_multiplicity) == pytest.approx(0.5, abs=0.05)
+
+
+def test_some_draws_tell_the_probability_below_as_well_as_all(fit_of, cookies):
+    draws = fit_of("hierarchical", "poisson")
+    some, every = (np.exp(below_of(draws, cookies, num_draws=num)) for num in (1000, 4000))
+    assert np.abs(some - every).max() < 0.002
 
 
 def test_loo_does_not_depend_on_the_blocks_it_comes_in(fit_of, cookies, nb_loo, monkeypatch):

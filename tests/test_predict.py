@@ -51,6 +51,34 @@ def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies
         assert found[cell, 2, 17] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
+    tree = tree_of(fit_of(pooling, likelihood), cookies)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    kept = predict.evenly_spaced(4000, 5)
+    found = np.concatenate(list(predict.pointwise_log_below(posterior, cells, draws=kept)))
+    assert found.shape == (55, 4, 5)
+    lam = posterior["lam"].values[:, kept]  # (chain, draw), or a rate a group
+    for cell in (0, 30, 54):
+        rate = lam if pooling == "pooled" else lam[..., cookies.cell_group[cell]]
+        below = cookies.cell_count[cell] - 1
+        expected = stats.poisson.logcdf(below, rate)
+        if likelihood == "negative_binomial":
+            phi = posterior["phi"].values[:, kept]
+            expected = stats.nbinom.logcdf(below, phi, phi / (phi + rate))
+        assert found[cell] == pytest.approx(expected, rel=1e-9)
+
+
+def test_nothing_lies_below_no_event_and_a_huge_concentration_is_the_poisson():
+    rate, phi = np.full(3, 4.0), np.array([1e7, 1e9, 1e30])
+    assert (
+        predict._below(np.array(0.0), rate, phi).tolist()
+        == predict._below(np.array(0.0), rate, None).tolist()
+        == [0] * 3
+    )
+    assert predict._below(np.array(6.0), rate, phi) == pytest.approx(stats.poisson.cdf(5, 4.0), abs=1e-7)
+
+
 def test_replicated_counts_have_the_mean_and_variance_of_the_model(fit_of, cookies):
     # pooled negative binomial: mean lam, variance lam + (delta lam)^2, averaged over the posterior
     draws = fit_of("pooled", "negative_binomial")

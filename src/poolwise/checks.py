@@ -147,6 +147,37 @@ def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff
     return _total(cell_elpd, cell_p, pareto_k, multiplicity, influence)
 
 
+def loo_below(
+    log_likelihood: Iterable[np.ndarray], log_below: Iterable[np.ndarray], *, draws: np.ndarray, r_eff: float
+) -> np.ndarray:
+    """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `loo`: for LOO-PIT.
+
+    The weights are smoothed over all draws and used at some of them, where they are made to add up to one. They are
+    PSIS's own for every cell, also where `leave_out` replaced `cell_elpd` because their Pareto k is too high: there
+    this value is no more to be relied on than the one that was replaced.
+
+    Parameters
+    ----------
+    log_likelihood : blocks (cell, chain, draw), as for `loo`
+    log_below : blocks (cell, chain, len(draws)) of the same cells, from `predict.pointwise_log_below`
+    draws : indices along the draws of each chain that `log_below` is of
+    """
+    found = []
+    for block, below in zip(log_likelihood, log_below, strict=True):
+        log_weights = _smoothed_weights(block, r_eff)[0][..., draws]
+        both = logsumexp(log_weights + below, axis=(-2, -1)), logsumexp(log_weights, axis=(-2, -1))
+        found.append(np.minimum(both[0] - both[1], 0.0))
+    return np.concatenate(found)
+
+
+def pareto_k(log_weights: np.ndarray) -> float:
+    """Pareto k of weights (chain, draw); NaN where their tail is one value.
+
+    `array_stats.pareto_khat(log_weights=True)` of ArviZ 1.3 fits the tail of the logarithms.
+    """
+    return float(_smoothed_weights(-log_weights[None], 1.0)[1][0])
+
+
 def _smoothed_weights(block: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray]:
     """Log weights and Pareto k; raw weights and no k for a cell whose tail is one value, as from chains that stand."""
     try:

@@ -1,0 +1,408 @@
+"""Rows or whole groups left out: log p(y_out | all else) with the rates integrated out.
+
+PSIS-LOO weighs the draws by 1 / p(y_i | lam[g]), which fails where row i is most of what is known of lam[g]. With h the
+parameters that are not rates (mu, sigma, delta) and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
+
+    p(y_i | y_-i) = 1 / E[1 / p(y_i | y_{g,-i}, h)],    p(y_i | y_{g,-i}, h) = F(y_g; h) / F(y_{g,-i}; h),
+
+an expectation over the same posterior whose weights vary only as h does: integrated importance sampling. The other rows
+of the group stay. A pooled model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
+
+A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)): the
+criterion for groups not seen. All refits share one program: the cells of the group stay, weighing nothing. Where the
+groups that remain are alike a hierarchy has a funnel: a refit that misses the gate is made again with its rates
+integrated out.
+
+References
+----------
+Vehtari et al. (2016), Bayesian leave-one-out cross-validation approximations for Gaussian latent variable models,
+JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.1007/s11336-019-09679-0.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from arviz_stats.base import array_stats
+
+from poolwise import checks, fit, integrated, predict
+from poolwise.data import Columns, Counts, sufficient_statistics
+from poolwise.model import Model, collapsed_log_likelihood
+from poolwise.priors import distribution
+from poolwise.special import log_rising
+
+type Values = Mapping[str, Mapping[str, np.ndarray]]
+type Draws = Mapping[str, np.ndarray]
+
+ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `integrated`
+# k-hat strays by 0.3 about its k: of rows alike, each with a k of 0.8, those that show 0.5 are the ones whose tail was
+# not visited, with the worst values; judged one by one against 0.7 they would stay
+DOUBTFUL = 0.4
+EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
+STREAM = 3  # beside those of `predict.STREAMS`: the seeds of the refits
+BLOCK = 2**20  # values held at once
+NODES, FIRST, STEP = 129, -10.5, 0.125  # of t in log lam = mode + scale sinh(t): see `_log_mixture`
+FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Leave-one-out values, the doubtful ones of PSIS replaced where integrating the rates out can.
+
+    Attributes
+    ----------
+    loo : `pareto_k` and `bad_rows` are those of the values as they now are; an exact value has a k of 0
+    is_replaced : (C,)
+    num_rows : rows whose value was replaced
+    pareto_k_before : (C,), of plain PSIS
+    """
+
+    loo: checks.Loo
+    is_replaced: np.ndarray
+    num_rows: int
+    pareto_k_before: np.ndarray
+
+
+@dataclass(frozen=True)
+class GroupsOut:
+    """Log p(y_g | y_-g), all rows of a group jointly; each (G,).
+
+    Attributes
+    ----------
+    elpd, mcse : the value and its Monte Carlo standard error, 0 if it is exact
+    pareto_k : of the values averaged; where it is high, so is the Monte Carlo error's own error
+    r_hat, ess : of the refit, largest and smallest over its parameters; 1 and inf if none was needed
+    divergences : of the refit
+    """
+
+    labels: tuple[str, ...]
+    elpd: np.ndarray
+    mcse: np.ndarray
+    pareto_k: np.ndarray
+    r_hat: np.ndarray
+    ess: np.ndarray
+    divergences: np.ndarray
+    least_ess: float
+    k_threshold: float
+
+    @property
+    def total(self) -> float:
+        """Sum over groups."""
+        return float(self.elpd.sum())
+
+    @property
+    def se(self) -> float:
+        """Standard error of the total over groups: sqrt(G) times their standard deviation."""
+        num_groups = len(self.elpd)
+        return float(np.sqrt(num_groups) * self.elpd.std(ddof=1)) if num_groups > 1 else float("nan")
+
+    @property
+    def total_mcse(self) -> float:
+        """Monte Carlo standard error of the total; the refits are independent."""
+        return float(np.sqrt(np.sum(self.mcse**2)))
+
+    @property
+    def suspect(self) -> tuple[str, ...]:
+        """Labels of the groups whose refit misses the gate."""
+        good = _converged(self.r_hat, self.ess, self.divergences, self.least_ess)
+        good &= (self.pareto_k <= self.k_threshold) & np.isfinite(self.elpd)
+        return tuple(label for label, is_good in zip(self.labels, good, strict=True) if not is_good)
+
+
+def replaced(
+    loo: checks.Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
+) -> Replaced:
+    """Values whose Pareto k is doubtful made again with the rates integrated out.
+
+    A value whose k is no better that way, or still above the threshold, stays as it is.
+
+    Parameters
+    ----------
+    cells : the `constant_data` of `tree.to_tree`
+    r_eff : as for `checks.loo`
+    """
+    multiplicity = cells["cell_multiplicity"].values
+    is_tried = ~(loo.pareto_k <= DOUBTFUL)
+    is_replaced, now = np.zeros_like(is_tried), loo.pareto_k.copy()
+    if not is_tried.any():
+        return Replaced(loo, is_replaced, 0, loo.pareto_k)
+    prior, drawn = _mixing(model, values), _hyperparameters(model, posterior)
+
+    def blocks() -> Iterator[np.ndarray]:
+        begin = 0
+        for block in predict.pointwise_log_likelihood(posterior, cells):
+            tried = begin + np.flatnonzero(is_tried[begin : begin + len(block)])
+            if tried.size:
+                given_rest = _row_given_rest(cells, tried, model, prior, drawn)
+                new = np.stack([np.broadcast_to(each, block.shape[1:]) for each in given_rest])
+                pareto_k = _pareto_k(new, r_eff)
+                works = (pareto_k <= loo.k_threshold) & ~(pareto_k >= loo.pareto_k[tried])
+                works &= np.isfinite(new).all(axis=(1, 2))
+                good = tried[works]
+                is_replaced[good], now[good] = True, pareto_k[works]
+                block = block.copy()
+                block[good - begin] = new[works]
+            begin += len(block)
+            yield block
+
+    again = checks.loo(blocks(), multiplicity, r_eff=r_eff)
+    again = replace(
+        again,
+        p_loo=loo.elpd + loo.p_loo - again.elpd,  # lppd is what it was
+        pareto_k=now,
+        bad_rows=int(multiplicity[~(now <= loo.k_threshold)].sum()),
+    )
+    return Replaced(again, is_replaced, int(multiplicity[is_replaced].sum()), loo.pareto_k)
+
+
+def leave_group_out(
+    model: Model,
+    counts: Counts,
+    values: Values,
+    *,
+    seed: int,
+    sampler: fit.Sampler,
+    device: fit.Device,
+    on_group: Callable[[str], None] = lambda label: None,
+) -> GroupsOut:
+    """Log p(y_g | y_-g) of every group, by a refit without it; a pooled or unpooled Poisson needs none.
+
+    Parameters
+    ----------
+    on_group : called with its label before each group; may raise to stop
+    """
+    prior = _mixing(model, values)
+    least_ess = float(checks.ESS_PER_CHAIN * sampler.num_chains)
+    rows: list[tuple[float, ...]] = []
+    for g, label in enumerate(counts.labels):
+        on_group(label)
+        drawn, state = {}, (1.0, np.inf, 0.0)
+        if _names(model):
+            seed_g = int(np.random.SeedSequence(seed, spawn_key=(STREAM, g)).generate_state(1)[0])
+            refit = functools.partial(
+                fit.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
+            )
+            found = refit(model)
+            if model.pooling == "hierarchical" and not _converged(*_state(found), least_ess):  # again, without a funnel
+                found = refit(replace(model, rates="integrated"))
+            drawn, state = {name: found.posterior[name] for name in _names(model)}, _state(found)
+        rows.append((*_mean(_group_given_rest(counts, g, model, prior, drawn)), *state))
+    num_draws = sampler.num_chains * sampler.num_samples
+    threshold = min(1 - 1 / np.log10(num_draws), checks.PARETO_K_CAP)
+    elpd, mcse, pareto_k, r_hat, ess, divergences = np.array(rows).T
+    return GroupsOut(
+        counts.labels, elpd, mcse, pareto_k, r_hat, ess, divergences, least_ess=least_ess, k_threshold=float(threshold)
+    )
+
+
+def without_group(counts: Counts, group: int) -> Counts:
+    """The table less one group, whose cells stay, standing for next to no row: for `fit` alone, and with no digest."""
+    multiplicity: Any = np.where(counts.cell_group == group, ABSENT, counts.cell_multiplicity)
+    return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
+
+
+def _state(found: fit.Fit) -> tuple[float, float, float]:
+    """Largest R-hat, smallest ESS and divergences of a refit."""
+    kept = {name: value for name, value in found.posterior.items() if name not in checks.NO_MEAN}
+    return (*checks.convergence(kept), float(found.sample_stats["diverging"].sum()))
+
+
+def _converged[T: (float, np.ndarray)](r_hat: T, ess: T, divergences: T, least_ess: float) -> T:
+    return (r_hat <= checks.R_HAT_MAX) & (ess >= least_ess) & (divergences == 0)
+
+
+# One rate's rows.
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Cells that share one rate, by exposure; hashable."""
+
+    exposure: tuple[float, ...]
+    count: tuple[int, ...]
+    multiplicity: tuple[int, ...]
+
+    @classmethod
+    def of(cls, exposure: np.ndarray, count: np.ndarray, multiplicity: np.ndarray) -> "_Rows":
+        order = np.lexsort((count, exposure))
+        return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
+
+    def less_one(self, exposure: float, count: int) -> "_Rows":
+        """Without one such row, in the same shape."""
+        at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
+        return replace(self, multiplicity=tuple(m - (i == at) for i, m in enumerate(self.multiplicity)))
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Sufficient statistics of one group; strata and values are filled up with ones of no row, to few shapes."""
+        cells = (
+            np.zeros(len(self.count), int),
+            np.array(self.exposure),
+            np.array(self.count),
+            np.array(self.multiplicity),
+        )
+        found = sufficient_statistics(Counts("", ("",), *cells, "", "", "", Columns("", "", None)))
+        for name in found:
+            if name.startswith(("stratum", "value")):
+                size = len(found[name])
+                padding = (0, 2 ** (size - 1).bit_length() - size)
+                found[name] = np.pad(found[name], padding, constant_values=float(name == "stratum_exposure"))
+        return found
+
+
+def _row_given_rest(
+    cells: xr.Dataset, tried: np.ndarray, model: Model, prior: "_Prior", drawn: Draws
+) -> Iterator[np.ndarray]:
+    """Log p(one row of the cell | other rows of its rate, h) of the cells tried, each (chain, draw) or ()."""
+    group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
+    group = np.zeros_like(group) if model.pooling == "pooled" else group
+
+    @functools.lru_cache(maxsize=128)  # groups of one row repeat each other
+    def log_marginal(rows: _Rows) -> np.ndarray:
+        return _log_marginal(rows, prior, drawn)
+
+    for cell in tried:
+        is_beside = group == group[cell]
+        rows = _Rows.of(*(column[is_beside] for column in columns))
+        less = rows.less_one(columns[0][cell], columns[1][cell])
+        yield log_marginal(rows) - log_marginal(less)
+
+
+def _group_given_rest(counts: Counts, g: int, model: Model, prior: "_Prior", drawn: Draws) -> np.ndarray:
+    """Log p(rows of the group | other groups, h), (chain, draw) or ()."""
+    columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
+    if model.pooling != "pooled":
+        return _log_marginal(_Rows.of(*(column[counts.cell_group == g] for column in columns)), prior, drawn)
+    rows = _Rows.of(*columns)
+    others = _Rows.of(columns[0], columns[1], np.where(counts.cell_group == g, 0, counts.cell_multiplicity))
+    return _log_marginal(rows, prior, drawn) - _log_marginal(others, prior, drawn)
+
+
+# Integrals over the rate.
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """What a rate is drawn from: Gamma(shape, mean mu) or another family, so far as it is not drawn itself."""
+
+    family: str
+    values: Mapping[str, np.ndarray]
+
+
+def _mixing(model: Model, values: Values) -> _Prior:
+    if model.pooling == "hierarchical":
+        return _Prior("Gamma", {})
+    family, given = dict(model.families)["lam"], values["lam"]
+    if family in ("Gamma", "Exponential"):
+        shape = np.asarray(given.get("concentration", 1.0), float)
+        return _Prior("Gamma", {"shape": shape, "mu": shape / given["rate"]})
+    return _Prior(family, given)
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    """The sites, as they are in a posterior, that F depends on."""
+    spread = ("phi",) if model.likelihood == "negative_binomial" else ()
+    return (("mu", "alpha") if model.pooling == "hierarchical" else ()) + spread
+
+
+def _hyperparameters(model: Model, posterior: xr.Dataset) -> Draws:
+    return {name: posterior[name].transpose("chain", "draw").values for name in _names(model)}
+
+
+def _log_marginal(rows: _Rows, prior: _Prior, drawn: Draws) -> np.ndarray:
+    """Log F(rows; h), (chain, draw); () where there is no h."""
+    shape = next((value.shape for value in drawn.values()), ())
+    if not any(rows.multiplicity):
+        return np.zeros(shape)
+    given = {name.replace("alpha", "shape"): np.minimum(value, 1e30).reshape(-1) for name, value in drawn.items()}
+    given = given or {"none": np.zeros(1)}
+    return np.asarray(_integrate(rows.statistics(), prior.values, given, family=prior.family)).reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnames=("family",))
+def _integrate(
+    statistics: integrated.Arrays, prior: Mapping[str, jax.Array], drawn: Mapping[str, jax.Array], *, family: str
+) -> jax.Array:
+    """Log F for draws (D,) of h."""
+
+    def one(given: dict[str, jax.Array]) -> jax.Array:
+        concentration = given.get("phi")
+        if family == "Gamma":
+            gamma = {**prior, **given}
+            return integrated.log_marginal(statistics, gamma["mu"], gamma["shape"], concentration)
+        return _log_mixture(statistics, family, prior, concentration)
+
+    size = max(1, BLOCK // (integrated.NODES * statistics["stratum_rows"].shape[0]))
+    return jax.lax.map(one, drawn, batch_size=size)
+
+
+def _log_mixture(
+    statistics: integrated.Arrays, family: str, values: Mapping[str, jax.Array], concentration: jax.Array | None
+) -> jax.Array:
+    """Log int p(rows | lam) p(lam) dlam, (), for a prior of any family.
+
+    A trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform: the logit): the integrand has
+    one peak, and its tails fall at least like a power of lam, so doubly exponentially in t.
+    """
+    prior = distribution(family, values)
+    nothing = jnp.zeros(0)
+    by_lam = {**statistics, "value": nothing, "value_rows": nothing}
+    by_value = jnp.zeros(())  # free of lam
+    farthest = FARTHEST * np.log(jnp.finfo(by_value.dtype).max)
+    if concentration is not None:
+        by_value = jnp.sum(statistics["value_rows"] * log_rising(concentration, statistics["value"]))
+
+    def height(x: jax.Array) -> jax.Array:
+        lam = jnp.exp(jnp.clip(x, -farthest, farthest))
+        log_slope = x
+        if family == "Uniform":
+            width = values["high"] - values["low"]
+            lam = values["low"] + width * jax.nn.sigmoid(x)
+            log_slope = jnp.log(width) + jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x)
+        return prior.log_prob(lam) + log_slope + collapsed_log_likelihood(by_lam, lam[None], concentration)
+
+    slope = jax.grad(height)
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        middle = (ends[0] + ends[1]) / 2
+        is_left = slope(middle) > 0
+        return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
+
+    bounds = jnp.asarray(-farthest, float), jnp.asarray(farthest, float)
+    mode = sum(jax.lax.fori_loop(0, 64, halve, bounds)) / 2
+    scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-jax.grad(slope)(mode), 1e-12)), 2.0)
+    peak = height(mode)
+
+    def add(k: int, total: jax.Array) -> jax.Array:
+        t = FIRST + STEP * k
+        return total + jnp.exp(height(mode + scale * jnp.sinh(t)) - peak) * jnp.cosh(t)
+
+    return peak + jnp.log(STEP * scale * jax.lax.fori_loop(0, NODES, add, jnp.zeros(()))) + by_value
+
+
+# Averages.
+
+
+def _mean(log_values: np.ndarray) -> tuple[float, float, float]:
+    """Log mean of exp over the draws, its Monte Carlo standard error and Pareto k; 0 and 0 of a single value."""
+    top = log_values.max()
+    if not log_values.ndim or np.ptp(log_values) == 0:
+        return float(top), 0.0, 0.0
+    relative = np.exp(log_values - top)
+    mean = relative.mean()
+    mcse = array_stats.mcse(relative / mean, method="mean")
+    return float(top + np.log(mean)), float(mcse), checks.pareto_k(log_values)
+
+
+def _pareto_k(block: np.ndarray, r_eff: float) -> np.ndarray:
+    """Pareto k of the weights exp(-block), (B,); 0 where they are even, for then there is no tail to fit."""
+    relative = np.exp(block.min(axis=(1, 2), keepdims=True) - block)  # to the largest weight
+    is_uneven = relative.mean(axis=(1, 2)) * EVEN < 1
+    found = np.zeros(len(block))
+    if is_uneven.any():
+        found[is_uneven] = checks.loo([block[is_uneven]], np.ones(is_uneven.sum()), r_eff=r_eff).pareto_k
+    return found

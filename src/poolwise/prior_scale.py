@@ -1,0 +1,88 @@
+"""Priors and counts to a warning before the fit, if the data lie where the priors do not expect them.
+
+Each top-level prior is held against what the counts say of its parameter, as an interval and not as a number, so that
+a group that shows few events, or none, is not held to the rate it happened to show:
+
+    lam      the rates that the total of a group (pooled: of all) allows: quantiles of Gamma(total + 1/2, exposure)
+    mu       the mean of the groups' rates, by their own spread
+    sigma    their standard deviation less Poisson noise; only one too large speaks against a prior: groups may agree
+
+A prior is out of scale where even the nearer end of the interval lies in its far tail. Mostly that is a matter of
+units, such as chips a cookie or a hundred cookies. Nothing is refused: data may surprise. Nothing here computes with
+JAX, so that it can be said before the devices are started.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from scipy import stats
+
+from poolwise.data import Counts
+from poolwise.laws import law
+from poolwise.model import Model
+
+type Values = Mapping[str, Mapping[str, np.ndarray]]
+
+FAR = 0.005  # probability of one tail of a prior; of G rates, the G-th part
+LEVEL = 0.95  # of the intervals
+SUBJECTS = {"lam": "rates", "mu": "mean rates", "sigma": "standard deviations between groups"}
+
+
+def lines(model: Model, values: Values, counts: Counts) -> list[str]:
+    """A line for each top-level prior that has the data in its far tail, naming both; none if all is well.
+
+    Parameters
+    ----------
+    values : site -> parameter -> (), the values of the priors
+    """
+    shown = dict(_shown(model, counts))
+    found = []
+    for site, family in model.families:
+        if site not in shown:
+            continue
+        prior, (low, middle, high) = law(family, values[site]), shown[site]
+        far = FAR / len(middle)
+        below, above = prior.cdf(high), prior.sf(low)
+        is_out = (below < far) | (above < far)
+        if is_out.any():
+            settings = ", ".join(f"{key} {float(value):.4g}" for key, value in values[site].items())
+            groups = f" in {is_out.sum()} of {len(middle)} groups" if len(middle) > 1 else ""
+            expected = _range(prior.ppf([FAR, 1 - FAR]))
+            found.append(
+                f"prior.{site} {family}({settings}) expects {SUBJECTS[site]} of {expected}; the data show "
+                f"{_range(middle[is_out])}{groups}, where it has a probability of "
+                f"{np.minimum(below, above)[is_out].min():.1g}. Is it in the unit of the data, counts per exposure?"
+            )
+    return found
+
+
+def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
+    """What the data show of the sites: (lower end, value, upper end), each (G,) or (1,)."""
+    group, rows = counts.cell_group, counts.cell_multiplicity
+    total = np.bincount(group, rows * counts.cell_count.astype(float))  # (G,)
+    exposure = np.bincount(group, rows * counts.cell_exposure)
+    overall = _rate(total.sum(keepdims=True), exposure.sum(keepdims=True))
+    if model.pooling != "hierarchical":
+        yield "lam", overall if model.pooling == "pooled" else _rate(total, exposure)
+        return
+    rate, num_groups = (total + 0.5) / exposure, len(total)
+    if num_groups < 2:
+        yield "mu", overall
+        return
+    reach = stats.t.ppf((1 + LEVEL) / 2, num_groups - 1) * rate.std(ddof=1) / np.sqrt(num_groups)
+    low, high = np.minimum(overall[0], rate.mean() - reach), np.maximum(overall[2], rate.mean() + reach)
+    yield "mu", np.array([low, [rate.mean()], high])
+    between = np.sqrt(max(0.0, rate.var(ddof=1) - np.mean(rate / exposure)))
+    least = between * np.sqrt((num_groups - 1) / stats.chi2.ppf((1 + LEVEL) / 2, num_groups - 1))
+    yield "sigma", np.array([[least], [between], [np.inf]])
+
+
+def _rate(total: np.ndarray, exposure: np.ndarray) -> np.ndarray:
+    """Lower end, value and upper end of rates, (3, G)."""
+    ends = stats.gamma.ppf([[(1 - LEVEL) / 2], [(1 + LEVEL) / 2]], total + 0.5) / exposure
+    return np.stack([ends[0], (total + 0.5) / exposure, ends[1]])
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"

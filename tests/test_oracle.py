@@ -1,0 +1,76 @@
+"""A fit held against the exact answer: numbers made up, fits of the cookies, and the words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poolwise import checks, oracle, predict
+from poolwise.exact import Exact, solve
+from poolwise.model import sites_of
+from poolwise.priors import prior_values
+from poolwise.tree import to_tree
+from support import PRIORS, VARIANTS, model_of
+
+
+def exact_of(**changes):
+    one = {"log_marginal": -20.0, "mean": {"lam": np.array([3.0, 5.0]), "delta": np.array(0.2)}}
+    one |= {"sd": {"lam": np.array([1.0, np.nan]), "delta": np.array(0.1)}, "elpd_loo": -19.0, "error": 1e-8}
+    one |= {"cell_elpd": np.full(2, -9.5), "leave_group_out": np.full(2, -10.0), "new_group": (4.0, 2.0)}
+    return Exact(**(one | changes))
+
+
+def summary_of(**columns):
+    one = {"mean": [0.22, 3.1, 5.0, 30.0], "sd": [0.1, 1.0, 9.0, 9.0], "mcse_mean": [0.01, 0.1, 0.1, 0.1]}
+    one |= {"mcse_sd": [0.01, 0.5, 0.1, 0.1]}
+    return pd.DataFrame(one | columns, index=["delta", "lam.b", "lam.a", "phi"])
+
+
+def loo_of(elpd=-19.03, mcse=0.01):
+    return checks.Loo(elpd, 1.0, 1.0, mcse, np.full(2, -9.5), np.zeros(2), 0.7, 0)
+
+
+def test_differences_are_counted_in_their_monte_carlo_errors():
+    found = oracle.compare(summary_of(), loo_of(), exact_of())
+    assert list(found.table.index) == ["delta", "lam.b", "lam.a"]  # phi has no exact moments
+    assert found.table["exact_mean"].tolist() == [0.2, 3.0, 5.0]
+    assert found.table["z_mean"].tolist() == pytest.approx([2.0, 1.0, 0.0])
+    assert found.table["z_sd"].tolist() == pytest.approx([0.0, 0.0, np.nan], nan_ok=True)
+    assert (found.elpd_difference, found.elpd_z) == pytest.approx((-0.03, -3.0))
+    assert (found.z_max, found.limit, found.agrees) == (pytest.approx(3.0), 4.0, True)
+    assert found.line == (
+        "exact answer: the fit agrees: the largest of 6 |z| is 3.0, elpd_loo; elpd_loo -19.00 (the fit -0.030), "
+        "log p(y) -20.000"
+    )
+
+
+def test_a_fit_that_differs_is_said_to():
+    found = oracle.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of())
+    assert not found.agrees
+    assert "the fit differs: mean of lam.a and 1 more of 6, |z| up to 20.0, above the 4.0" in found.line
+
+
+def test_an_error_that_is_not_known_gives_no_z():
+    found = oracle.compare(summary_of(mcse_mean=[0.0, np.nan, 0.1, 0.1]), loo_of(), exact_of())
+    assert found.table["z_mean"].isna().tolist() == [True, True, False]
+
+
+def test_an_exact_elpd_agrees_with_itself():
+    found = oracle.compare(summary_of(), loo_of(elpd=-19.0 + 1e-12, mcse=0.0), exact_of(error=0.0))
+    assert abs(found.elpd_z) < 1
+    assert not oracle.compare(summary_of(), loo_of(elpd=-19.001, mcse=0.0), exact_of()).agrees
+
+
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+def test_fits_of_the_cookies_agree(pooling, likelihood, fit_of, cookies):
+    draws = fit_of(pooling, likelihood)
+    tree = to_tree(draws.posterior, draws.sample_stats, cookies)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    summary = checks.summarise(posterior)
+    blocks = predict.pointwise_log_likelihood(posterior, cells)
+    loo = checks.loo(blocks, cookies.cell_multiplicity, r_eff=checks.relative_efficiency(summary, num_draws=16_000))
+    values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
+    found = oracle.compare(summary, loo, solve(model_of(pooling, likelihood), cookies, values))
+    assert found.agrees, found.line
+    sites = {"pooled": 1, "unpooled": 5, "hierarchical": 7}[pooling] + (likelihood == "negative_binomial")
+    assert len(found.table) == sites
+    assert found.table[["z_mean", "z_sd"]].notna().all(axis=None)

@@ -1,0 +1,188 @@
+"""Power-scaling against ArviZ on trees, against exact posteriors, and its words."""
+
+import logging
+
+import arviz_stats
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import stats
+
+from poolwise import sensitivity
+from poolwise.fit import Fit
+from poolwise.model import sites_of
+from poolwise.predict import pointwise_log_likelihood
+from poolwise.priors import prior_values
+from poolwise.tree import to_tree
+from support import PRIORS, model_of
+
+
+def table_of(draws, counts, pooling, likelihood, priors=PRIORS):
+    tree = to_tree(draws.posterior, draws.sample_stats, counts)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    values = prior_values(priors, sites=sites_of(pooling, likelihood))
+    return sensitivity.power_scaling(posterior, cells, model_of(pooling, likelihood, priors), values)
+
+
+def drawn(law, shape=(4, 4000)):
+    """Independent draws of the rates in the place of a fit."""
+    lam = law.rvs(shape, random_state=np.random.default_rng(0))
+    return Fit({"lam": lam}, {"lp": np.zeros(shape[:2])})
+
+
+@pytest.fixture(scope="module")
+def nb_table(fit_of, cookies):
+    return table_of(fit_of("hierarchical", "negative_binomial"), cookies, "hierarchical", "negative_binomial")
+
+
+def test_sensitivities_are_those_of_arviz(nb_table, fit_of, cookies, caplog):
+    draws = fit_of("hierarchical", "negative_binomial")
+    tree = to_tree(draws.posterior, draws.sample_stats, cookies)
+    posterior = tree["posterior"]
+    densities = {  # written out with SciPy
+        "mu": stats.gamma.logpdf(posterior["mu"], 2, scale=5),
+        "sigma": stats.expon.logpdf(posterior["sigma"]),
+        "delta": stats.halfnorm.logpdf(posterior["delta"], scale=0.5),
+    }
+    dims = ("chain", "draw")
+    tree["log_prior"] = xr.DataTree(xr.Dataset({name: (dims, value) for name, value in densities.items()}))
+    cells = np.concatenate(list(pointwise_log_likelihood(posterior.to_dataset(), tree["constant_data"].to_dataset())))
+    rows = np.moveaxis(np.repeat(cells, cookies.cell_multiplicity, axis=0), 0, 2)
+    tree["log_likelihood"] = xr.DataTree(xr.Dataset({"y": ((*dims, "row"), rows)}))
+    names = ["mu", "sigma", "delta", "lam"]
+    with caplog.at_level(logging.CRITICAL):
+        theirs = arviz_stats.psense_summary(tree, var_names=names, alphas=(0.8, 1.25), round_to=12)
+    ours = nb_table.loc[["mu", "sigma", "delta", *(f"lam.{g}" for g in range(1, 6))]]
+    assert np.allclose(ours["prior"], theirs.loc[ours_to_theirs(ours.index), "prior"], atol=1e-9)
+    assert np.allclose(ours["likelihood"], theirs.loc[ours_to_theirs(ours.index), "likelihood"], atol=1e-9)
+
+
+def ours_to_theirs(names):
+    return [f"lam[{name.removeprefix('lam.')}]" if name.startswith("lam.") else name for name in names]
+
+
+def distance(before, after, ends):
+    """Cumulative Jensen-Shannon distance of two laws between the extreme draws, as the reference normalises it."""
+    x = np.linspace(*ends, 40_001)
+    found = []
+    for p, q in ((before.cdf(x), after.cdf(x)), (before.sf(x), after.sf(x))):
+        m = (p + q) / 2
+        found.append(np.sqrt(np.sum(p * np.log2(p / m) + q * np.log2(q / m)) / np.sum(p + q)))
+    return max(found)
+
+
+@pytest.mark.parametrize(("component", "at"), [("prior", (1, 0)), ("likelihood", (0, 1))])
+def test_sensitivities_of_a_conjugate_fit_are_exact(component, at, cookies):
+    # pooled Poisson under Gamma(200, 40): prior^a likelihood^b is Gamma(199 a + 1373 b + 1, 40 a + 150 b)
+    priors = PRIORS | {"lam": {"name": "Gamma", "concentration": 200.0, "rate": 40.0}}
+    before = stats.gamma(1573, scale=1 / 190)
+    draws = drawn(before)
+    found = table_of(draws, cookies, "pooled", "poisson", priors).loc["lam", component]
+    ends = draws.posterior["lam"].min(), draws.posterior["lam"].max()
+    lower, upper = (
+        distance(before, stats.gamma(199 * a + 1373 * b + 1, scale=1 / (40 * a + 150 * b)), ends)
+        for a, b in (tuple(alpha if is_scaled else 1 for is_scaled in at) for alpha in (0.8, 1.25))
+    )
+    assert found == pytest.approx((lower + upper) / 2 / np.log2(1.25), rel=0.05)
+
+
+def test_only_top_level_priors_are_scaled():
+    lam = drawn(stats.gamma(2), (2, 50, 3)).posterior["lam"]
+    sites = {"mu": lam[..., 0], "sigma": lam[..., 1], "lam": lam}
+    dims = ("chain", "draw", "group")
+    posterior = xr.Dataset({name: (dims[: value.ndim], value) for name, value in sites.items()})
+    values = prior_values(PRIORS, sites=("mu", "sigma"))
+    found = sensitivity.log_priors(posterior, model_of("hierarchical", "poisson"), values)
+    assert list(found) == ["mu", "sigma"]
+    assert found["mu"] == pytest.approx(stats.gamma.logpdf(sites["mu"], 2, scale=5))
+    assert found["sigma"] == pytest.approx(-sites["sigma"])
+
+
+def test_prior_of_independent_rates_is_the_sum_of_theirs():
+    lam = drawn(stats.gamma(2), (2, 50, 3)).posterior["lam"]
+    posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam)})
+    found = sensitivity.log_priors(posterior, model_of("unpooled", "poisson"), prior_values(PRIORS, sites=("lam",)))
+    assert found["lam"] == pytest.approx(stats.gamma.logpdf(lam, 2, scale=5).sum(axis=2))
+
+
+def test_parameters_without_a_mean_are_left_out(nb_table):
+    assert list(nb_table.index) == ["delta", *(f"lam.{g}" for g in range(1, 6)), "mu", "sigma"]
+
+
+def test_five_groups_say_less_of_their_spread_than_its_prior(nb_table):
+    assert nb_table.loc["sigma", "diagnosis"] == sensitivity.DOMINANT
+    assert (nb_table.loc["lam.1":"lam.5", "diagnosis"] == sensitivity.NOTHING).all()
+    assert nb_table.loc["sigma", "prior.sigma"] > 10 * nb_table.loc["sigma", "prior.mu"]
+    assert "prior.sigma: sigma" in sensitivity.tag(nb_table)
+
+
+def test_a_prior_that_contradicts_the_data_is_a_conflict(cookies):
+    priors = PRIORS | {"lam": {"name": "Gamma", "concentration": 400.0, "rate": 100.0}}  # 4.0 +- 0.2 chips
+    total = np.bincount(cookies.cell_group, cookies.cell_multiplicity * cookies.cell_count)
+    draws = drawn(stats.gamma(400 + total, scale=1 / 130), (4, 4000, 5))
+    table = table_of(draws, cookies, "unpooled", "poisson", priors)
+    assert (table["diagnosis"] == sensitivity.CONFLICT).all()
+    assert sensitivity.tag(table) == ""
+    (line,) = sensitivity.lines(table)
+    assert line.startswith("prior.lam and the data pull lam.5, ")
+
+
+def test_a_flat_prior_has_no_say(cookies):
+    priors = PRIORS | {"lam": {"name": "Uniform", "low": 0.0, "high": 50.0}}
+    table = table_of(drawn(stats.gamma(1374, scale=1 / 150)), cookies, "pooled", "poisson", priors)
+    assert table.loc["lam", "prior"] == 0
+    assert table.loc["lam", "diagnosis"] == sensitivity.NOTHING
+
+
+def test_weights_that_cannot_be_smoothed_are_made_nearer_to_one_or_given_up():
+    rng = np.random.default_rng(0)
+    draws = rng.exponential(1.0, (4, 1000))
+    near = sensitivity._sensitivities(6.0 * draws, [draws])[0]  # exp(0.25 * 6 x): tail index 1.5; at 0.01, 0.06
+    assert np.isfinite(near) and near > 0.05
+    assert np.isnan(sensitivity._sensitivities(200.0 * draws, [draws])[0])
+    standing = np.zeros((4, 1000))
+    standing[0, 0] = 1.0  # chains that moved once: a tail of one value
+    assert np.isnan(sensitivity._sensitivities(standing, [draws])[0])
+
+
+def test_many_parameters_are_looked_at_in_fewer_draws(nb_table, fit_of, cookies, monkeypatch):
+    monkeypatch.setattr(sensitivity, "WORK", 4000 * 11)  # with alpha, beta and phi
+    draws = fit_of("hierarchical", "negative_binomial")
+    thinned = sensitivity._thinned(to_tree(draws.posterior, {"lp": draws.sample_stats["lp"]}, cookies)["posterior"].ds)
+    assert thinned.sizes["draw"] == 1000
+    fewer = table_of(draws, cookies, "hierarchical", "negative_binomial")
+    numbers = ["prior", "likelihood"]
+    assert np.allclose(fewer[numbers], nb_table[numbers], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("prior", "likelihood", "expected"),
+    [
+        (0.01, 0.20, sensitivity.NOTHING),
+        (0.01, 0.01, sensitivity.NOTHING),
+        (0.05, 0.05, sensitivity.CONFLICT),
+        (0.20, 0.04, sensitivity.DOMINANT),
+        (np.nan, 0.20, sensitivity.UNKNOWN),
+    ],
+)
+def test_diagnosis_follows_the_threshold(prior, likelihood, expected):
+    assert sensitivity.diagnosis(prior, likelihood) == expected
+
+
+def test_words_name_prior_parameters_and_numbers():
+    rows = {"mu": (0.01, 0.07, 0.07, 0.01), "sigma": (0.01, 0.20, 0.21, 0.03), "lam": (0.0, 0.0, 0.0, 0.3)}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["prior.mu", "prior.sigma", "prior", "likelihood"])
+    table["diagnosis"] = [sensitivity.diagnosis(*pair) for pair in table[["prior", "likelihood"]].values]
+    assert sensitivity.tag(table) == "prior.sigma: sigma, mu"
+    assert sensitivity.lines(table) == [
+        "prior.sigma weighs more than the data for sigma, mu (at most: sensitivity 0.21 to the prior, 0.03 to the "
+        "likelihood); see what another prior.sigma gives"
+    ]
+
+
+def test_long_lists_of_parameters_are_cut():
+    rows = {f"lam.{g}": (0.2, 0.2, 0.3) for g in range(8)}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["prior.lam", "prior", "likelihood"])
+    (line,) = sensitivity.lines(table.assign(diagnosis=sensitivity.CONFLICT))
+    assert "lam.4 and 3 more to different sides" in line
