@@ -14,15 +14,21 @@ SOURCE = Path(poolwise.__file__).parent
 TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.glob("*.py"))}
 MODULES = [name for name in TREES if name != "__init__"]
 
+DRAWN = {  # the pictures of a run, by subject
+    *("figures_data", "figures_model", "figures_prior", "figures_sensitivity", "figures_posterior"),
+    *("figures_predictive", "figures_statistics", "figures_left_out", "figures_new"),
+}
+SHARED = {"figures_fit", "figures_numbers", "figures_style", "figures_words"}  # what pictures are drawn with
+
 LIBRARY_USERS = {  # library: the modules that may import it
     "mlflow": {"tracking", "store", "spool"},
     "hydra": {"run", "sweep", "reproduce"},
     "omegaconf": {"run", "sweep", "config", "reproduce"},
-    "matplotlib": {"figures", "comparison_figures", "report"},
+    "matplotlib": {"figures", "comparison_figures", *DRAWN, "figures_fit", "figures_style", "figures_words"},
     "pandas": {
         *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
-        *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence", "oracle"),
-        "sensitivity",
+        *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence"),
+        *("explore", "oracle", "sensitivity", "report_words", "figures_fit", *DRAWN),
     },
 }
 LEAVES = {  # module: the modules of this package that it may import
@@ -46,8 +52,15 @@ LEAVES = {  # module: the modules of this package that it may import
     "sensitivity": {"checks", "model", "predict", "priors"},
     "leave_out": {"checks", "data", "fit", "integrated", "model", "predict", "priors", "special"},
     "checks": {"errors"},
-    "figures": {"errors"},
-    "report": {"errors"},
+    "explore": set(),
+    "figures_words": set(),
+    "figures_numbers": set(),
+    "figures_fit": {"figures_words"},
+    "figures_style": {"figures_words"},
+    **{name: {"explore", *SHARED} for name in DRAWN},
+    "figures": {*DRAWN, "figures_fit", "figures_style"},
+    "report_words": set(),
+    "report": {"report_words"},
     "snapshot": {"errors"},
     "fit": {"errors", "data", "model", "snapshot"},
     "checkpoint": {"snapshot"},

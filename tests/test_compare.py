@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from pictures import make_summary, make_tree
 from poolwise import compare, store, tracking
 from poolwise.artifacts import write_tree
 from poolwise.comparison import ComparisonError
@@ -14,7 +15,6 @@ from poolwise.credentials import given_uri
 from poolwise.errors import UnknownRunError
 from poolwise.record import Record
 from test_comparison_figures import make_new_group
-from test_figures import make_summary, make_tree
 
 ELPD = -2.0 - np.random.default_rng(0).exponential(1.0, 30)
 

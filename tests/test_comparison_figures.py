@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pictures import HARD_LABELS, make_summary, make_tree
 from poolwise import comparison_figures
 from poolwise.comparison_figures import FIGURES, MAX_MODELS, Member, absent, draw, png
 from poolwise.figures import Picture
-from test_figures import HARD_LABELS, make_summary, make_tree
 
 SIX = [
     (pooling, noise) for noise in ("poisson", "negative_binomial") for pooling in ("pooled", "unpooled", "hierarchical")

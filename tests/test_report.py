@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from poolwise import explore
 from poolwise.checks import Loo, Verdict
 from poolwise.data import Columns, counts_from_rows
 from poolwise.predict import NewGroup
@@ -88,15 +89,39 @@ def test_page_of_one_group_does_not_ask_what_groups_share():
 
 
 def test_page_keeps_the_order_question_answer_trust_pictures_tables_reproduction():
-    headings = re.findall(r"<h2>(.*?)</h2>", make_page())
-    assert headings == [
-        "The answer",
-        "Can it be trusted?",
-        "The model",
-        "Pictures",
-        "Tables",
-        "How to reproduce it",
+    headings = re.findall(r'<h2 id="\w+">(.*?)</h2>', make_page())
+    assert headings == ["The answer", "Can it be trusted?", "Pictures", "Tables", "How to reproduce it"]
+
+
+def test_page_sorts_its_pictures_into_sections_and_keeps_unknown_ones():
+    names = ["new_group", "energy", "made_up", "prior_predictive", "rank", "counts", "leave_group_out"]
+    page = make_page(pictures={name: (b"x", name) for name in names})
+    assert re.findall(r"\(figures/(\w+)\.png\)", page) == [
+        *("counts", "prior_predictive", "rank", "energy", "leave_group_out", "new_group", "made_up"),
     ]
+    titles = ["The data", "The model", "The prior", "The posterior", "Predictive checks", "A new group", "More"]
+    assert [title for title in re.findall(r"<h3 id=.*?>(.*?)</h3>", page) if title in titles] == titles
+
+
+def test_every_figure_has_a_section():
+    from poolwise.figures import FIGURES
+    from poolwise.report import SECTIONS
+
+    assert {name for _, _, names in SECTIONS.values() for name in names} == set(FIGURES)
+
+
+def test_every_link_leads_to_an_anchor_of_the_page():
+    outline = Outline(make_page(leave_group_out=LEFT_OUT))
+    anchors = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    links = [link["href"].removeprefix("#") for link in outline.of("a")]
+    assert set(links) <= set(anchors)
+    assert len(anchors) == len(set(anchors))
+    assert len(links) >= 5
+
+
+def test_every_heading_below_the_title_has_an_anchor():
+    headings = [attributes for tag, attributes in Outline(full_page()).tags if tag in ("h2", "h3")]
+    assert all("id" in attributes for attributes in headings)
 
 
 def test_page_skips_no_level_of_headings():
@@ -194,9 +219,9 @@ def test_pooled_page_gives_one_rate():
 
 
 def test_model_is_written_with_its_priors():
-    text = Outline(make_page()).text
-    assert "y[i] ~ Poisson(r[i])" in text
-    assert "mu ~ Gamma(concentration 2.0, rate 0.2)" in text
+    text = flat(make_page())
+    assert "yi ~ Poisson(ri)" in text  # the indices are subscripts
+    assert "μ ~ Gamma(concentration 2.0, rate 0.2)" in text
 
 
 def test_exposure_is_named_in_the_unit():
@@ -212,3 +237,123 @@ def test_page_says_how_to_run_it_again():
     text = Outline(make_page()).text
     for needed in ("python -m poolwise.reproduce 0123", "seed: 0", "jax", "0.12.1", "abc1234, changed"):
         assert needed in text
+
+
+LEFT_OUT = pd.DataFrame({"group": ["a", "b"], "elpd": [-30.25, -50.5], "mcse": [0.3, 0.4]})
+EXACT = pd.DataFrame(
+    {
+        "fit": [9.1, -400.0, np.nan],
+        "exact": [9.25, -400.2, -401.94838],
+        "mcse": [0.05, 0.1, np.nan],
+        "z": [-3.0, 2.0, np.nan],
+    },
+    index=["lam.a", "elpd_loo", "log marginal likelihood"],
+)
+
+
+def full_page(**changes) -> str:
+    """A page with all that is optional."""
+    given = {
+        "exact": EXACT,
+        "leave_group_out": LEFT_OUT,
+        "prior_warnings": ["prior.mu expects <rates> of 1 to 37"],
+        "sensitivity_words": ["prior.sigma weighs more than the data for sigma"],
+        "above": [(15, 0.07), (1000, 0.00012)],
+        "replaced_rows": 1,
+        "pareto_k_before": 0.91,
+        "data_words": "The variance of the counts is 1.60 times the mean.",
+    }
+    return make_page(**given | changes)
+
+
+def section(page: str, anchor: str) -> str:
+    """The text of the page from a heading of the second level to the next."""
+    [part] = [part for part in re.split(r"(?=<h2 )", page) if part.startswith(f'<h2 id="{anchor}"')]
+    return flat(re.sub(r"</t[dh]>", r"\g<0> ", part))  # a space between cells
+
+
+def test_page_without_what_is_optional_speaks_of_none_of_it():
+    text = flat(make_page())
+    for words in ("exact answer", "priors suit", "a count above", "were replaced by", "groups left out", "left out:"):
+        assert words not in text
+
+
+def test_exact_answer_stands_under_trust_with_its_scores():
+    text = section(full_page(), "trust")
+    assert "The fit agrees with it: the largest of 2 z-scores is 3.00 (lam.a), where up to 4.0 is chance." in text
+    assert "lam.a 9.100000 9.250000 -0.15 0.050 -3.00" in text
+    assert "elpd_loo -400.0000 -400.2000 0.20 0.10 2.00" in text
+    assert "log marginal likelihood n/a -401.9484 n/a n/a n/a" in text
+
+
+def test_exact_answer_that_the_fit_misses_is_said():
+    assert "does not agree with it" in section(full_page(exact=EXACT.assign(z=[-5.0, 2.0, np.nan])), "trust")
+
+
+def test_exact_table_of_many_keeps_the_largest_scores_and_what_has_none():
+    names = [f"lam.g{i:03}" for i in range(200)]
+    table = pd.DataFrame({"fit": 1.0, "exact": 1.0, "mcse": 0.1, "z": np.arange(200) / 100}, index=names)
+    text = section(full_page(exact=pd.concat([table, EXACT.iloc[2:]])), "trust")
+    assert "lam.g199" in text and "lam.g180" in text and "lam.g179" not in text
+    assert "log marginal likelihood" in text
+    assert "here 21 of 201, with the largest z-scores" in text
+
+
+def test_groups_left_out_have_their_total_in_the_answer_and_their_table_below():
+    page = full_page()
+    # se: sqrt(2) times the standard deviation of -30.25 and -50.5; Monte Carlo error: sqrt(0.3^2 + 0.4^2)
+    assert "Whole groups left out: -80.75 ± 20.25 (standard error)" in section(page, "answer")
+    assert "its Monte Carlo error is 0.50" in section(page, "answer")
+    text = section(page, "tables")
+    assert "a -30.250 0.30 b -50.500 0.40 all 2 groups -80.750 0.50" in text
+
+
+def test_groups_left_out_with_a_refit_in_doubt_are_named():
+    text = section(full_page(leave_group_out=LEFT_OUT.assign(suspect=[False, True])), "tables")
+    assert "In doubt, because their refits miss the conditions: b." in text
+
+
+def test_priors_that_do_not_suit_are_told_under_trust_in_words():
+    text = section(full_page(), "trust")
+    assert "prior.mu expects <rates> of 1 to 37" in text
+    assert "prior.sigma weighs more than the data for sigma" in text
+    assert "Do the priors suit the data?" not in section(full_page(prior_warnings=(), sensitivity_words=()), "trust")
+
+
+def test_chance_of_a_large_count_is_tabled():
+    text = section(full_page(), "answer")
+    assert "15 0.0700 1,000 0.00012" in text
+
+
+def test_named_group_takes_the_place_of_a_new_one():
+    page = full_page(group_label="b")
+    assert "One more count of b" in flat(page)
+    assert "A group that is not in the data" not in flat(page)
+    assert "One count of b; every count in" in flat(page)
+
+
+def test_replaced_values_are_told_with_the_k_before():
+    text = section(full_page(), "answer")
+    assert "values of 1 of 2 rows were replaced by values with the rates integrated out" in text
+    assert "the largest Pareto k was 0.91 (limit 0.70)" in text
+
+
+def test_statistics_stand_under_trust_with_counts_written_whole():
+    statistics = pd.DataFrame(
+        {"observed": [1.6, 21.0], "3%": [1.1, 17.0], "97%": [2.1, 27.0], "p_value": [0.8, 0.97]},
+        index=pd.Index(["variance / mean", "largest count"], name="statistic"),
+    ).assign(finding="as the model expects")
+    text = section(full_page(tables={"statistics": statistics}), "trust")
+    assert "variance / mean 1.60 1.10 2.10 0.80 as the model expects" in text
+    assert "largest count 21 17 27 0.97 as the model expects" in text
+
+
+def test_hint_of_the_data_stands_with_its_tables():
+    assert "The variance of the counts is 1.60 times the mean." in section(full_page(), "tables")
+
+
+def test_data_tables_show_the_extremes_of_many_groups():
+    counts = counts_from_rows([f"g{i:03}" for i in range(200)], range(200))
+    text = section(full_page(tables={"groups": explore.by_group(counts), "counts": explore.summary(counts)}), "tables")
+    assert "g009" in text and "g190" in text and "g010" not in text
+    assert "the 10 lowest and the 10 highest means of 200" in text

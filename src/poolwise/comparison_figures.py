@@ -18,36 +18,27 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from poolwise.comparison import telling
-from poolwise.figures import (
-    BAND,
+from poolwise.figures_fit import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
+from poolwise.figures_numbers import BAND, QUANTILES, edges_of, tabulate
+from poolwise.figures_style import (
     BLACK,
     BLUE,
     DPI,
     GREEN,
     GREY,
-    INTERVAL,
     MAX_LABELS,
     MAX_NAMED,
     MAX_PANELS,
     MAX_STEPS,
     ORANGE,
     PURPLE,
-    QUANTILES,
     SKY,
     VERMILLION,
-    Picture,
-    _counts,
-    _edges,
-    _number,
-    _own_means,
-    _printable,
-    _short,
-    _style,
-    _tabulate,
-    _unit,
-    _whole_numbers,
     png,
+    style,
+    whole_numbers,
 )
+from poolwise.figures_words import number, printable, short
 
 __all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
 
@@ -188,8 +179,8 @@ def _elpd(runs: _Runs) -> tuple[Figure, str]:
         _logarithmic(right, low, high)
     left.set_yticks(y, runs.labels[: len(table)], parse_math=False)
     left.set_ylim(len(table) - 0.4, -0.6)
-    _style(left, "elpd_loo, with its standard error (higher is better)")
-    _style(right, f"difference to the best, with 1 and 2 se{' (logarithmic beyond 4)' if is_far else ''}")
+    style(left, "elpd_loo, with its standard error (higher is better)")
+    style(right, f"difference to the best, with 1 and 2 se{' (logarithmic beyond 4)' if is_far else ''}")
     figure.suptitle("Which run predicts best, and by how much?", fontsize=12)
     handles, names = right.get_legend_handles_labels()
     figure.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="outside lower center", ncols=3, frameon=False)
@@ -213,7 +204,7 @@ def _elpd_shows(runs: _Runs, table: pd.DataFrame) -> str:
         return "Here no run is trusted; differences are to the first."
     size, error = trusted["elpd_diff"].abs(), trusted["dse"]
     tied = int(((size < LEAST_CERTAIN) | (size < 2 * error)).sum()) - 1
-    text = f"Here the best trusted run is {_short(runs.labels[trusted.index[0]], 60)}"
+    text = f"Here the best trusted run is {short(runs.labels[trusted.index[0]], 60)}"
     text += f", and {tied} of {len(trusted) - 1} other trusted runs tie{'s' if tied == 1 else ''} with it."
     suspects = int((table["verdict"] != "trusted").sum())
     return text + (f" Suspect, as open diamonds: {suspects}." if suspects else "")
@@ -221,21 +212,21 @@ def _elpd_shows(runs: _Runs, table: pd.DataFrame) -> str:
 
 def _predictive(runs: _Runs) -> tuple[Figure, str]:
     shown = [(label, member.tree) for _, member, label in runs.first() if member.tree is not None]
-    counts = [(label, *_counts(tree)) for label, tree in shown]
-    ends = np.array([_edges(observed, simulated, most=MAX_STEPS)[[0, -1]] for _, observed, simulated in counts])
+    counts = [(label, *observed_and_simulated(tree)) for label, tree in shown]
+    ends = np.array([edges_of(observed, simulated, most=MAX_STEPS)[[0, -1]] for _, observed, simulated in counts])
     observed = counts[0][1]
     top = observed.max() + max(10, 2 * np.ptp(observed))  # one model gone astray does not squeeze the others
-    edges = _edges(observed, np.clip(ends - [0, 1], None, top), most=MAX_STEPS)
+    edges = edges_of(observed, np.clip(ends - [0, 1], None, top), most=MAX_STEPS)
     at = edges - 1  # (K + 1,), the largest count that a share includes
     steps = np.append(at, 2 * at[-1] - at[-2])  # a share holds from its count to the next
-    seen = _tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
+    seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
     num_columns = min(3, len(counts))
     num_lines = -(-len(counts) // num_columns)
     figure = _figure(1.2 + 2.5 * num_lines)
     grid = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     inside = []
     for place, (axes, (label, _, simulated)) in enumerate(zip(grid, counts, strict=False)):
-        share = _tabulate(simulated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
+        share = tabulate(simulated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
         low, median, high = np.quantile(share, QUANTILES, axis=0)
         tables = f"{BAND:.0%} of simulated tables"
         axes.stairs(high, steps, baseline=low, fill=True, color=SKY, alpha=0.45, linewidth=0, label=tables)
@@ -245,9 +236,9 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
         axes.text(0.97, 0.05, f"inside at {inside[-1]} of {len(at) - 1}", transform=axes.transAxes, ha="right")
         axes.set_title(label, fontsize=10 if len(label) < 42 else 9, parse_math=False)
         axes.set_xlim(max(-0.5, steps[0]), steps[-1])
-        _whole_numbers(axes)
+        whole_numbers(axes)
         is_lowest = place >= len(counts) - num_columns
-        _style(axes, "count" if is_lowest else "")
+        style(axes, "count" if is_lowest else "")
         axes.tick_params(labelbottom=is_lowest)
     for axes in grid[len(counts) :]:
         axes.remove()
@@ -256,7 +247,7 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     what = "counts" if at[1] - at[0] == 1 else "points"
     least = min(range(len(inside)), key=lambda place: (inside[place], -place))
-    text = f"Here the line leaves the band most often in panel {_short(counts[least][0], 60)}"
+    text = f"Here the line leaves the band most often in panel {short(counts[least][0], 60)}"
     text += f": it is inside at {inside[least]} of {len(at) - 1} {what}."
     if min(inside) == len(at) - 1:
         text = f"Here the line is inside everywhere, at all {len(at) - 1} {what} of every panel."
@@ -269,7 +260,7 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
 
 def _forest(runs: _Runs) -> tuple[Figure, str]:
     tree = next(member.tree for _, member, _ in runs.first() if member.tree is not None)
-    groups, own = _own_means(tree)
+    groups, own = own_means(tree)
     shown = list(runs.first())
     rates = np.stack([_rates(member.summary, groups) for _, member, _ in shown])  # (K, G, 3): low, mean, high
     most = max(1, MAX_LINES // len(shown))
@@ -291,9 +282,9 @@ def _forest(runs: _Runs) -> tuple[Figure, str]:
         axes.plot([own[group]] * 2, [at - 0.44, at + 0.44], color=GREY, linewidth=1, linestyle=":")
         axes.plot(own[group], at + 0.44, "D", mfc="white", mec=BLACK, markersize=6, label=name, clip_on=False)
     axes.hlines(y[1:] - 0.5, 0, 1, transform=axes.get_yaxis_transform(), color="#CCCCCC", linewidth=0.8)
-    axes.set_yticks(y, [_printable(groups[g], position=g) for g in kept], parse_math=False)
+    axes.set_yticks(y, [printable(groups[g], otherwise=f"group {g + 1}") for g in kept], parse_math=False)
     axes.set_ylim(len(kept) - 0.5, -0.5)
-    _style(axes, f"rate, counts per {_unit(tree)}")
+    style(axes, f"rate, counts per {unit_of(tree)}")
     axes.grid(visible=False, axis="y")
     axes.set_title("What rate does each model give each group?", fontsize=12)
     is_long = max(len(label) for _, _, label in shown) > 30
@@ -301,9 +292,9 @@ def _forest(runs: _Runs) -> tuple[Figure, str]:
     furthest = int(apart.argmax())
     means = rates[:, furthest, 1]
     text = (
-        f"Here the models differ most on {_short(groups[furthest])}: from {_number(means.min())} "
-        f"({_short(shown[int(means.argmin())][2], 60)}) to {_number(means.max())} "
-        f"({_short(shown[int(means.argmax())][2], 60)}); its own mean is {_number(own[furthest])}."
+        f"Here the models differ most on {short(groups[furthest])}: from {number(means.min())} "
+        f"({short(shown[int(means.argmin())][2], 60)}) to {number(means.max())} "
+        f"({short(shown[int(means.argmax())][2], 60)}); its own mean is {number(own[furthest])}."
     )
     if len(kept) < len(groups):
         text += f" Shown are the {len(kept)} of {len(groups)} groups on which they differ most."
@@ -329,14 +320,14 @@ def _shrinkage(runs: _Runs) -> tuple[Figure, str]:
             rate = float(runs.members[pooled].summary["mean"].loc["lam"])
             axes.axhline(rate, color=ORANGE, linewidth=1.6, linestyle="--", label="the pooled rate")
         axes.set_title(runs.members[up].likelihood.replace("_", " "), fontsize=11)
-        _style(axes, f"rate by {_short(runs.labels[across], 44)}", f"rate by {_short(runs.labels[up], 44)}")
+        style(axes, f"rate by {short(runs.labels[across], 44)}", f"rate by {short(runs.labels[up], 44)}")
         axes.xaxis.label.set_parse_math(False)
         axes.yaxis.label.set_parse_math(False)
         axes.tick_params(labelleft=True)
         moved = int(np.argmax(np.abs(y[:, 1] - x[:, 1])))
         told.append(
-            f"from {_short(runs.labels[across], 60)} to {_short(runs.labels[up], 60)}, {_short(groups[moved])} moves "
-            f"most, {_number(x[moved, 1])} to {_number(y[moved, 1])}"
+            f"from {short(runs.labels[across], 60)} to {short(runs.labels[up], 60)}, {short(groups[moved])} moves "
+            f"most, {number(x[moved, 1])} to {number(y[moved, 1])}"
         )
     figure.suptitle("How far are the groups pulled towards each other?", fontsize=12)
     handles: dict[str, Artist] = {}
@@ -361,7 +352,7 @@ def _shrinkage_panel(axes: Axes, x: np.ndarray, y: np.ndarray, groups: Sequence[
     heights = _apart((y[named, 1] - bottom) / (top - bottom), least=0.06)
     for g, height in zip(named, heights, strict=True):
         axes.annotate(
-            _printable(groups[g], position=int(g), length=16),
+            printable(groups[g], otherwise=f"group {g + 1}", length=16),
             xy=(x[g, 1], y[g, 1]),
             xytext=(1.03, height),
             textcoords="axes fraction",
@@ -425,8 +416,8 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     axes.set_xlim(-0.5, end + 0.5)
     axes.set_title("What will a group that is not in the data produce?", fontsize=12)
     axes.text(1.01, 1.0, "median (90%)", transform=axes.transAxes, va="bottom")
-    _whole_numbers(axes)
-    _style(axes, "count")
+    whole_numbers(axes)
+    style(axes, "count")
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -436,8 +427,8 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     if usable:
         narrow, wide = (find(usable, key=widths.__getitem__) for find in (min, max))
         text = (
-            f"Here, among models that learn of new groups from the data, {_short(shown[narrow][2], 60)} has the "
-            f"narrowest and {_short(shown[wide][2], 60)} the widest."
+            f"Here, among models that learn of new groups from the data, {short(shown[narrow][2], 60)} has the "
+            f"narrowest and {short(shown[wide][2], 60)} the widest."
         )
         if widths[narrow] == widths[wide]:
             text = "Here all models that learn of new groups from the data give shapes of one width."
@@ -496,8 +487,7 @@ def _quantile(table: pd.DataFrame, probability: float) -> int:
 def _label(name: str, place: int, verdict: str) -> str:
     """Rank and name of a run, short enough for an axis; a suspect one says so."""
     suspect = "" if verdict == "trusted" else " (suspect)"
-    printable = _printable(name, position=place, length=36).removeprefix(f"#{place + 1} ")
-    return f"{place + 1}. {printable}{suspect}"
+    return f"{place + 1}. {printable(name, otherwise='run', length=36)}{suspect}"
 
 
 def _plain(label: str) -> str:

@@ -1,17 +1,23 @@
 """A run to one self-contained page: question, answer, trust, pictures, tables, how to repeat it.
 
+It is written for someone who has never seen the project: every part says what it is for, and every picture what to
+look for.
+
 Nothing is fetched: pictures are embedded, the style is inline and there is no script, so that the page opens
 from a file, in an artifact viewer and on paper alike. All that came from the data or the config is escaped.
 """
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from poolwise.report_words import answer, cell, label_of, model_maths, model_words, number, question, short, unit
 
 if TYPE_CHECKING:
     from poolwise.checks import Loo, Verdict
@@ -36,6 +42,63 @@ COLUMNS = {  # of the summary, as the page calls them
     "ess_bulk": "ESS, bulk",
     "ess_tail": "ESS, tail",
     "r_hat": "R-hat",
+}
+SECTIONS = {  # of the pictures: anchor, title, what the section is for, the pictures in their order
+    "data": ("The data", "What was counted, before any model.", ("counts", "groups")),
+    "model": ("The model", "", ("model",)),
+    "prior": (
+        "The prior",
+        "What the model took for possible before it saw a count, what the data made of that, and how much it matters.",
+        ("prior_predictive", "prior_posterior", "sensitivity"),
+    ),
+    "posterior": (
+        "The posterior",
+        "What the model says of the rates once it has seen the counts, and whether the sampler, which draws from the "
+        "posterior step by step in several chains, has explored all of it.",
+        ("forest", "rank", "trace", "energy"),
+    ),
+    "checks": (
+        "Predictive checks",
+        "Does the model suit the data? Tables simulated from the fitted model should look like the observed one, and "
+        "rows should lie where the other rows predict them.",
+        (
+            "ecdf",
+            "rootogram",
+            "groups_predictive",
+            "groups_rootogram",
+            "statistics",
+            "loo_pit",
+            "calibration",
+            "pareto_k",
+            "leave_group_out",
+        ),
+    ),
+    "new": ("A new group", "What a group that nobody has seen yet would produce.", ("new_group",)),
+    "more": ("More", "", ()),
+}
+TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading of the rows, columns and their headings
+    "counts": (
+        "All counts",
+        "",
+        {
+            **{"rows": "rows", "groups": "groups", "mean": "mean", "sd": "sd", "min": "min", "q25": "quartile"},
+            **{"median": "median", "q75": "quartile", "max": "max", "zeros": "zeros", "var": "variance"},
+            "var_over_mean": "variance / mean",
+        },
+    ),
+    "groups": (
+        "The counts of each group",
+        "group",
+        {
+            **{"rows": "rows", "min": "min", "max": "max", "median": "median", "mean": "mean", "var": "variance"},
+            **{"var_over_mean": "variance / mean", "exposure": "exposure", "rate": "rate"},
+        },
+    ),
+    "sensitivity": (
+        "How far the posterior moves when prior or likelihood count a little more or less",
+        "parameter",
+        {"prior": "prior", "likelihood": "likelihood", "diagnosis": "diagnosis"},
+    ),
 }
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -65,6 +128,17 @@ def render(
     config: str,
     stack: Mapping[str, str],
     commit: str,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    data_words: str = "",
+    exact: pd.DataFrame | None = None,
+    leave_group_out: pd.DataFrame | None = None,
+    prior_warnings: Sequence[str] = (),
+    sensitivity_words: Sequence[str] = (),
+    above: Sequence[tuple[int, float]] = (),
+    group_label: str | None = None,
+    replaced_rows: int = 0,
+    replaced_by: str = "values with the rates integrated out",
+    pareto_k_before: float | None = None,
 ) -> str:
     """Render one run as an HTML page.
 
@@ -73,11 +147,24 @@ def render(
     pooling, likelihood : keys of `model.POOLINGS` and `model.LIKELIHOODS`
     priors : site -> family under `name` and its parameters, as in the config
     summary : see `checks.summarise`
-    pictures : name -> bytes of a PNG file and its caption, in the order of the page
+    pictures : name -> bytes of a PNG file and its caption; each goes to its section, others to the end
     command : what runs this again, without a prompt
     config : the resolved config as text
     stack : name -> version of what the result depends on
     commit : of the source, with a word if it was changed; may be empty
+    tables : name -> table, as the figures of that name have them; of these counts, groups, statistics and sensitivity
+        are shown
+    data_words : what the variance of the counts hints at, as of `explore.hint`
+    exact : a row a quantity, its name as index; columns fit, exact, mcse (of the fit) and z, NaN where there is none:
+        means and standard deviations with their z-scores, `elpd_loo`, and `log marginal likelihood` with no fit
+    leave_group_out : a row a group, its label as index or in a column `group`; columns elpd, mcse and, where some are
+        in doubt, suspect
+    prior_warnings : where the priors have the data in their far tail, as of `prior_scale.lines`
+    sensitivity_words : which priors weigh more than the data, as of `sensitivity.lines`
+    above : count k and P(y > k) of one count of `new_group`
+    group_label : of the group of the data that `new_group` is about; None if it is a new one
+    replaced_rows, replaced_by : rows whose leave-one-out value was replaced, and by what
+    pareto_k_before : the largest Pareto k before it was
     """
     environment = Environment(
         loader=PackageLoader("poolwise"),
@@ -86,30 +173,37 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "short": _short}
-    images = [
-        {"name": name, "source": f"data:image/png;base64,{b64encode(image).decode()}", "caption": caption}
-        for name, (image, caption) in pictures.items()
-    ]
+    environment.filters |= {"number": number, "short": short, "cell": cell}
+    tables = tables or {}
     rates = summary.loc[[name for name in summary.index if name == "lam" or name.startswith("lam.")]]
     return environment.get_template("report.html").render(
-        title=_question(counts),
+        title=question(counts),
         counts=counts,
-        unit=_unit(counts),
+        unit=unit(counts),
         pooling=pooling,
-        answer=_answer(rates, summary, counts, pooling),
+        answer=answer(rates, summary, counts, pooling),
         answer_rows=_answer_rows(rates, summary),
         num_rates=len(rates),
         new_group=new_group,
         at_exposure=f" at exposure {new_group.exposure:g}" if counts.columns.exposure else "",
+        above=above,
+        group_label=group_label,
         new_range=[_quantile(new_group.table, p) for p in (0.05, 0.95)],
         new_rows=[(p, _quantile(new_group.table, p)) for p in PROBABILITIES],
         loo=loo,
         verdict=verdict,
         gate=_gate(summary, verdict, loo, limits),
-        model_words=_model_words(pooling, likelihood),
-        model_maths=_model_maths(pooling, likelihood, priors),
-        images=images,
+        replaced=_replaced(replaced_rows, replaced_by, pareto_k_before, loo.k_threshold, counts.num_rows),
+        exact=None if exact is None else _exact(exact),
+        left_out=None if leave_group_out is None else _left_out(leave_group_out),
+        prior_warnings=prior_warnings,
+        sensitivity_words=sensitivity_words,
+        model_words=model_words(pooling, likelihood),
+        model_maths=model_maths(pooling, likelihood, priors, has_exposure=counts.columns.exposure is not None),
+        sections=_sections(pictures),
+        data_words=data_words,
+        statistics=tables.get("statistics"),
+        tables=[_table(name, tables[name]) for name in TABLES if name in tables],
         columns=COLUMNS,
         summary_rows=_extremes(summary, rates).to_dict("index"),
         num_parameters=len(summary),
@@ -120,41 +214,10 @@ def render(
     )
 
 
-def _question(counts: "Counts") -> str:
-    events, groups = _words(counts.columns.count), _words(counts.columns.group)
-    if counts.num_groups == 1:
-        return f"At what rate do {events} occur in the one {groups}?"
-    return f"Do {counts.num_groups} {_plural(groups)} share one rate of {events}?"
-
-
-def _unit(counts: "Counts") -> str:
-    """Say what a rate is in."""
-    per = f"unit of {_words(counts.columns.exposure)}" if counts.columns.exposure else "row"
-    return f"{_words(counts.columns.count)} per {per}"
-
-
-def _answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: str) -> str:
-    if pooling == "pooled":
-        lam = rates.iloc[0]
-        return f"This model takes for granted that they do: one rate of {_interval(lam)} {_unit(counts)}."
-    low, high = (rates.iloc[int(place)] for place in (rates["mean"].argmin(), rates["mean"].argmax()))
-    if len(rates) == 1:
-        return f"The rate is {_interval(low)} {_unit(counts)}."
-    names = [f"{_words(counts.columns.group)} {_label(str(row.name))}" for row in (low, high)]
-    apart = "do not overlap" if low["hdi_97%"] < high["hdi_3%"] else "overlap"
-    text = (
-        f"The rates run from {_interval(low)} in {names[0]} to {_interval(high)} in {names[1]}, in "
-        f"{_unit(counts)}; the intervals of these two {apart}."
-    )
-    if pooling == "hierarchical":
-        text += f" Between groups the rates have a standard deviation of {_interval(summary.T['sigma'])}."
-    return text
-
-
 def _answer_rows(rates: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     """Rows of the small table: the rates, and what describes the groups as a whole."""
     shown = _extremes(rates, rates)
-    rows = [(_label(str(name)), shown.loc[name]) for name in shown.index]
+    rows = [(label_of(str(name)), shown.loc[name]) for name in shown.index]
     return rows + [(MEANING[name], summary.loc[name]) for name in ("mu", "sigma", "delta") if name in summary.index]
 
 
@@ -218,80 +281,93 @@ def _gate(summary: pd.DataFrame, verdict: "Verdict", loo: "Loo", limits: Limits)
     ]
 
 
-def _model_words(pooling: str, likelihood: str) -> str:
-    rates = {
-        "pooled": "All groups share one rate.",
-        "unpooled": "Every group has a rate of its own and learns nothing from the others.",
-        "hierarchical": (
-            "Every group has a rate of its own; the rates come from one distribution, whose mean and spread"
-            " are estimated too, so that groups with few data lean on the others."
-        ),
-    }
-    noise = {
-        "poisson": "Given its rate, a count varies as a Poisson count does: variance equal to the mean.",
-        "negative_binomial": (
-            "Given its rate r, a count varies more than a Poisson count: its variance is r + delta² r², "
-            "with one delta for all groups."
-        ),
-    }
-    return f"{rates[pooling]} {noise[likelihood]}"
+def _replaced(rows: int, by: str, before: float | None, threshold: float, num_rows: int) -> str:
+    """What was done about leave-one-out values that the draws alone cannot tell; empty if nothing was."""
+    if not rows:
+        return ""
+    text = f"The leave-one-out values of {rows:,} of {num_rows:,} rows were replaced by {by}"
+    text += f"; before, the largest Pareto k was {before:.2f} (limit {threshold:.2f})" if before is not None else ""
+    return f"{text}. The conditions judge the values as they now are."
 
 
-def _model_maths(pooling: str, likelihood: str, priors: Mapping[str, Mapping[str, object]]) -> list[str]:
-    lam = "lam" if pooling == "pooled" else "lam[g]"
-    noise = {
-        "poisson": "y[i] ~ Poisson(r[i])",
-        "negative_binomial": "y[i] ~ NegativeBinomial(mean r[i], concentration phi),  phi = 1/delta²",
+def _exact(table: pd.DataFrame) -> dict[str, object]:
+    """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
+    z = table["z"].abs().dropna()
+    words = ""
+    if len(z):
+        limit = max(4.0, NormalDist().inv_cdf(1 - 0.0005 / len(z)))  # as when two runs are compared
+        agrees = "agrees with it" if z.max() <= limit else "does not agree with it"
+        words = (
+            f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), where up "
+            f"to {limit:.1f} is chance."
+        )
+    kept = table
+    if len(table) > MAX_ROWS:
+        worst = set(z.sort_values(ascending=False, kind="stable").index[:MAX_ROWS])
+        kept = table[[name in worst or math.isnan(score) for name, score in table["z"].items()]]
+    return {"words": words, "rows": list(_records(kept)), "of": len(table)}
+
+
+def _left_out(table: pd.DataFrame) -> dict[str, object]:
+    """Groups predicted from the others: the rows, of many those least expected, and their total with its errors."""
+    table = table.set_index("group") if "group" in table.columns else table
+    elpd, size = table["elpd"], len(table)
+    doubtful = table["suspect"].astype(bool) if "suspect" in table.columns else pd.Series(False, index=table.index)
+    kept = table if size <= MAX_ROWS else table.loc[elpd.sort_values(kind="stable").index[:MAX_ROWS]]
+    return {
+        "rows": [(short(str(label)), row) for label, row in _records(kept[["elpd", "mcse"]])],
+        "of": size,
+        "total": float(elpd.sum()),
+        "mcse": math.sqrt(float((table["mcse"] ** 2).sum())),
+        "se": math.sqrt(size) * float(elpd.std()) if size > 1 else math.nan,
+        "doubtful": [short(str(label)) for label in table.index[doubtful.to_numpy()]],
     }
-    lines = [noise[likelihood], f"r[i] = exposure[i] * {lam.replace('[g]', '[group of i]')}"]
-    if pooling == "hierarchical":
-        lines += ["lam[g] ~ Gamma(shape alpha, rate beta)", "alpha = mu²/sigma²,  beta = mu/sigma²"]
-    for site, prior in priors.items():
-        values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
-        lines.append(f"{lam if site == 'lam' else site} ~ {prior['name']}({values})")
-    return lines
+
+
+def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[Hashable, object]]]:
+    return zip(map(str, table.index), table.to_dict("records"), strict=True)
+
+
+def _sections(pictures: Mapping[str, tuple[bytes, str]]) -> list[dict[str, object]]:
+    """The pictures by section; one without pictures is left out, but for the model."""
+    known = {name for _, _, names in SECTIONS.values() for name in names}
+    found: list[dict[str, object]] = []
+    for anchor, (title, words, names) in SECTIONS.items():
+        chosen = [name for name in (names or [name for name in pictures if name not in known]) if name in pictures]
+        if chosen or anchor == "model":
+            images = list(_images(chosen, pictures))
+            found.append({"anchor": anchor, "title": title, "words": words, "images": images})
+    return found
+
+
+def _images(names: Iterable[str], pictures: Mapping[str, tuple[bytes, str]]) -> Iterable[dict[str, str]]:
+    for name in names:
+        image, caption = pictures[name]
+        yield {"name": name, "source": f"data:image/png;base64,{b64encode(image).decode()}", "caption": caption}
+
+
+def _table(name: str, table: pd.DataFrame) -> dict[str, object]:
+    """A table for the page: its rows, and how many there are; of many, the first and the last ten in its order."""
+    caption, heading, columns = TABLES[name]
+    table = table.set_index(heading) if heading in table.columns else table
+    order = table.sort_values("mean", kind="stable") if name == "groups" else table
+    if len(table) <= MAX_ROWS:
+        kept, left_out = table, ""
+    elif name == "groups":
+        kept = pd.concat([order.head(MAX_ROWS // 2), order.tail(MAX_ROWS // 2)])
+        left_out = f"the {MAX_ROWS // 2} lowest and the {MAX_ROWS // 2} highest means of {len(table)}"
+    else:
+        kept = table.sort_values("prior", ascending=False, kind="stable").head(MAX_ROWS)
+        left_out = f"the {MAX_ROWS} of {len(table)} for which the prior matters most"
+    shown = {column: text for column, text in columns.items() if column in table.columns}
+    rows = [
+        (short(str(label)) if heading else "all", row)
+        for label, row in zip(kept.index, kept.to_dict("records"), strict=True)
+    ]
+    return {"name": name, "caption": caption, "left_out": left_out, "heading": heading, "columns": shown, "rows": rows}
 
 
 def _quantile(table: pd.DataFrame, probability: float) -> int:
     """Smallest count that a new group's count does not exceed with this probability."""
     place = int(table["cumulative"].searchsorted(probability))
     return int(table["count"].iloc[min(place, len(table) - 1)])
-
-
-def _interval(row: pd.Series) -> str:
-    return f"{_number(row['mean'])} ({_number(row['hdi_3%'])} to {_number(row['hdi_97%'])})"
-
-
-def _label(name: str) -> str:
-    """Name of a rate as the data call its group."""
-    return _short(name.removeprefix("lam.")) if name != "lam" else "all groups"
-
-
-def _short(text: str, length: int = 60) -> str:
-    """Leave out the middle of a long text."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
-
-
-def _words(column: str) -> str:
-    return column.replace("_", " ").strip() or column
-
-
-def _plural(noun: str) -> str:
-    """English plural of a column's name, good enough for a title."""
-    if noun.endswith(("s", "x", "z", "ch", "sh")):
-        return noun if noun.endswith("s") and not noun.endswith("ss") else f"{noun}es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, without an exponent where that is readable."""
-    if math.isnan(value):
-        return "n/a"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if value and not 1e-3 <= abs(value) < 1e9:
-        return f"{value:.{digits}g}"
-    whole = math.floor(math.log10(abs(value))) + 1 if value else 1
-    return f"{value:,.{max(0, digits - whole)}f}"

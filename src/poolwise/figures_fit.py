@@ -1,0 +1,213 @@
+"""What the figures are drawn from, and what they are: a fit with its groups by name, a picture with its caption."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from poolwise.figures_words import can_be_drawn, short
+
+if TYPE_CHECKING:
+    from poolwise.data import Counts
+    from poolwise.model import Model
+    from poolwise.predict import NewGroup
+
+SAMPLED = ("mu", "sigma", "delta", "lam")  # not alpha, beta and phi, which are functions of these
+INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
+MAX_REPLACED = 5  # labels that a caption tells
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Figure, caption and the numbers behind it.
+
+    Attributes
+    ----------
+    caption : what to look for, and what this one shows
+    table : of all groups or parameters, also those that the picture leaves out; None if a table of the run has them
+    """
+
+    figure: Figure
+    caption: str
+    table: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a figure is drawn from; see `figures.draw`.
+
+    Attributes
+    ----------
+    replaced : placeholder -> label, of the labels that the picture being drawn could not write
+    """
+
+    tree: xr.DataTree
+    summary: pd.DataFrame
+    pareto_k: np.ndarray
+    k_threshold: float
+    counts: "Counts | None" = None
+    model: "Model | None" = None
+    values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    cell_elpd: np.ndarray | None = None
+    cell_below: np.ndarray | None = None
+    new_group: "NewGroup | None" = None
+    group_label: str | None = None
+    sensitivity: pd.DataFrame | None = None
+    leave_group_out: pd.DataFrame | None = None
+    replaced: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def cells(self) -> xr.Dataset:
+        """Group and exposure by row, and the cells."""
+        return self.tree["constant_data"].to_dataset()
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The groups, in the order of the data."""
+        return [str(label) for label in self.cells["group"].values]
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether all groups have one rate."""
+        return "group" not in self.tree["posterior"]["lam"].dims
+
+    @property
+    def has_exposure(self) -> bool:
+        """Whether a rate is not just per row."""
+        return unit_of(self.tree) != "row"
+
+    @property
+    def events(self) -> str:
+        """What is counted, as the data call it and the font can draw it."""
+        return self._column("count", "count")
+
+    @property
+    def raw_events(self) -> str:
+        """What is counted, in a caption."""
+        return self.counts.columns.count.replace("_", " ") if self.counts else "one row"
+
+    @property
+    def counted_in(self) -> str:
+        """What an axis of counts is called."""
+        return "count of one row" if self.events == "count" else f"{self.events}, count of one row"
+
+    @property
+    def grouping(self) -> str:
+        """What the groups are, as the data call them and the font can draw it."""
+        return self._column("group", "group")
+
+    @property
+    def unit(self) -> str:
+        """What a rate is in."""
+        per = unit_of(self.tree)
+        if per != "row" and self.counts and self.counts.columns.exposure:
+            per = f"unit of {self._column('exposure', 'exposure')}"
+        return f"{self.events if self.counts else 'counts'} per {per}"
+
+    def group(self, name: str) -> xr.Dataset | None:
+        """A group of the tree, if it has it."""
+        return self.tree[name].to_dataset() if name in self.tree.children else None
+
+    def label(self, group: int | np.integer, length: int = 28) -> str:
+        """The name of a group in a picture: a placeholder, which the caption tells, where the font cannot draw it."""
+        text = self.labels[int(group)]
+        if can_be_drawn(text):
+            return short(text, length)
+        self.replaced[f"group {group + 1}"] = text
+        return f"group {group + 1}"
+
+    def titled(self, group: int | np.integer, length: int = 28) -> str:
+        """The name of a group in a title, where a number alone would not be understood."""
+        label = self.label(group, length)
+        return f"{self.grouping} {label}" if _is_number(label) else label
+
+    def named(self, group: int | np.integer) -> str:
+        """The name of a group in a caption."""
+        label = short(self.labels[int(group)])
+        column = self.counts.columns.group.replace("_", " ") if self.counts else "group"
+        return f"{column} {label}" if _is_number(label) else label
+
+    def parameter(self, name: str, length: int = 28) -> str:
+        """The name of a parameter in a picture."""
+        group = self._places.get(name)
+        return short(name if group is None or can_be_drawn(name) else f"lam.{self.label(group)}", length)
+
+    def told(self) -> str:
+        """The sentence of a caption on the labels that the picture does not write as they are."""
+        if not self.replaced:
+            return ""
+        pairs = [f"{place} is {short(text)}" for place, text in self.replaced.items()]
+        more = f" and {len(pairs) - MAX_REPLACED} more" if len(pairs) > MAX_REPLACED else ""
+        return f" The picture's font lacks letters of some labels: {', '.join(pairs[:MAX_REPLACED])}{more}."
+
+    def _column(self, role: str, otherwise: str) -> str:
+        name = getattr(self.counts.columns, role).replace("_", " ") if self.counts else otherwise
+        return short(name) if can_be_drawn(name) else otherwise
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {f"lam.{label}": group for group, label in enumerate(self.labels)}
+
+    @cached_property
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
+        return observed_and_simulated(self.tree)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """The mean count of every group by exposure, (G,)."""
+        return own_means(self.tree)[1]
+
+    def by_group(self) -> list[slice]:
+        """The rows of every group; they follow one another."""
+        ends = np.searchsorted(self.cells["row_group"].values, np.arange(len(self.labels) + 1))
+        return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
+
+
+def needed[T](value: T | None, what: str) -> T:
+    """What a figure cannot be drawn without."""
+    if value is None:
+        raise ValueError(f"this figure needs {what}")
+    return value
+
+
+def draws_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """Draws (chain, draw) of every sampled parameter under its name in the summary."""
+    draws: dict[str, np.ndarray] = {}
+    for site in (site for site in SAMPLED if site in dataset):
+        values = dataset[site].transpose(..., "chain", "draw")
+        if "group" in values.dims:
+            draws |= {f"{site}.{label}": values.values[g] for g, label in enumerate(values["group"].values)}
+        else:
+            draws[site] = values.values
+    return draws
+
+
+def observed_and_simulated(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+    """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
+    simulated = tree["posterior_predictive"].to_dataset()["y"].transpose("chain", "draw", "row").values
+    return tree["observed_data"].to_dataset()["y"].values, simulated.reshape(-1, simulated.shape[-1])
+
+
+def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:
+    """Label and mean count per unit of exposure of every group, (G,)."""
+    cells = tree["constant_data"].to_dataset()
+    group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
+    total = np.bincount(group, rows * cells["cell_count"].values)
+    exposure = np.bincount(group, rows * cells["cell_exposure"].values)
+    return [str(label) for label in cells["group"].values], total / exposure
+
+
+def unit_of(tree: xr.DataTree) -> str:
+    """Name what a rate is per."""
+    return "row" if np.all(tree["constant_data"].to_dataset()["cell_exposure"] == 1) else "unit of exposure"
+
+
+def _is_number(label: str) -> bool:
+    return label.replace(".", "").replace("-", "").isdigit()

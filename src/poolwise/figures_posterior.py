@@ -1,0 +1,239 @@
+"""The posterior in pictures: did the sampler explore it, and what does it say of the rates.
+
+Where a picture cannot show every parameter it shows the worst, and its caption says so.
+"""
+
+import numpy as np
+import xarray as xr
+from arviz_stats.base import array_stats
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from poolwise.figures_fit import INTERVAL, Fit, Picture, draws_of
+from poolwise.figures_numbers import BAND, bins_of
+from poolwise.figures_style import (
+    BLACK,
+    BLUE,
+    CHAINS,
+    GREY,
+    MAX_LABELS,
+    MAX_PANELS,
+    ORANGE,
+    SKY,
+    blank,
+    density,
+    legend_below,
+    legend_of_chains,
+    panels,
+    single,
+    style,
+)
+from poolwise.figures_words import number, short
+
+__all__ = ["FIGURES", "LOOK_FOR"]
+
+MAX_TRACES = 8  # parameters
+MAX_POINTS = 800  # of a line: two thirds of the pixels that it has
+
+LOOK_FOR = {  # the first half of every caption
+    "rank": (
+        "Look for lines that stay in the grey band. All chains should have explored the same distribution; a line "
+        "shows how far the share of one chain's draws below a rank departs from that of all chains. The band is three "
+        "standard errors: about one line in fifty leaves it for a moment by chance; one that stays outside belongs to "
+        "a chain that disagrees."
+    ),
+    "trace": (
+        "Look for chains that cannot be told apart, on the left as densities and on the right as draws in their "
+        "order: noise without drift, without flat stretches and around one level. A tick at the bottom is a draw that "
+        "diverged, where the sampler could not follow the posterior."
+    ),
+    "forest": (
+        "Look for groups that lie apart. An open diamond is a group's own mean count, by exposure if there is one; it "
+        "also scatters by chance."
+    ),
+    "energy": (
+        "Look for two shapes of about the same width. The blue one holds the energies of all draws, the black line "
+        "the changes that one step makes; were the line much narrower, the sampler would crawl and miss the tails. "
+        "E-BFMI puts it in a number for each chain: near 1 is good, below 0.3 is not."
+    ),
+}
+
+
+def _rank(fit: Fit) -> Picture:
+    draws = draws_of(fit.tree["posterior"].to_dataset())
+    by_r_hat = fit.summary["r_hat"].loc[list(draws)].sort_values(ascending=False, na_position="first", kind="stable")
+    highest = set(by_r_hat.index[:MAX_PANELS])
+    shown = [name for name in draws if name in highest]
+    num_chains = len(draws[shown[0]])
+    figure, grid = panels(len(shown), "Do the chains agree?", height=1.75, shared=True)
+    excess = np.array([_draw_rank(axes, fit, name, draws[name]) for axes, name in zip(grid, shown, strict=True)])
+    legend_of_chains(figure, grid[0], num_chains)
+    figure.supxlabel("rank of a draw among those of all chains, as a fraction", fontsize=10)
+    figure.supylabel("share of a chain, less that of all", fontsize=10)
+    worst_panel, worst_chain = np.unravel_index(excess.argmax(), excess.shape)
+    shows = (
+        f"Here {np.sum(excess <= 1)} of {excess.size} lines stay inside; the furthest, chain "
+        f"{worst_chain + 1} of {short(shown[worst_panel])}, reaches {excess.max():.2f} times the band."
+    )
+    if len(shown) < len(draws):
+        shows += f" Shown are the {len(shown)} of {len(draws)} parameters with the highest R-hat."
+    return Picture(figure, shows)
+
+
+def _draw_rank(axes: Axes, fit: Fit, name: str, draws: np.ndarray) -> np.ndarray:
+    """Draw one parameter; returns the largest distance of each chain from zero, in units of the band."""
+    z = np.arange(1, 201) / 201
+    # The least of both ESS and the draws: a sticky tail or anticorrelation makes the band too narrow.
+    ess = min(*fit.summary.loc[name, ["ess_bulk", "ess_tail"]], draws.size) / len(draws)
+    band = 3 * np.sqrt(z * (1 - z) / ess)  # (200,)
+    lines = _ecdf_difference(draws, z)  # (chain, 200)
+    axes.fill_between(z, -band, band, color=GREY, alpha=0.25, linewidth=0)
+    for chain, line in enumerate(lines):
+        axes.plot(z, line, color=CHAINS[chain % len(CHAINS)], linewidth=1.1, label=f"chain {chain + 1}")
+    axes.set_title(fit.parameter(name, 20), fontsize=10, parse_math=False)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    return np.nan_to_num(np.abs(lines) / band).max(axis=1)
+
+
+def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """ECDF of each chain less that of all, at the common quantiles z; (chain, draw) -> (chain, len(z)).
+
+    Without ties this is the ECDF of a chain's fractional ranks less the diagonal. ArviZ's plot_rank takes
+    1.7 s a parameter: its multi-chain test evaluates the hypergeometric pmf and cdf at each of 4000 draws.
+    """
+    ordered = np.sort(draws, axis=None)
+    at = ordered[(z * ordered.size).astype(int)]
+    below = np.stack([np.searchsorted(np.sort(chain), at, side="right") for chain in draws])
+    return (below - below.mean(axis=0)) / draws.shape[1]
+
+
+def _trace(fit: Fit) -> Picture:
+    draws = draws_of(fit.tree["posterior"].to_dataset())
+    ess = fit.summary.loc[list(draws), ["ess_bulk", "ess_tail"]].min(axis=1)
+    ess = ess.sort_values(na_position="first", kind="stable")
+    lowest = set(ess.index[:MAX_TRACES])
+    shown = [name for name in draws if name in lowest]
+    num_chains, length = draws[shown[0]].shape
+    diverging = _diverging(fit.tree, (num_chains, length))
+    figure = blank(1.1 + 1.05 * max(2, len(shown)))
+    grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 3))
+    for (left, right), name in zip(grid, shown, strict=True):
+        _draw_trace(left, right, draws[name], np.flatnonzero(diverging.any(axis=0)))
+        left.set_ylabel(fit.parameter(name, 16), rotation=0, ha="right", va="center", parse_math=False)
+        right.tick_params(labelbottom=name == shown[-1])
+    legend_of_chains(figure, grid[0, 0], num_chains)
+    grid[-1, 0].set_xlabel("value")
+    grid[-1, 1].set_xlabel("draw of each chain")
+    figure.suptitle("Do the chains wander over one and the same range?", fontsize=12)
+    shows = (
+        f"Here {int(diverging.sum()):,} of {diverging.size:,} draws diverged; the fewest independent draws are behind "
+        f"{short(ess.index[0])}: {ess.iloc[0]:,.0f} of {diverging.size:,}."
+    )
+    if (every := _every(length)) > 1:
+        shows += f" On the right one draw in {every} is drawn."
+    if len(shown) < len(draws):
+        shows += f" Shown are the {len(shown)} of {len(draws)} parameters with the lowest ESS."
+    return Picture(figure, shows)
+
+
+def _every(length: int) -> int:
+    return -(-length // MAX_POINTS)
+
+
+def _draw_trace(left: Axes, right: Axes, draws: np.ndarray, diverging: np.ndarray) -> None:
+    """Draw one parameter (chain, draw): its densities by chain, its draws in their order."""
+    edges, length = bins_of(draws), draws.shape[1]
+    places = np.arange(0, length, _every(length))
+    for chain, values in enumerate(draws):
+        colour = CHAINS[chain % len(CHAINS)]
+        left.stairs(np.histogram(values, bins=edges)[0], edges, color=colour, linewidth=1.1, label=f"chain {chain + 1}")
+        right.plot(places + 1, values[places], color=colour, linewidth=0.5, alpha=0.75)
+    right.plot(diverging + 1, np.full(len(diverging), edges[0]), "|", color=BLACK)
+    style(left)
+    style(right)
+    right.set_xlim(1, max(length, 2))
+    left.set_yticks([])
+    left.xaxis.set_major_locator(MaxNLocator(nbins=3))
+    right.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    for axes in (left, right):
+        axes.grid(visible=False)
+        axes.tick_params(labelsize=8)
+
+
+def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
+    stats = tree["sample_stats"].to_dataset()
+    return stats["diverging"].transpose("chain", "draw").values if "diverging" in stats else np.zeros(shape, bool)
+
+
+def _forest(fit: Fit) -> Picture:
+    labels, own, pooled = fit.labels, fit.own, fit.is_pooled
+    centre = "lam" if pooled else "mu" if "mu" in fit.summary.index else None
+    intervals = None if pooled else fit.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
+    rate = own if intervals is None else intervals[:, 1]
+    many = len(labels) > MAX_LABELS
+    order = np.argsort(rate, kind="stable") if many else np.arange(len(labels))
+    y, size = np.arange(len(labels)), 3 if many else 6
+    figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
+    common = [float(value) for value in fit.summary[INTERVAL].T[centre]] if centre else []
+    if common:
+        what = "rate of all groups" if pooled else "mu, the mean over groups"
+        axes.axvspan(common[0], common[2], color=ORANGE, alpha=0.2, linewidth=0)
+        axes.axvline(common[1], color=ORANGE, linewidth=1.8, label=f"{what}, with {BAND:.0%} interval")
+    if intervals is not None:
+        axes.hlines(y, *intervals[order, ::2].T, color=BLUE, linewidth=1 if many else 2)
+        axes.plot(rate[order], y, "o", color=BLUE, markersize=size)
+        axes.plot([], [], "-o", color=BLUE, linewidth=2, label=f"rate, with {BAND:.0%} interval")
+    axes.plot(own[order], y, "D", mfc="none", mec=BLACK, markersize=size, label="the group's own mean")
+    every = -(-len(labels) // MAX_LABELS)
+    axes.set_yticks(y[::every], [fit.label(g) for g in order[::every]], parse_math=False)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    style(axes, f"rate, {fit.unit}", fit.grouping)
+    legend_below(figure, axes)
+    shows = _forest_shows(fit, rate, common)
+    if many:
+        shows += f" The {len(labels)} groups are sorted by {'own mean' if pooled else 'rate'}"
+        shows += f"; one in {every} is labelled."
+    return Picture(figure, shows)
+
+
+def _forest_shows(fit: Fit, rate: np.ndarray, common: list[float]) -> str:
+    first, last = np.argsort(rate, kind="stable")[[0, -1]]
+    ends = [f"{number(rate[g])} ({fit.named(g)})" for g in (first, last)]
+    span = f"run from {ends[0]} to {ends[1]}" if len(rate) > 1 else f"are just one, {ends[0]}"
+    if fit.is_pooled:
+        low, middle, high = map(number, common)
+        return (
+            "The orange line is the one rate of all groups, its interval shaded. "
+            f"Here it is {middle} ({low} to {high}); the groups' own means {span}."
+        )
+    line = "the mean over groups (orange, its interval shaded)"
+    moved = int(np.argmax(np.abs(rate - fit.own)))
+    return (
+        f"A blue dot is the rate by the model, with its {BAND:.0%} interval, pulled from the diamond towards "
+        f"{line if common else 'the prior, not towards other groups'}, most where data are few. "
+        f"Here the rates {span}; pulled most is {fit.named(moved)}, from {number(fit.own[moved])} to "
+        f"{number(rate[moved])}."
+    )
+
+
+def _energy(fit: Fit) -> Picture:
+    energy = fit.tree["sample_stats"].to_dataset()["energy"].transpose("chain", "draw").values
+    marginal, transition = energy - energy.mean(), np.diff(energy, axis=1)
+    edges = np.histogram_bin_edges(np.concatenate([marginal.ravel(), transition.ravel()]), bins=60)
+    figure, axes = single(4.2, "Did the sampler reach every energy?")
+    for values, colour, name, fill in (
+        (marginal, SKY, "energy, less its mean", True),
+        (transition, BLACK, "change of energy in one step", False),
+    ):
+        density(axes, values, edges, color=colour, fill=fill, linewidth=1.5, label=name)
+    bfmi = np.atleast_1d(array_stats.bfmi(energy))
+    each = ", ".join(f"{value:.2f}" for value in bfmi)
+    text = each if len(bfmi) <= len(CHAINS) else f"{bfmi.min():.2f} to {bfmi.max():.2f}"
+    axes.text(0.01, 0.97, f"E-BFMI by chain:\n{text}", transform=axes.transAxes, va="top")
+    style(axes, "energy (negative log density, no unit)", "density of draws")
+    axes.legend(loc="upper right", frameon=False)
+    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {bfmi.min():.2f}."
+    return Picture(figure, shows)
+
+
+FIGURES = {"rank": _rank, "trace": _trace, "forest": _forest, "energy": _energy}

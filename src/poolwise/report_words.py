@@ -1,0 +1,164 @@
+"""A fit in the words of its report: question, answer, the model and its formulas, numbers and labels."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from poolwise.data import Counts
+
+
+def question(counts: "Counts") -> str:
+    """Ask what the page answers."""
+    events, groups = words_of(counts.columns.count), words_of(counts.columns.group)
+    if counts.num_groups == 1:
+        return f"At what rate do {events} occur in the one {groups}?"
+    return f"Do {counts.num_groups} {plural(groups)} share one rate of {events}?"
+
+
+def unit(counts: "Counts") -> str:
+    """Say what a rate is in."""
+    per = f"unit of {words_of(counts.columns.exposure)}" if counts.columns.exposure else "row"
+    return f"{words_of(counts.columns.count)} per {per}"
+
+
+def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: str) -> str:
+    """Answer it in a sentence or two, with intervals."""
+    if pooling == "pooled":
+        lam = rates.iloc[0]
+        return f"This model takes for granted that they do: one rate of {interval(lam)} {unit(counts)}."
+    low, high = (rates.iloc[int(place)] for place in (rates["mean"].argmin(), rates["mean"].argmax()))
+    if len(rates) == 1:
+        return f"The rate is {interval(low)} {unit(counts)}."
+    names = [f"{words_of(counts.columns.group)} {label_of(str(row.name))}" for row in (low, high)]
+    apart = "do not overlap" if low["hdi_97%"] < high["hdi_3%"] else "overlap"
+    text = (
+        f"The rates run from {interval(low)} in {names[0]} to {interval(high)} in {names[1]}, in "
+        f"{unit(counts)}; the intervals of these two {apart}."
+    )
+    if pooling == "hierarchical":
+        text += f" Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}."
+    return text
+
+
+def model_words(pooling: str, likelihood: str) -> str:
+    """What the model takes for granted."""
+    rates = {
+        "pooled": "All groups share one rate.",
+        "unpooled": "Every group has a rate of its own and learns nothing from the others.",
+        "hierarchical": (
+            "Every group has a rate of its own; the rates come from one distribution, whose mean and spread"
+            " are estimated too, so that groups with few data lean on the others."
+        ),
+    }
+    noise = {
+        "poisson": "Given its rate, a count varies as a Poisson count does: variance equal to the mean.",
+        "negative_binomial": (
+            "Given its rate r, a count varies more than a Poisson count: its variance is r + delta² r², "
+            "with one delta for all groups."
+        ),
+    }
+    return f"{rates[pooling]} {noise[likelihood]}"
+
+
+GREEK = {"lam": "λ", "mu": "μ", "sigma": "σ", "delta": "δ"}
+
+
+def model_maths(
+    pooling: str, likelihood: str, priors: Mapping[str, Mapping[str, object]], *, has_exposure: bool
+) -> list[tuple[Markup, str]]:
+    """The formulas of a variant from the counts down to the priors, each with what it says."""
+    lam = "λ" if pooling == "pooled" else "λ<sub>g(i)</sub>"
+    size = "e<sub>i</sub> · " if has_exposure else ""
+    mean = "its exposure times " if has_exposure else ""
+    whose = "the rate of all groups" if pooling == "pooled" else "the rate of its group"
+    lines = {
+        "poisson": [("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i")],
+        "negative_binomial": [
+            (
+                "y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ)",
+                "the count of row i, with mean r and concentration φ",
+            ),
+            ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
+        ],
+    }[likelihood]
+    lines.append((f"r<sub>i</sub> = {size}{lam}", f"its mean: {mean}{whose}"))
+    if pooling == "hierarchical":
+        lines += [
+            ("λ<sub>g</sub> ~ Gamma(α, β)", "lam: the rate of group g, with mean μ and standard deviation σ"),
+            (
+                "α = μ<sup>2</sup> / σ<sup>2</sup>, β = μ / σ<sup>2</sup>",
+                "alpha and beta: shape and rate of that distribution",
+            ),
+        ]
+    formulas = [(Markup(formula), words) for formula, words in lines]  # nothing in it was given
+    for site, prior in priors.items():
+        values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
+        symbol = Markup("λ<sub>g</sub>") if site == "lam" and pooling != "pooled" else GREEK.get(site, site)
+        formulas.append(
+            (Markup("{} ~ {}({})").format(symbol, prior["name"], values), PRIOR_OF[pooling].get(site, site))
+        )
+    return formulas
+
+
+_COMMON = {
+    "mu": "mu: mean of the groups' rates; prior",
+    "sigma": "sigma: standard deviation between the groups' rates; prior",
+    "delta": "delta: overdispersion, 0 for Poisson noise; prior",
+}
+PRIOR_OF = {
+    "pooled": _COMMON | {"lam": "lam: the rate of all groups; prior"},
+    "unpooled": _COMMON | {"lam": "lam: the rate of group g; prior, independently for every group"},
+    "hierarchical": _COMMON,
+}
+
+
+def interval(row: pd.Series) -> str:
+    """A mean with its interval."""
+    return f"{number(row['mean'])} ({number(row['hdi_3%'])} to {number(row['hdi_97%'])})"
+
+
+def label_of(name: str) -> str:
+    """Name of a rate as the data call its group."""
+    return short(name.removeprefix("lam.")) if name != "lam" else "all groups"
+
+
+def short(text: str, length: int = 60) -> str:
+    """Leave out the middle of a long text."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
+
+
+def words_of(column: str) -> str:
+    """The name of a column as words."""
+    return column.replace("_", " ").strip() or column
+
+
+def plural(noun: str) -> str:
+    """English plural of a column's name, good enough for a title."""
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return noun if noun.endswith("s") and not noun.endswith("ss") else f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def cell(value: object) -> str:
+    """Write what stands in a table: text as it is, whole numbers whole."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, without an exponent where that is readable."""
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value and not 1e-3 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    whole = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:,.{max(0, digits - whole)}f}"

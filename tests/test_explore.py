@@ -1,0 +1,88 @@
+"""Counts to tables and words, before any model."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poolwise import explore
+from poolwise.data import counts_from_rows
+
+
+def table(*groups, exposures=None):
+    labels = [label for label, counts in zip("abcdef", groups, strict=False) for _ in counts]
+    return counts_from_rows(labels, [count for counts in groups for count in counts], exposures)
+
+
+def test_summary_of_the_cookies(cookies):
+    row = explore.summary(cookies).iloc[0]
+    assert (row["rows"], row["groups"], row["min"], row["max"]) == (150, 5, 1, 21)
+    assert row["mean"] == pytest.approx(1373 / 150)
+
+
+def test_by_group_describes_every_group():
+    found = explore.by_group(table([1, 3, 8], [4, 4]))
+    assert found.loc["a", ["rows", "min", "max", "median", "mean"]].tolist() == [3, 1, 8, 3, 4]
+    assert found.loc["a", "var"] == pytest.approx(13)  # (9 + 1 + 16) / 2
+    assert found.loc["b", "var_over_mean"] == 0
+
+
+def test_by_group_with_exposures_gives_rates():
+    found = explore.by_group(table([2, 4], [9], exposures=[1.0, 2.0, 3.0]))
+    assert found["rate"].tolist() == [2.0, 3.0]
+
+
+def test_dispersion_without_exposure_is_the_variance_over_the_mean():
+    counts = [1, 3, 8, 0, 9]
+    alone, _ = explore.dispersion(table(counts))
+    assert alone.ratio == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
+    assert alone.freedom == 4
+
+
+def test_dispersion_of_poisson_counts_is_within_its_interval_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    exposure = rng.uniform(0.5, 3.0, 20)
+    inside = 0
+    for _ in range(1000):
+        alone, _ = explore.dispersion(counts_from_rows(["a"] * 20, rng.poisson(4 * exposure), exposure))
+        inside += alone.verdict == "alike"
+    assert abs(inside / 1000 - 0.94) < 0.03  # standard error 0.0075; the gamma law is an approximation
+
+
+def test_variance_of_the_statistic_is_that_of_multinomial_tables():
+    # Haldane's formula, by simulation: total 30 over three rows with exposures 1, 2 and 3
+    exposure = np.array([1.0, 2.0, 3.0])
+    _, freedom, spread = explore._pearson(np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]), 1)
+    tables = np.random.default_rng(0).multinomial(30, exposure / 6, size=200_000)
+    square = np.sum((tables - 30 * exposure / 6) ** 2 / (30 * exposure / 6), axis=1)
+    assert square.mean() == pytest.approx(freedom[0], rel=0.01)
+    assert square.var() == pytest.approx(spread[0], rel=0.02)
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=20), st.randoms())
+def test_dispersion_does_not_depend_on_the_order_of_rows(counts, random):
+    shuffled = list(counts)
+    random.shuffle(shuffled)
+    before, after = (explore.dispersion(table(each))[0] for each in (counts, shuffled))
+    assert before.ratio == pytest.approx(after.ratio, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (([0] * 5,), "every count is zero"),
+        (([4],), "there is one row"),
+        (([0, 20] * 10, [0, 20] * 10), "hints at a negative binomial"),
+        (([9, 10] * 20, [9, 10] * 20), "less than Poisson counts"),
+        (([9, 10] * 9, [90, 95] * 9), "the groups differ"),
+        (([4], [40], [400]), "without repeated rows in a group"),
+    ],
+)
+def test_hint_says_what_the_spread_hints_at(groups, words):
+    assert words in explore.hint(table(*groups))
+
+
+def test_hint_of_the_cookies_is_groups_that_differ_with_poisson_noise(cookies):
+    hint = explore.hint(cookies)
+    assert "1.60 times the mean" in hint
+    assert "So the groups differ, and within them the counts vary no more than Poisson counts may." in hint
