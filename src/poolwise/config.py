@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
@@ -30,6 +38,11 @@ CONF = ROOT / "conf"
 FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder of the sweep that is running
 
 Positive = Annotated[int, Field(ge=1)]
+FigureName = Literal[
+    "counts", "groups", "model", "prior_predictive", "prior_posterior", "sensitivity", "forest", "rank", "trace",
+    "energy", "ecdf", "rootogram", "groups_predictive", "groups_rootogram", "statistics", "loo_pit", "calibration",
+    "pareto_k", "leave_group_out", "new_group",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -89,21 +102,25 @@ class Checks(Section):
     """What is checked beyond the gate; see `conf/checks`."""
 
     progress: Annotated[int, Field(ge=0)]
+    exact: bool
+    sensitivity: bool
+    leave_group_out: bool
 
 
 class Predict(Section):
     """What is predicted; see `conf/predict`."""
 
     num_draws: Positive
+    new_group: bool
+    group: Annotated[str | None, BeforeValidator(lambda label: str(label) if type(label) is int else label)]
     exposure: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    above: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**53)], ...], Field(strict=False)]
 
 
 class Plots(Section):
     """Which figures are drawn; see `conf/plots`."""
 
-    figures: Annotated[
-        tuple[Literal["rank", "ecdf", "rootogram", "forest", "pareto_k", "energy"], ...], Field(strict=False)
-    ]
+    figures: Annotated[tuple[FigureName, ...], Field(strict=False)]
 
 
 class Tracking(Section):
@@ -187,7 +204,7 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
         found = [_sentence(each) for each in error.errors()]
         faults += [fault for fault in found if fault.split(" ")[0] not in named]
     else:
-        faults += _credential_faults(config.tracking.uri)
+        faults += [*_credential_faults(config.tracking.uri), *_prediction_faults(config.predict)]
     if faults:
         raise ConfigError(scrub("\n".join(faults))) from None
     return config
@@ -309,6 +326,12 @@ def _credential_faults(uri: str | None) -> list[str]:
         f"tracking.uri={public(uri)} and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
         "or put the whole address into MLFLOW_TRACKING_URI."
     ]
+
+
+def _prediction_faults(predict: Predict) -> list[str]:
+    if predict.new_group or predict.group is not None:
+        return []
+    return ["predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."]
 
 
 def _sentence(error: Any) -> str:

@@ -44,7 +44,6 @@ ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and
 # not visited, with the worst values; judged one by one against 0.7 they would stay
 DOUBTFUL = 0.4
 EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
-STREAM = 3  # beside those of `predict.STREAMS`: the seeds of the refits
 BLOCK = 2**20  # values held at once
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t in log lam = mode + scale sinh(t): see `_log_mixture`
 FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
@@ -183,7 +182,9 @@ def leave_group_out(
         on_group(label)
         drawn, state = {}, (1.0, np.inf, 0.0)
         if _names(model):
-            seed_g = int(np.random.SeedSequence(seed, spawn_key=(STREAM, g)).generate_state(1)[0])
+            seed_g = int(
+                np.random.SeedSequence(seed, spawn_key=(predict.STREAMS["groups_left_out"], g)).generate_state(1)[0]
+            )
             refit = functools.partial(
                 fit.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
             )

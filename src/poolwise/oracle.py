@@ -6,6 +6,7 @@ rule that two runs are held against each other by.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,10 @@ class Comparison:
 
     Attributes
     ----------
-    table : a row a parameter of the fit that has an exact answer: `exact_mean`, `exact_sd`, `z_mean`, `z_sd`; NaN where
-        a moment does not exist or its Monte Carlo error is not known
+    table : a row a quantity, `mean of mu`, `sd of mu`, ..., `elpd_loo` and `log marginal likelihood`, which no fit has:
+        `fit`, `exact`, `mcse` (Monte Carlo error of the fit) and `z`; NaN where it does not exist or is not known
     elpd_difference, elpd_z : elpd_loo of the fit less the exact one, and that in Monte Carlo errors
-    elpd_loo, log_marginal : the exact ones
+    log_marginal : log p(y)
     z_max : the largest |z| of all; NaN if there is none
     limit : what |z| may be
     line : all of it in words
@@ -33,7 +34,6 @@ class Comparison:
     table: pd.DataFrame
     elpd_difference: float
     elpd_z: float
-    elpd_loo: float
     log_marginal: float
     z_max: float
     limit: float
@@ -53,26 +53,26 @@ def compare(summary: pd.DataFrame, loo: Loo, exact: Exact) -> Comparison:
     summary : from `checks.summarise`: `mean`, `sd`, `mcse_mean`, `mcse_sd` by parameter (`mu`, `lam.<label>`)
     loo : its `elpd` and `mcse` are looked at; `mcse` is 0 if the value is exact
     """
-    exact_mean, exact_sd = (_by_parameter(moments, list(summary.index)) for moments in (exact.mean, exact.sd))
-    rows = summary[summary.index.isin(list(exact_mean))]
-    table = pd.DataFrame({"exact_mean": exact_mean, "exact_sd": exact_sd}).reindex(rows.index)
-    table["z_mean"] = _z(rows["mean"] - table["exact_mean"], rows["mcse_mean"])
-    table["z_sd"] = _z(rows["sd"] - table["exact_sd"], rows["mcse_sd"])
-    difference = loo.elpd - exact.elpd_loo
+    rows: dict[str, tuple[Any, float, Any]] = {}
+    for moment, values in (("mean", exact.mean), ("sd", exact.sd)):
+        for name, value in _by_parameter(values, list(summary.index)).items():
+            rows[f"{moment} of {name}"] = (summary.at[name, moment], value, summary.at[name, f"mcse_{moment}"])
     rounding = max(exact.error, 1e-9 * abs(exact.elpd_loo))  # an exact value replaced by an exact value has no mcse
-    elpd_z = difference / max(loo.mcse, rounding)
-    z = {f"{moment} of {name}": row[f"z_{moment}"] for name, row in table.iterrows() for moment in ("mean", "sd")}
-    sizes = pd.Series(z | {"elpd_loo": elpd_z}, dtype=float).abs().dropna()
-    limit = threshold(max(len(sizes), 1))
+    rows["elpd_loo"] = (loo.elpd, exact.elpd_loo, max(loo.mcse, rounding))
+    rows["log marginal likelihood"] = (np.nan, exact.log_marginal, np.nan)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["fit", "exact", "mcse"], dtype=float)
+    table.index.name = "quantity"
+    table["z"] = (table["fit"] - table["exact"]) / table["mcse"].where(table["mcse"] > 0)
+    sizes = table["z"].abs().dropna()
+    limit, difference = threshold(max(len(sizes), 1)), float(loo.elpd - exact.elpd_loo)
     return Comparison(
         table=table,
-        elpd_difference=float(difference),
-        elpd_z=float(elpd_z),
-        elpd_loo=exact.elpd_loo,
+        elpd_difference=difference,
+        elpd_z=float(table["z"]["elpd_loo"]),
         log_marginal=exact.log_marginal,
         z_max=float(sizes.max()),
         limit=limit,
-        line=_line(sizes, limit, float(difference), exact),
+        line=_line(sizes, limit, difference, exact),
     )
 
 
@@ -83,10 +83,6 @@ def _by_parameter(moments: dict[str, np.ndarray], names: list[str]) -> dict[str,
         of_site = [name for name in names if name == site or name.startswith(f"{site}.")]
         found |= dict(zip(of_site, np.ravel(values).tolist(), strict=True))
     return found
-
-
-def _z(difference: pd.Series, mcse: pd.Series) -> pd.Series:
-    return difference / mcse.where(mcse > 0)
 
 
 def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> str:

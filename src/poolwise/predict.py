@@ -3,7 +3,7 @@
 Counts are simulated with NumPy from the stored rates: a twentieth of the cost of running the model again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -15,7 +15,8 @@ from scipy import special
 from poolwise.model import Model, log_likelihood
 from poolwise.priors import distribution
 
-STREAMS = {"posterior_predictive": 1, "new_group": 2}  # a stream each: a new step moves no other draw
+# a stream each: a new step moves no other draw
+STREAMS = {"posterior_predictive": 1, "new_group": 2, "groups_left_out": 3, "prior": 4}
 BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # simulated counts of a predictive check at most, but for 20 draws of every row
 TABLE_ROWS = 1000
@@ -26,7 +27,7 @@ _log_likelihood = jax.jit(log_likelihood)
 
 @dataclass(frozen=True)
 class NewGroup:
-    """What a group that is not in the data will produce.
+    """What a group will produce: one that is not in the data or, with a `label`, one that is.
 
     Attributes
     ----------
@@ -34,6 +35,8 @@ class NewGroup:
     mean, sd : of a count at `exposure`
     table : `count`, `probability` (of a count above the row before and up to this one), `cumulative`
     learnt : False where the data say nothing of a new group (unpooled): then `rate` is drawn from the prior
+    above : (k, P(y > k)) of a count at `exposure`
+    label : of the group in the data; None for a new one
     """
 
     rate: np.ndarray
@@ -42,6 +45,8 @@ class NewGroup:
     sd: float
     table: pd.DataFrame
     learnt: bool
+    above: tuple[tuple[int, float], ...] = ()
+    label: str | None = None
 
 
 def generator(seed: int, stream: str) -> np.random.Generator:
@@ -128,16 +133,21 @@ def new_group(
     *,
     exposure: float,
     seed: int,
+    above: Sequence[int] = (),
+    label: str | None = None,
 ) -> NewGroup:
-    """Rate and count of a group that is not in the data, one draw of its rate per posterior draw.
+    """Rate and count of a group, one draw of its rate per posterior draw.
 
-    pooled: the common rate; hierarchical: Gamma(alpha, beta); unpooled: the prior, for lack of anything else.
+    Of a new group, pooled: the common rate; hierarchical: Gamma(alpha, beta); unpooled: the prior, for lack of anything
+    else. Of a group of the data, by its label: its own rate.
     """
     rng = generator(seed, "new_group")
     flat = {str(name): value.values.reshape(-1) for name, value in posterior.items() if value.ndim == 2}
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     if model.pooling == "pooled":
         rate = flat["lam"]
+    elif label is not None:
+        rate = _rates(posterior)[list(posterior["group"].values).index(label)].reshape(-1)
     elif model.pooling == "hierarchical":
         rate = flat["mu"] * _mean_one_gamma(flat["alpha"], rng)
     else:
@@ -151,8 +161,45 @@ def new_group(
         mean=float(mean.mean()),
         sd=float(np.sqrt(mean.var() + noise.mean())),
         table=_count_table(mean, phi, rng),
-        learnt=model.pooling != "unpooled",
+        learnt=model.pooling != "unpooled" or label is not None,
+        above=tuple((k, float(1.0 - _below(np.array(k + 1.0), mean, phi).mean())) for k in above),
+        label=label,
     )
+
+
+def prior(
+    model: Model,
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    cells: xr.Dataset,
+    *,
+    num_draws: int,
+    seed: int,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """What the model takes for possible before it sees a count: its parameters, and a count of one row of each cell.
+
+    Sites (chain, draw) or (chain, draw, group), one chain, and `y` (chain, draw, cell). For many cells fewer draws are
+    taken, at least 20; rates above 2**53, the largest count there may be, are taken for that.
+    """
+    rng, key = generator(seed, "prior"), jax.random.fold_in(jax.random.key(seed), STREAMS["prior"])
+    num_groups = cells.sizes["group"]
+    num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
+    drawn = {}
+    for i, (site, family) in enumerate(model.families):
+        shape = (1, num_draws, num_groups) if (site, model.pooling) == ("lam", "unpooled") else (1, num_draws)
+        drawn[site] = np.asarray(distribution(family, values[site]).sample(jax.random.fold_in(key, i), shape))
+    if model.pooling == "hierarchical":
+        mu, sigma = drawn["mu"][..., None], drawn["sigma"][..., None]
+        shape_of_rates = np.clip((mu / sigma) ** 2, np.finfo(float).tiny, None)
+        drawn["lam"] = mu * _mean_one_gamma(np.broadcast_to(shape_of_rates, (1, num_draws, num_groups)), rng)
+    lam = drawn["lam"][..., None] if model.pooling == "pooled" else drawn["lam"][..., cells["cell_group"].values]
+    rate = np.minimum(lam * cells["cell_exposure"].values, 2.0**53)  # (1, draw, cell)
+    phi = 1.0 / np.maximum(drawn["delta"] ** 2, 1e-30) if "delta" in drawn else None
+    y = _simulate(rate, None if phi is None else phi[..., None], rng)
+    dims = ("chain", "draw", "group")
+    sites = {name: (dims[: each.ndim], each) for name, each in drawn.items()}
+    coords = {"chain": [0], "draw": np.arange(num_draws)}
+    parameters = xr.Dataset(sites, coords=coords | {"group": cells["group"].values})
+    return parameters, xr.Dataset({"y": (("chain", "draw", "cell"), y)}, coords=coords)
 
 
 def _count_table(mean: np.ndarray, phi: np.ndarray | None, rng: np.random.Generator) -> pd.DataFrame:
@@ -170,7 +217,7 @@ def _count_table(mean: np.ndarray, phi: np.ndarray | None, rng: np.random.Genera
 def _simulate(rate: np.ndarray, phi: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     if phi is not None:
         rate = rate * _mean_one_gamma(np.broadcast_to(phi, rate.shape), rng)
-    return rng.poisson(rate)
+    return rng.poisson(np.minimum(rate, 2.0**62))  # NumPy's own limit is a little above
 
 
 def _mean_one_gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
