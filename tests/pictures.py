@@ -66,13 +66,13 @@ def make_summary(tree: xr.DataTree) -> pd.DataFrame:
     return table.assign(ess_bulk=len(draws), ess_tail=len(draws), r_hat=1.0)
 
 
-def make_new_group(*, rate=9.0, learnt=True, exposure=1.0) -> NewGroup:
-    """A new group with a geometric count of this mean."""
+def make_new_group(*, rate=9.0, learnt=True, exposure=1.0, label=None) -> NewGroup:
+    """A new group, or a named one, with a geometric count of this mean."""
     count = np.arange(int(12 * rate) + 2)
     table = pd.DataFrame({"count": count, "probability": (rate / (1 + rate)) ** count / (1 + rate)})
     table["cumulative"] = table["probability"].cumsum()
     draws = np.random.default_rng(2).gamma(9.0, rate / 9.0, 800)
-    return NewGroup(draws, exposure, rate, rate, table, learnt)
+    return NewGroup(draws, exposure, rate, rate, table, learnt, label=label)
 
 
 def inputs(tree: xr.DataTree, counts: Counts | None = None) -> dict[str, Any]:

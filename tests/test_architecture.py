@@ -22,12 +22,21 @@ SHARED = {"figures_fit", "figures_numbers", "figures_style", "figures_words"}  #
 
 LIBRARY_USERS = {  # library: the modules that may import it
     "mlflow": {"tracking", "store", "spool"},
-    "hydra": {"run", "sweep", "reproduce"},
-    "omegaconf": {"run", "sweep", "config", "reproduce"},
-    "matplotlib": {"figures", "comparison_figures", *DRAWN, "figures_fit", "figures_style", "figures_words"},
+    "hydra": {"run", "sweep", "reproduce", "calibrate"},
+    "omegaconf": {"run", "sweep", "config", "reproduce", "calibrate"},
+    "matplotlib": {
+        "figures",
+        "comparison_figures",
+        *DRAWN,
+        "figures_fit",
+        "figures_style",
+        "figures_words",
+        "figures_calibration",
+    },
     "pandas": {
         *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
         *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence"),
+        *("sbc", "calibration_findings", "calibration_words", "figures_calibration"),
         *("explore", "oracle", "sensitivity", "report_words", "figures_fit", *DRAWN),
     },
 }
@@ -67,6 +76,9 @@ LEAVES = {  # module: the modules of this package that it may import
     "checkout": {"errors"},
     "differences": {"provenance"},
     "judgement": {"checks", "differences"},
+    "sbc": set(),
+    "simulated": {"data", "model"},
+    "recovery": {"checkpoint", "data", "fit", "model", "sbc", "simulated", "snapshot", "special"},
 }
 ENTRY_USERS = {  # entry point: who may import it all the same, being one itself
     "run": {"compare", "reproduce", "sync", "calibrate", "ui"},

@@ -31,14 +31,14 @@ def test_new_group_of_a_pooled_model_has_the_rate_of_all():
 
 
 def test_named_group_is_in_the_title_and_the_caption():
-    result = picture("new_group", make_tree(["a", "$b$"]), group_label="$b$")
+    result = picture("new_group", make_tree(["a", "$b$"]), new_group=make_new_group(label="$b$"))
     assert result.figure.get_suptitle() == "What does the model expect of $b$?"
     assert "Here the group is $b$, which is in the data." in result.caption
 
 
 def test_named_group_that_is_a_number_is_called_by_its_column():
     counts = make_counts(["1", "2"], columns=("shop", "calls", None))
-    result = picture("new_group", make_tree(["1", "2"]), counts, group_label="2")
+    result = picture("new_group", make_tree(["1", "2"]), counts, new_group=make_new_group(label="2"))
     assert result.figure.get_suptitle() == "What does the model expect of shop 2?"
     assert "Here the group is shop 2" in result.caption
 

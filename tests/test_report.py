@@ -30,11 +30,12 @@ def make_summary(labels) -> pd.DataFrame:
     return table
 
 
+COUNT_TABLE = pd.DataFrame({"count": [3, 4, 5], "probability": [0.06, 0.88, 0.06], "cumulative": [0.06, 0.94, 1.0]})
+
+
 def make_page(labels=("a", "b"), **changes) -> str:
     labels = list(labels)
     rows = len(labels)
-    table = pd.DataFrame({"count": [3, 4, 5], "probability": [0.06, 0.88, 0.06]})
-    table["cumulative"] = table["probability"].cumsum()
     arguments = {
         "counts": counts_from_rows(labels, range(rows), name="shops", columns=Columns("city", "daily_calls", None)),
         "pooling": "hierarchical",
@@ -44,7 +45,7 @@ def make_page(labels=("a", "b"), **changes) -> str:
         "loo": Loo(-401.25, 9.5, 5.0, 0.04, np.zeros(rows), np.zeros(rows), 0.7, 0),
         "verdict": Verdict("trusted", (), 1.001, 5000.0, 4000.0, 0, 0.9, 0, 0.2, 0),
         "limits": Limits(r_hat=1.01, ess=400, bfmi=0.3),
-        "new_group": NewGroup(np.ones(3), 1.0, 9.103, 3.86, table, True),
+        "new_group": NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True),
         "pictures": {
             "rank": (b"\x89PNG one", "First caption."),
             "energy": (b"\x89PNG two", "Second caption."),
@@ -258,7 +259,7 @@ def full_page(**changes) -> str:
         "leave_group_out": LEFT_OUT,
         "prior_warnings": ["prior.mu expects <rates> of 1 to 37"],
         "sensitivity_words": ["prior.sigma weighs more than the data for sigma"],
-        "above": [(15, 0.07), (1000, 0.00012)],
+        "new_group": NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True, ((15, 0.07), (1000, 0.00012))),
         "replaced_rows": 1,
         "pareto_k_before": 0.91,
         "data_words": "The variance of the counts is 1.60 times the mean.",
@@ -326,10 +327,10 @@ def test_chance_of_a_large_count_is_tabled():
 
 
 def test_named_group_takes_the_place_of_a_new_one():
-    page = full_page(group_label="b")
+    page = full_page(new_group=NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True, label="b"))
     assert "One more count of b" in flat(page)
     assert "A group that is not in the data" not in flat(page)
-    assert "One count of b; every count in" in flat(page)
+    assert "One count of b; every count in tables/group.csv" in flat(page)
 
 
 def test_replaced_values_are_told_with_the_k_before():

@@ -1,6 +1,7 @@
 """What a run leaves in its folder: inputs before the fit, findings after it."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,19 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from poolwise import checks, figures, provenance, report, words
+from poolwise import checks, explore, figures, provenance, report, sensitivity, words
 from poolwise.tracking import Run
 
 if TYPE_CHECKING:
-    from poolwise.checks import Loo
-    from poolwise.pipeline import Findings, Job
+    from poolwise.findings import Findings
+    from poolwise.leave_out import Replaced
+    from poolwise.pipeline import Job
+
+COMPRESSED = {
+    f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive")
+}
+OF_CHECKS = ("sensitivity", "leave_group_out")  # figures that are drawn where the table of their name was made
+TABLE_OF = {"new_group": "group_rate"}  # the name of the table of a picture, where it is not that of the picture
 
 
 def write_inputs(job: "Job", run: Run) -> None:
@@ -41,24 +49,70 @@ def write_findings(job: "Job", findings: "Findings", run: Run) -> None:
     """Draws, pointwise predictive accuracy, tables, figures and the report."""
     write_tree(findings.tree, run.artifacts / "posterior" / "posterior.nc")
     run.write("posterior/sha256.json", _json(findings.digests))
-    run.write("loo/pointwise.csv", pointwise(findings.tree, findings.loo).to_csv(index=False))
-    run.write("tables/summary.csv", findings.summary.to_csv())
-    run.write("tables/new_group.csv", findings.new_group.table.to_csv(index=False))
+    run.write("loo/pointwise.csv", pointwise(findings.tree, findings.left_out).to_csv(index=False))
+    found = tables(job, findings)
     pictures = {}
     with job.stage("figures"):
-        for name, picture in figures.draw(
-            job.config.plots.figures,
-            findings.tree,
-            summary=findings.summary,
-            pareto_k=findings.loo.pareto_k,
-            k_threshold=findings.loo.k_threshold,
-        ):
+        for name, picture in draw(job, findings, found):
             pictures[name] = figures.png(picture.figure), picture.caption
             run.write(f"figures/{name}.png", pictures[name][0])
-    run.write("report.html", page(job, findings, pictures, run.run_id))
+            if picture.table is not None:
+                found.setdefault(TABLE_OF.get(name, name), picture.table)
+    for name, table in found.items():
+        run.write(f"tables/{name}.csv", table.to_csv(index=table.index.name is not None))
+    run.write("report.html", page(job, findings, pictures, found, run.run_id))
 
 
-def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]], run_id: str) -> str:
+def tables(job: "Job", findings: "Findings") -> dict[str, pd.DataFrame]:
+    """What was found, by name; a table with a named index is written with it."""
+    new = findings.new_group
+    kind = "new_group" if new.label is None else "group"
+    found = {
+        "summary": findings.summary,
+        kind: new.table,
+        "counts": explore.summary(job.counts),
+        "groups": explore.by_group(job.counts),
+    }
+    if new.above:
+        found[f"{kind}_above"] = pd.DataFrame(new.above, columns=["count", "probability_above"])
+    if findings.comparison:
+        found["exact"] = findings.comparison.table
+    if findings.sensitivity is not None:
+        found["sensitivity"] = findings.sensitivity
+    if out := findings.groups_out:
+        columns = {name: getattr(out, name) for name in ("elpd", "mcse", "pareto_k", "r_hat", "ess", "divergences")}
+        columns |= {"suspect": [label in out.suspect for label in out.labels]}
+        found["leave_group_out"] = pd.DataFrame(columns, index=pd.Index(out.labels, name="group"))
+    return found
+
+
+def draw(job: "Job", findings: "Findings", found: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, figures.Picture]]:
+    """The figures that are asked for, less those of checks that are off."""
+    names = [name for name in job.config.plots.figures if name not in OF_CHECKS or name in found]
+    return figures.draw(
+        names,
+        findings.tree,
+        summary=findings.summary,
+        pareto_k=findings.loo.pareto_k,
+        k_threshold=findings.loo.k_threshold,
+        counts=job.counts,
+        model=job.model,
+        values=job.values,
+        cell_elpd=findings.loo.cell_elpd,
+        cell_below=findings.below() if {"loo_pit", "calibration"} & set(names) else None,
+        new_group=findings.new_group,
+        sensitivity=found.get("sensitivity"),
+        leave_group_out=found.get("leave_group_out"),
+    )
+
+
+def page(
+    job: "Job",
+    findings: "Findings",
+    pictures: dict[str, tuple[bytes, str]],
+    found: Mapping[str, pd.DataFrame],
+    run_id: str,
+) -> str:
     """The report of the run."""
     return report.render(
         counts=job.counts,
@@ -75,6 +129,14 @@ def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]
         ),
         new_group=findings.new_group,
         pictures=pictures,
+        tables=found,
+        data_words=explore.hint(job.counts),
+        exact=found.get("exact"),
+        leave_group_out=found.get("leave_group_out"),
+        prior_warnings=job.warnings,
+        sensitivity_words=[] if findings.sensitivity is None else sensitivity.lines(findings.sensitivity),
+        replaced_rows=findings.left_out.num_rows,
+        pareto_k_before=float(findings.left_out.pareto_k_before.max()),
         command=f"{words.reproduction(run_id)}\n{words.command(job.overrides)}",
         config=_yaml(job.config.resolved()),
         stack={name: str(value) for name, value in job.stack.items() if not isinstance(value, dict | list)},
@@ -82,8 +144,11 @@ def page(job: "Job", findings: "Findings", pictures: dict[str, tuple[bytes, str]
     )
 
 
-def pointwise(tree: xr.DataTree, loo: "Loo") -> pd.DataFrame:
-    """A row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k."""
+def pointwise(tree: xr.DataTree, left_out: "Replaced") -> pd.DataFrame:
+    """A row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k.
+
+    Also whether PSIS's own value was replaced, and the Pareto k that it had.
+    """
     constant = tree["constant_data"].to_dataset()
     return pd.DataFrame(
         {
@@ -91,8 +156,10 @@ def pointwise(tree: xr.DataTree, loo: "Loo") -> pd.DataFrame:
             "exposure": constant["cell_exposure"].values,
             "count": constant["cell_count"].values,
             "multiplicity": constant["cell_multiplicity"].values,
-            "elpd": loo.cell_elpd,
-            "pareto_k": loo.pareto_k,
+            "elpd": left_out.loo.cell_elpd,
+            "pareto_k": left_out.loo.pareto_k,
+            "replaced": left_out.is_replaced,
+            "pareto_k_psis": left_out.pareto_k_before,
         }
     )
 
@@ -101,7 +168,7 @@ def write_tree(tree: xr.DataTree, path: Path) -> None:
     """Write a DataTree as netCDF, whole or not at all; simulated counts compressed, draws as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    tree.to_netcdf(scratch, engine="netcdf4", encoding={"/posterior_predictive": {"y": {"zlib": True, "complevel": 4}}})
+    tree.to_netcdf(scratch, engine="netcdf4", encoding=COMPRESSED)
     scratch.replace(path)
 
 

@@ -28,9 +28,9 @@ from poolwise.terminal import say
 from poolwise.tracking import TAG_LIMIT
 
 MEMBERS = "members"  # tag: the ids of the runs that a comparison is of
-KIND = "kind"  # tag of a run that is no fit: comparison or sweep
+KIND = "kind"  # tag of a run that is no fit: comparison, sweep or calibration
 ID_LENGTH = 32  # of a run id
-NOT_FITS = ("comparison", "sweep")
+NOT_FITS = ("comparison", "sweep", "calibration")
 GROUPS = ("observed_data", "constant_data", "posterior_predictive")  # of a stored tree
 
 

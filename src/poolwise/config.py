@@ -184,8 +184,26 @@ class Config(Section):
         return dict(_leaves(self.resolved()))
 
 
+class Calibration(Config):
+    """Everything that decides a simulation-based calibration; see `conf/calibrate.yaml`."""
+
+    simulations: Annotated[int, Field(ge=10, le=100_000)]  # a curve of fewer ranks tells nothing
+    draws: Annotated[int, Field(ge=4, le=9999)]
+    thin: Positive
+    batch: Positive
+
+
 def check(composed: DictConfig | Mapping[str, Any]) -> Config:
+    """Checked settings of a run from a composed config; see `check_as`."""
+    return check_as(Config, composed)
+
+
+def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Mapping[str, Any]) -> Settings:
     """Checked settings from a composed config.
+
+    Parameters
+    ----------
+    schema : what the config has to be, `Config` or more
 
     Raises
     ------
@@ -198,10 +216,10 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
     raw = raw | {"prior": priors, "pooling": pooling}
     faults = [*_missing(raw), *pooling_faults, *prior_faults]
     try:
-        config = Config.model_validate(raw)
+        config = schema.model_validate(raw)
     except ValidationError as error:
         named = {fault.split(" ")[0] for fault in faults}
-        found = [_sentence(each) for each in error.errors()]
+        found = [_sentence(each, schema) for each in error.errors()]
         faults += [fault for fault in found if fault.split(" ")[0] not in named]
     else:
         faults += [*_credential_faults(config.tracking.uri), *_prediction_faults(config.predict)]
@@ -210,14 +228,14 @@ def check(composed: DictConfig | Mapping[str, Any]) -> Config:
     return config
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, schema: type[Config] = Config) -> str:
     """The sentence for a key that the schema does not have, with the nearest one that it has."""
     if re.match(r"prior[./]", key):
         return (
             f"{key} is no key here; a prior has those of its family. Choose the family first, "
             "prior/<site>=<choice>; sites are lam, mu, sigma, delta."
         )
-    known = list(_schema_keys(Config)) if "." in key else list(Config.model_fields)
+    known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
     if close:
@@ -225,11 +243,11 @@ def unknown_key(key: str) -> str:
     return f"{key} is no key" + (f"; there are {', '.join(siblings)}." if siblings else ".")
 
 
-def hydra_fault(error: Exception) -> ConfigError:
+def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
     """What Hydra refused, in this project's words: an unknown key or choice, with what there is."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        return ConfigError(unknown_key(found[1]))
+        return ConfigError(unknown_key(found[1], schema))
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         listed = text.partition(":\n")[2].partition("Config search path")[0].splitlines()
         choices = ", ".join(sorted(each.strip() for each in listed if each.strip()))
@@ -334,11 +352,11 @@ def _prediction_faults(predict: Predict) -> list[str]:
     return ["predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."]
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, schema: type[Config]) -> str:
     """One pydantic error as `key is value; rule`."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return unknown_key(key)
+        return unknown_key(key, schema)
     if error["type"] == "missing":
         return f"{key} is missing. Give it: {key}=<value>."
     rule = re.sub(r"^Input should be (a valid )?", "", error["msg"]).replace("tuple", "list")

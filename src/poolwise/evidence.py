@@ -36,7 +36,7 @@ SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "r
 JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
 # what reading a file raises that is not what it should be
 DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
-NOT_FITS = "kind"  # the tag of sweeps and comparisons
+NOT_FITS = "kind"  # the tag of sweeps, comparisons and calibrations
 
 type Get = Callable[[str], Path | None]  # the name of an artifact -> its file, None if there is none
 

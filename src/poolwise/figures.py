@@ -62,7 +62,6 @@ def draw(
     cell_elpd: np.ndarray | None = None,
     cell_below: np.ndarray | None = None,
     new_group: "NewGroup | None" = None,
-    group_label: str | None = None,
     sensitivity: pd.DataFrame | None = None,
     leave_group_out: pd.DataFrame | None = None,
 ) -> Iterator[tuple[str, Picture]]:
@@ -83,7 +82,6 @@ def draw(
     cell_elpd, cell_below : (C,), the log of P(Y = y), and P(Y < y), of a row of each cell given all other rows; for
         `loo_pit` and `calibration`
     new_group : for `new_group`
-    group_label : of the group of the data that `new_group` is about; None if it is a new one
     sensitivity : a row a parameter, its name as index or in a column `parameter`; columns prior, likelihood and
         diagnosis; for `sensitivity`
     leave_group_out : a row a group, its label as index or in a column `group`; columns elpd, mcse and, where some
@@ -105,7 +103,6 @@ def draw(
         cell_elpd=cell_elpd,
         cell_below=cell_below,
         new_group=new_group,
-        group_label=group_label,
         sensitivity=sensitivity,
         leave_group_out=leave_group_out,
     )

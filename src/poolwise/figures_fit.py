@@ -57,7 +57,6 @@ class Fit:
     cell_elpd: np.ndarray | None = None
     cell_below: np.ndarray | None = None
     new_group: "NewGroup | None" = None
-    group_label: str | None = None
     sensitivity: pd.DataFrame | None = None
     leave_group_out: pd.DataFrame | None = None
     replaced: dict[str, str] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def _new_group(fit: Fit) -> Picture:
     style(right, f"{fit.counted_in}{size}", "probability of a count")
     legend_below(figure, left, right)
     kind = _kind(fit)
-    place = -1 if fit.group_label is None else fit.labels.index(fit.group_label)
+    place = -1 if new.label is None else fit.labels.index(new.label)
     title = TITLES[kind].format(group="" if place < 0 else fit.titled(place))
     figure.suptitle(title, fontsize=12, parse_math=False)
     low, middle, high = np.quantile(new.rate, QUANTILES)
@@ -95,7 +95,7 @@ def _rate_edges(rate: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _kind(fit: Fit) -> str:
-    if fit.group_label is not None:
+    if needed(fit.new_group, "the new group").label is not None:
         return "named"
     if fit.is_pooled:
         return "pooled"

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from poolwise import (
     artifacts,
@@ -22,7 +20,7 @@ from poolwise import (
     checks,
     fit,
     interrupts,
-    predict,
+    prior_scale,
     provenance,
     resume,
     spool,
@@ -36,14 +34,13 @@ from poolwise.config import Config, outputs, resolve_path
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
 from poolwise.differences import Facts
-from poolwise.errors import FitError, UnreachableError
-from poolwise.judgement import Outcome
+from poolwise.errors import ConfigError, FitError, UnreachableError
+from poolwise.findings import Findings, examine
 from poolwise.locks import held
 from poolwise.model import Model
 from poolwise.priors import prior_values
-from poolwise.record import Record, metrics, run_name
+from poolwise.record import Record, metrics, run_name, tags
 from poolwise.snapshot import Snapshot
-from poolwise.tree import to_tree
 
 code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
 
@@ -66,30 +63,17 @@ class Job:
     reproduces: str = ""  # the run id that this is to be the same run as, if any
     stack: dict[str, object] = field(default_factory=dict)
 
+    @functools.cached_property
+    def warnings(self) -> list[str]:
+        """The priors that have the data in their far tail, a line each."""
+        return prior_scale.lines(self.model, self.values, self.counts)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage."""
         began = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - began
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a fit says."""
-
-    tree: xr.DataTree
-    summary: pd.DataFrame
-    loo: checks.Loo
-    verdict: checks.Verdict
-    new_group: predict.NewGroup
-    digests: dict[str, str]
-
-    @property
-    def outcome(self) -> Outcome:
-        """The findings in the terms in which runs are compared."""
-        num_chains = self.tree["posterior"].sizes["chain"]
-        return Outcome(self.digests, self.summary, self.loo.elpd, self.loo.mcse, num_chains)
 
 
 def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri: str = "") -> float:
@@ -137,6 +121,8 @@ def carry_out(
     """
     began = time.perf_counter()
     job = start(job)
+    if not job.parent:
+        terminal.say(*job.warnings)
     record = describe(job)
     left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
     if source := stored.run_id if stored else left.of if left and not left.folder else "":
@@ -153,21 +139,16 @@ def carry_out(
         draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
         logged.state("checking")
         with job.stage("check"):
-            findings = examine(job, draws)
+            findings = examine(job, draws, lambda label: logged.state("leaving out", group=label))
         artifacts.write_findings(job, findings, logged)
         logged.record.note = note(job, findings, logged)
         logged.record.tags |= {
             "verdict": findings.verdict.status,
             "verdict_reasons": "; ".join(findings.verdict.reasons) or "none",
             "posterior_sha256": findings.digests["all"],
+            **tags(findings),
         }
-        logged.record.metrics |= metrics(
-            verdict=findings.verdict,
-            loo=findings.loo,
-            summary=findings.summary,
-            seconds=job.seconds,
-            total=time.perf_counter() - began,
-        )
+        logged.record.metrics |= metrics(findings, seconds=job.seconds, total=time.perf_counter() - began)
         also(job, findings, logged)
     logged.state("done", elpd=findings.loo.elpd, verdict=findings.verdict.status)
     terminal.say(*closing_lines(job, findings, logged))
@@ -186,6 +167,8 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
     counts = counts or read_counts(
         resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
     )
+    if config.predict.group is not None and config.predict.group not in counts.labels:
+        raise ConfigError(words.unknown_group(config.predict.group, counts.labels))
     return Job(
         config=config,
         overrides=overrides,
@@ -322,47 +305,12 @@ def watch(
     return look
 
 
-def examine(job: Job, draws: fit.Fit) -> Findings:
-    """Judge the draws and predict from them."""
-    config = job.config
-    tree = to_tree(draws.posterior, draws.sample_stats, job.counts)
-    posterior, constant = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = checks.summarise(posterior)
-    num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    loo = checks.loo(
-        predict.pointwise_log_likelihood(posterior, constant),
-        job.counts.cell_multiplicity,
-        r_eff=checks.relative_efficiency(summary, num_draws=num_draws),
-    )
-    replicated = predict.posterior_predictive(
-        posterior,
-        constant,
-        num_draws=config.predict.num_draws,
-        rng=predict.generator(config.seed, "posterior_predictive"),
-    )
-    tree["posterior_predictive"] = xr.DataTree(replicated)
-    return Findings(
-        tree=tree,
-        summary=summary,
-        loo=loo,
-        verdict=checks.judge(
-            summary, tree["sample_stats"].to_dataset(), loo, max_tree_depth=config.sampler.max_tree_depth
-        ),
-        new_group=predict.new_group(
-            job.model, posterior, job.values, exposure=config.predict.exposure, seed=config.seed
-        ),
-        digests=provenance.posterior_digests(draws.posterior),
-    )
-
-
 def note(job: Job, findings: Findings, logged: tracking.Run) -> str:
     """The run in a few lines, for the MLflow UI."""
     return words.note(
         words.subject(job.counts, job.model.pooling, job.model.likelihood),
-        findings.verdict,
-        findings.summary,
-        findings.new_group,
-        findings.loo,
+        findings,
+        job.warnings,
         words.reproduction(logged.run_id),
     )
 
@@ -379,6 +327,7 @@ def closing_lines(job: Job, findings: Findings, logged: tracking.Run) -> list[st
         *words.rates(findings.summary),
         words.new_group(findings.new_group),
         words.accuracy(findings.loo),
+        *words.checked(findings),
         f"{findings.verdict.divergences} divergences in {draws} draws",
         *logged.whereabouts(),
         words.browse(),

@@ -3,11 +3,16 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from poolwise.checks import Loo, Verdict
+from poolwise import sensitivity
+
+if TYPE_CHECKING:
+    from poolwise.findings import Findings
+    from poolwise.leave_out import Replaced
 
 SHORT = {
     "pooled": "pooled",
@@ -18,7 +23,7 @@ SHORT = {
 }
 # overrides that do not tell one model from another, and so are not part of a run's name
 UNTOLD = (
-    *("pooling", "likelihood", "data", "device", "tracking", "hydra", "plots", "experiments", "sweep.", "reuse"),
+    *("pooling=", "likelihood", "data", "device", "tracking", "hydra", "plots", "experiments", "sweep.", "reuse"),
     "sampler.checkpoint_every",
 )
 NAME_LIMIT = 200  # characters of a parameter's name; MLflow takes 250 for a metric
@@ -56,10 +61,9 @@ def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:
     return " ".join([f"{SHORT[pooling]}-{SHORT[likelihood]}", *(_shortened(each) for each in told)])
 
 
-def metrics(
-    *, verdict: Verdict, loo: Loo, summary: pd.DataFrame, seconds: Mapping[str, float], total: float
-) -> dict[str, float]:
-    """The headline metrics, those by parameter and the seconds of every stage."""
+def metrics(findings: "Findings", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:
+    """The headline metrics, those of each check, those by parameter and the seconds of every stage."""
+    verdict, loo, new = findings.verdict, findings.loo, findings.new_group
     headline = {
         "elpd_loo": loo.elpd,
         "elpd_loo_se": loo.se,
@@ -76,7 +80,36 @@ def metrics(
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
     }
-    return headline | parameter_metrics(summary) | {f"seconds/{stage}": each for stage, each in seconds.items()}
+    headline |= {"loo_replaced": findings.left_out.num_rows, "pareto_k_max_psis": _largest(findings.left_out)}
+    if beside := findings.comparison:
+        headline |= {"log_marginal_likelihood": beside.log_marginal, "exact_z_max": beside.z_max}
+        headline |= {"exact_elpd_loo_difference": beside.elpd_difference}
+    if groups := findings.groups_out:
+        headline |= {"elpd_leave_group_out": groups.total, "elpd_leave_group_out_se": groups.se}
+        headline |= {"elpd_leave_group_out_mcse": groups.total_mcse, "leave_group_out_suspect": len(groups.suspect)}
+    if findings.sensitivity is not None:
+        headline["prior_sensitivity_max"] = float(findings.sensitivity["prior"].max())
+    group = "group" if new.label is not None else "new_group"
+    headline |= {f"{group}/mean": new.mean, f"{group}/sd": new.sd}
+    headline |= {f"{group}/above_{k}": probability for k, probability in new.above}
+    by_parameter = parameter_metrics(findings.summary)
+    return headline | by_parameter | {f"seconds/{stage}": each for stage, each in seconds.items()}
+
+
+def tags(findings: "Findings") -> dict[str, str]:
+    """What the checks beyond the gate found."""
+    found = {}
+    if beside := findings.comparison:
+        found["exact"] = "agrees" if beside.agrees else "differs"
+    if findings.sensitivity is not None and (dominant := sensitivity.tag(findings.sensitivity)):
+        found["prior_dominates"] = dominant
+    if findings.new_group.label is not None:
+        found["predicted_group"] = findings.new_group.label
+    return found
+
+
+def _largest(left_out: "Replaced") -> float:
+    return float(np.max(left_out.pareto_k_before))
 
 
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:

@@ -134,8 +134,6 @@ def render(
     leave_group_out: pd.DataFrame | None = None,
     prior_warnings: Sequence[str] = (),
     sensitivity_words: Sequence[str] = (),
-    above: Sequence[tuple[int, float]] = (),
-    group_label: str | None = None,
     replaced_rows: int = 0,
     replaced_by: str = "values with the rates integrated out",
     pareto_k_before: float | None = None,
@@ -161,8 +159,6 @@ def render(
         in doubt, suspect
     prior_warnings : where the priors have the data in their far tail, as of `prior_scale.lines`
     sensitivity_words : which priors weigh more than the data, as of `sensitivity.lines`
-    above : count k and P(y > k) of one count of `new_group`
-    group_label : of the group of the data that `new_group` is about; None if it is a new one
     replaced_rows, replaced_by : rows whose leave-one-out value was replaced, and by what
     pareto_k_before : the largest Pareto k before it was
     """
@@ -186,8 +182,8 @@ def render(
         num_rates=len(rates),
         new_group=new_group,
         at_exposure=f" at exposure {new_group.exposure:g}" if counts.columns.exposure else "",
-        above=above,
-        group_label=group_label,
+        above=new_group.above,
+        group_label=new_group.label,
         new_range=[_quantile(new_group.table, p) for p in (0.05, 0.95)],
         new_rows=[(p, _quantile(new_group.table, p)) for p in PROBABILITIES],
         loo=loo,

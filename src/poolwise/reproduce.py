@@ -37,6 +37,7 @@ from poolwise.differences import Difference, differences
 from poolwise.environment import python_of
 from poolwise.errors import ConfigError, FitError, RequestError, TrackingError
 from poolwise.evidence import RESERVED, SECTIONS, Evidence, ReproductionError, of_folder, of_run
+from poolwise.findings import Findings
 from poolwise.judgement import DIFFERENT, Judgement, judge
 from poolwise.provenance import DRAW_MODULES, LOCKS, source_files
 from poolwise.run import exit_codes
@@ -132,7 +133,7 @@ def _here(original: Evidence, settings: dict[str, Any], changes: Sequence[str], 
     _say(f"reproducing {original.run.name} ({original.run.run_id})", *_listed(differing))
     judged: list[Judgement] = []
 
-    def write(job: pipeline.Job, findings: pipeline.Findings, logged: Run) -> None:
+    def write(job: pipeline.Job, findings: Findings, logged: Run) -> None:
         judged.append(judge(original.outcome, findings.outcome, differing))
         tags, files, note = _told(judged[0], original)
         logged.record.tags |= tags

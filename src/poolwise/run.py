@@ -36,7 +36,7 @@ def main(composed: DictConfig) -> float | None:
 
         return run(config, overrides)
     except PoolwiseError as error:
-        _end(error)  # here, or Hydra would announce it in words of its own first
+        end(error)  # here, or Hydra would announce it in words of its own first
 
 
 def cli() -> None:
@@ -59,18 +59,19 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except HydraException as error:
-        _end(hydra_fault(error))
+        end(hydra_fault(error))
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's word for pooling=null
             raise
-        _end(hydra_fault(error))
+        end(hydra_fault(error))
     except PoolwiseError as error:
-        _end(error)
+        end(error)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _end(error: PoolwiseError) -> NoReturn:
+def end(error: PoolwiseError) -> NoReturn:
+    """Say what went wrong, a line a fault, and end the process with its exit code."""
     for line in str(error).splitlines():
         print(f"{type(error).__name__}: {line}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -33,6 +33,27 @@ def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[s
         yield update
 
 
+@contextmanager
+def table_bar(number: int, done: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar of so many simulated tables; yields what to call with those done and those with divergences."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed}/{task.total} simulations"),
+        TextColumn("{task.fields[divergent]} with divergences"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("fitting", total=number, completed=done, divergent=0)
+
+        def update(done: int, divergent: int) -> None:
+            bar.update(task, completed=done, divergent=divergent)
+
+        yield update
+
+
 def say(*lines: str) -> None:
     """Print lines to standard output."""
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,15 +1,23 @@
 """A fit in words: the last lines at the terminal and the note of the run."""
 
+import difflib
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from poolwise import sensitivity
+from poolwise.checkout import one_line
 from poolwise.checks import Loo, Verdict
 from poolwise.config import ROOT
 from poolwise.data import Counts
+from poolwise.differences import listed
 from poolwise.predict import NewGroup
 from poolwise.store import Logged
+
+if TYPE_CHECKING:
+    from poolwise.findings import Findings
 
 MANY = 12  # rates shown; the rest is in tables/summary.csv
 
@@ -46,12 +54,13 @@ def rates(summary: pd.DataFrame) -> list[str]:
 
 
 def new_group(found: NewGroup) -> str:
-    """What a group that is not in the data will produce."""
-    table = found.table
+    """What a group will produce, one that is not in the data unless it is named."""
+    table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
     source = "" if found.learnt else " (from the prior alone: unpooled groups say nothing of a new one)"
     size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
-    return f"a new group{size}: mean {found.mean:.2f}, sd {found.sd:.2f}, 90% between {low} and {high}{source}"
+    told = "".join(f", above {k}: {probability:.3g}" for k, probability in found.above)
+    return f"{group}{size}: mean {found.mean:.2f}, sd {found.sd:.2f}, 90% between {low} and {high}{told}{source}"
 
 
 def accuracy(loo: Loo) -> str:
@@ -84,9 +93,44 @@ def reproduction(run_id: str) -> str:
     return f"python -m poolwise.reproduce {run_id}"
 
 
-def note(what: str, verdict: Verdict, summary: pd.DataFrame, group: NewGroup, loo: Loo, again: str) -> str:
+def checked(findings: "Findings") -> list[str]:
+    """What the checks beyond the gate say, a line each where there is something to say."""
+    lines = []
+    if replaced := findings.left_out.num_rows:
+        before = float(findings.left_out.pareto_k_before.max())
+        lines.append(
+            f"{replaced} leave-one-out values with a doubtful Pareto k (up to {before:.2f}) were made again with the "
+            "rates integrated out"
+        )
+    if groups := findings.groups_out:
+        lines.append(
+            f"groups left out, one at a time: elpd {groups.total:.2f} +- {groups.se:.2f} "
+            f"(Monte Carlo error {groups.total_mcse:.2f})"
+        )
+        if groups.suspect:
+            lines.append(
+                f"  not to be relied on for {listed(map(one_line, groups.suspect))}: the refit misses the gate"
+            )
+    if findings.comparison:
+        lines.append(findings.comparison.line)
+    if findings.sensitivity is not None:
+        lines += sensitivity.lines(findings.sensitivity)
+    return lines
+
+
+def unknown_group(label: str, labels: Sequence[str]) -> str:
+    """The sentence for a group that is asked for and not in the data."""
+    near = difflib.get_close_matches(label, labels, n=1)
+    there = listed(near or labels)
+    return f"predict.group is {label!r}, which is no group of the data; {'did you mean' if near else 'there are'} {there}{'?' if near else '.'}"
+
+
+def note(what: str, findings: "Findings", warnings: Sequence[str], again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
+    verdict, summary, group, loo = findings.verdict, findings.summary, findings.new_group, findings.loo
     status, *reasons = judgement(verdict)
     head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
     table = "\n".join(["mean rate and 94% interval", *rates(summary)])
-    return f"{head}\n\n```\n{table}\n```\n\n{new_group(group)}\n\n{accuracy(loo)}\n\n`{again}`\n"
+    more = "".join(f"- {line.strip()}\n" for line in [*warnings, *checked(findings)])
+    more += "\n" if more else ""
+    return f"{head}\n\n```\n{table}\n```\n\n{new_group(group)}\n\n{accuracy(loo)}\n\n{more}`{again}`\n"

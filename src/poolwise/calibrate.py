@@ -1,0 +1,56 @@
+"""The command: a variant to its simulation-based calibration, a logged run with a verdict.
+
+    config -> truths and tables -> fits -> ranks -> verdict, figure -> MLflow
+
+Only what composing needs is imported here; jax and mlflow come with `calibration`.
+"""
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from poolwise import credentials
+from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
+from poolwise.errors import ConfigError, PoolwiseError
+from poolwise.run import end, exit_codes
+
+SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # what asks for more than one variant
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
+def main(composed: DictConfig) -> None:
+    """Calibrate the composed variant."""
+    try:
+        config = check_as(Calibration, composed)
+        from poolwise.calibration import calibrate
+
+        calibrate(config, list(HydraConfig.get().overrides.task))
+    except PoolwiseError as error:
+        end(error)  # here, or Hydra would announce it in words of its own first
+
+
+def cli() -> None:
+    """The console command `poolwise-calibrate`."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
+    sys.argv[1:] = credentials.hide(sys.argv[1:])
+    with exit_codes():
+        for each in sys.argv[1:]:
+            if each.startswith(SWEEPS):
+                raise ConfigError(
+                    f"{each} asks for a sweep, and a calibration is of one variant. Start a command for each: "
+                    "for pooling in pooled unpooled; do python -m poolwise.calibrate pooling=$pooling; done"
+                )
+        try:
+            main()
+        except HydraException as error:
+            raise hydra_fault(error, Calibration) from None
+
+
+if __name__ == "__main__":
+    cli()

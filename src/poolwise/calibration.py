@@ -1,0 +1,194 @@
+"""One simulation-based calibration, from checked settings to a logged run; its table of contents.
+
+    config -> design, model, devices -> truths and tables -> fits, ranks -> verdict, figure, note -> MLflow
+
+The ranks of every batch of fits are kept in a folder that is named by all that decides them. A command that is started
+again goes on from there, as a new run; one that ends takes the folder away.
+"""
+
+import json
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poolwise import (
+    artifacts,
+    calibration_words,
+    checkpoint,
+    figures_calibration,
+    fit,
+    interrupts,
+    pipeline,
+    provenance,
+    spool,
+    store,
+    terminal,
+    tracking,
+)
+from poolwise.calibration_findings import Findings, examine, metrics, ranks_table
+from poolwise.config import Calibration, outputs
+from poolwise.credentials import store_uri
+from poolwise.errors import FitError
+from poolwise.figures_style import png
+from poolwise.locks import held
+from poolwise.pipeline import Job
+from poolwise.record import Record, run_name
+from poolwise.recovery import Plan, Recovered, recover
+from poolwise.simulated import simulate
+
+KEYS = ("simulations", "draws", "thin", "batch")  # of the calibration alone
+SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # what one chain needs to know
+DECIDING = ("seed", "prior", "pooling", "likelihood", "simulations", "draws", "thin")
+UNUSED = (
+    *("checks.", "predict.", "plots.", "sweep.", "reuse"),
+    *("sampler.num_samples", "sampler.num_chains", "sampler.checkpoint_every"),
+)
+# whose text decides the ranks, besides that of a fit
+MODULES = (*provenance.DRAW_MODULES, "recovery.py", "sbc.py", "simulated.py")
+
+
+def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> tracking.Run:
+    """Simulate, fit, judge and log; goes on where the same calibration was stopped."""
+    job = start(config, tuple(overrides))
+    uri = spool.reachable(store_uri(config.tracking.uri, outputs()), outputs())
+    store.bury_dead(config.data.name, uri=uri)
+    record, deciding = describe(job), ingredients(job)
+    name = record.tags["calibration_fingerprint"]
+    folder = outputs() / "calibrations" / name[:16]
+    with held(outputs() / "locks" / name, otherwise="another process makes the same calibration"):
+        with tracking.logged_run(record, uri=uri, outputs=outputs()) as logged:
+            artifacts.write_inputs(job, logged)
+            logged.write("environment/fingerprint.json", json.dumps(deciding, indent=1, sort_keys=True) + "\n")
+            findings = examine(recovered(job, logged, folder))
+            write(job, findings, logged)
+            logged.record.tags |= {"verdict": findings.status, "verdict_reasons": "; ".join(findings.reasons) or "none"}
+            logged.record.metrics |= metrics(findings)
+            logged.record.note = calibration_words.note(job, findings)
+        shutil.rmtree(folder, ignore_errors=True)
+    logged.state("done", verdict=findings.status)
+    terminal.say(*calibration_words.closing_lines(job, findings), *logged.whereabouts())
+    return logged
+
+
+def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
+    """Read the design, and start the devices: whatever is wrong with the request shows here, before a run exists."""
+    job = pipeline.prepare(config, overrides)
+    device = config.device
+    num_devices = fit.start_devices(
+        platform=device.platform,
+        num_devices=device.num_devices,
+        x64=device.x64,
+        num_chains=device.num_devices or config.batch,  # the last batch is filled up, so any number of devices will do
+        cache_dir=str(outputs() / "jax-cache"),
+    )
+    started = config.on_devices(num_devices)
+    stack = provenance.stack(started.device.model_dump())
+    return replace(job, config=started, stack=stack)
+
+
+def settings_of(job: Job) -> Calibration:
+    """The settings of a job, which are those of a calibration."""
+    if not isinstance(job.config, Calibration):
+        raise TypeError(f"{type(job.config).__name__} is no calibration's config.")
+    return job.config
+
+
+def ingredients(job: Job) -> dict[str, Any]:
+    """What decides the ranks, as nested plain values."""
+    settings = job.config.resolved()
+    return {
+        **{key: settings[key] for key in DECIDING},
+        "sampler": {key: settings["sampler"][key] for key in SAMPLER},
+        "design_sha256": job.counts.sha256,
+        "source": {name: provenance.file_digest(provenance.SOURCE / name) for name in MODULES},
+        "stack": {key: job.stack.get(key) for key in provenance.STACK_OF_BITS},
+        "machine": platform.machine(),
+    }
+
+
+def describe(job: Job) -> Record:
+    """What is known of the run before its fits."""
+    config = settings_of(job)
+    told = [each for each in job.overrides if not each.startswith(("pooling.", *(f"{key}=" for key in KEYS)))]
+    rates = f" {job.model.rates}" if job.model.pooling == "hierarchical" else ""
+    return Record(
+        name=f"{run_name(job.model.pooling, job.model.likelihood, told)}{rates} calibration",
+        experiment=config.data.name,
+        params={key: value for key, value in config.leaves().items() if not key.startswith(UNUSED)},
+        tags={
+            "kind": "calibration",
+            "calibration_fingerprint": provenance.fingerprint(ingredients(job)),
+            "data_sha256": job.counts.sha256,
+            "code_state": job.code.state,
+            "mlflow.source.name": "poolwise.calibrate",
+            "mlflow.source.git.commit": job.code.commit,
+        },
+        dataset={"name": job.counts.name, "digest": job.counts.sha256[:32], "source": config.data.path},
+    )
+
+
+def recovered(job: Job, logged: tracking.Run, folder: Path) -> Recovered:
+    """Simulate and fit, batch by batch; Ctrl-C ends after the batch that is being fitted."""
+    config = settings_of(job)
+    logged.state("simulating")
+    simulated = simulate(job.model, job.counts, job.values, seed=config.seed, simulations=config.simulations)
+    begin = checkpoint.load(folder)
+    if begin:
+        terminal.say(f"resuming after {begin.steps} of {config.simulations} simulations")
+    with (
+        terminal.table_bar(config.simulations, begin.steps if begin else 0) as bar,
+        interrupts.deferred(until="this batch; the same command goes on there") as stop_if_asked,
+    ):
+
+        def watch(found: Recovered) -> None:
+            divergent = int(np.sum(found.divergences > 0))
+            bar(found.done, divergent)
+            logged.state("fitting", done=found.done, divergent=divergent)
+            logged.progress(found.done, {"progress/divergent_simulations": divergent})
+            stop_if_asked()
+
+        logged.state("compiling")
+        try:
+            return recover(
+                job.model,
+                job.counts,
+                simulated,
+                job.values,
+                seed=config.seed,
+                plan=Plan(
+                    num_warmup=config.sampler.num_warmup,
+                    target_accept=config.sampler.target_accept,
+                    max_tree_depth=config.sampler.max_tree_depth,
+                    draws=config.draws,
+                    thin=config.thin,
+                ),
+                device=fit.Device(**config.device.model_dump()),
+                batch=config.batch,
+                folder=folder,
+                begin=begin,
+                on_batch=watch,
+            )
+        except OSError as error:
+            raise FitError(
+                f"{folder}: {error.strerror or error}. Make room and start the same command again: it goes on from "
+                "the batch before."
+            ) from None
+
+
+def write(job: Job, findings: Findings, logged: tracking.Run) -> None:
+    """Write the tables and the figure."""
+    found = findings.recovered
+    logged.write("tables/ranks.csv", ranks_table(found).to_csv(index=False))
+    logged.write("tables/calibration.csv", findings.table.to_csv())
+    picture = figures_calibration.ecdf_pit(
+        found.rank[found.is_fitted],
+        findings.table,
+        num_draws=found.num_draws,
+        title=calibration_words.title(job, findings),
+    )
+    logged.write("figures/ecdf_pit.png", png(picture))

@@ -1,0 +1,112 @@
+"""A calibration in words: the last lines at the terminal and the note of the run."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from poolwise import sbc
+from poolwise.calibration_findings import Findings
+from poolwise.pipeline import Job
+
+SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
+
+
+def variant(job: Job) -> str:
+    """What is calibrated."""
+    name = f"{job.model.pooling} {job.model.likelihood.replace('_', ' ')}"
+    return f"{name}, rates {job.model.rates}" if job.model.pooling == "hierarchical" else name
+
+
+def title(job: Job, findings: Findings) -> str:
+    """Above the picture."""
+    return f"Are the posteriors right? {variant(job)}, {findings.recovered.done} simulated tables: {findings.status}"
+
+
+def p_text(p: float) -> str:
+    """A p-value, readable however small."""
+    if p >= 0.1:
+        return f"{p:.2f}"
+    return f"{p:.2g}" if p >= 1e-4 else f"under 1e-{math.floor(-math.log10(p) + 1e-9)}"
+
+
+def closing_lines(job: Job, findings: Findings) -> list[str]:
+    """What was done, the verdict with its reasons, and what it rests on."""
+    return [
+        f"{variant(job)}: {_simulations(job, findings)}",
+        *judgement(findings),
+        _divergent(findings),
+        _independence(findings),
+    ]
+
+
+def judgement(findings: Findings) -> list[str]:
+    """The verdict; a reason a line where it is miscalibrated."""
+    smallest = findings.table["p"].idxmin()
+    rests = f"smallest p {p_text(findings.table['p'].min())} ({smallest}), {p_text(level(findings))} is the limit"
+    return [f"{findings.status}: {rests}", *(f"  - {reason}" for reason in findings.reasons)]
+
+
+def level(findings: Findings) -> float:
+    """The p-value below which a single quantity is miscalibrated."""
+    return sbc.LEVEL / len(findings.table)
+
+
+def note(job: Job, findings: Findings) -> str:
+    """The calibration in a few lines, for the MLflow UI."""
+    lines = [
+        f"**{findings.status}**: {variant(job)}, {_simulations(job, findings)}.",
+        *([""] if findings.reasons else []),
+        *(f"- {reason}" for reason in findings.reasons),
+        "",
+        "Truths are drawn from the prior, a table from each, and the posterior of each table is sampled. If all is "
+        f"right the rank of a truth among {findings.recovered.num_draws} draws is uniform. p is the chance of ranks as "
+        f"far from uniform; at {p_text(level(findings))} or below ({sbc.LEVEL:.0%} over {len(findings.table)} "
+        "quantities) a quantity is called miscalibrated.",
+        "",
+        *_markdown(findings.table.head(SHOWN)),
+        "",
+        f"{_divergent(findings).capitalize()}. "
+        f"{_independence(findings).capitalize()}. See figures/ecdf_pit.png and tables/calibration.csv.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _simulations(job: Job, findings: Findings) -> str:
+    counts = job.counts
+    groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
+    return f"{findings.recovered.done} simulated tables of {counts.num_rows} rows in {groups}, as {counts.name}"
+
+
+def _divergent(findings: Findings) -> str:
+    if not findings.divergent:
+        return "no fit diverged"
+    return f"{findings.divergent} of {findings.recovered.done} fits diverged; they are counted like the others"
+
+
+def _independence(findings: Findings) -> str:
+    table, found = findings.table, findings.recovered
+    noise = np.random.default_rng(0).normal(size=(2000, found.num_draws))
+    independent = float(np.median(sbc.effective(noise)[0])) / found.num_draws
+    median = float(np.median(found.ess[found.is_fitted])) / found.num_draws
+    return (
+        f"kept draws: ESS {median:.2f} of their number in the median, {table['ess_per_draw_min'].min():.2f} at least "
+        f"(independent draws show {independent:.2f} in the median); "
+        f"mean autocorrelation {table['autocorrelation'].mean():+.3f}"
+    )
+
+
+def _markdown(table: pd.DataFrame) -> list[str]:
+    head = ("quantity", "p", "below .05", "above .95", "mean rank", "calibrated")
+    rows = [
+        (
+            str(name).replace("|", "\\|"),
+            p_text(row["p"]),
+            f"{row['below_05']:.1%}",
+            f"{row['above_95']:.1%}",
+            f"{row['mean']:.3f}",
+            "yes" if row["is_calibrated"] else "no",
+        )
+        for name, row in table.iterrows()
+    ]
+    return [f"| {' | '.join(each)} |" for each in (head, ("---",) * len(head), *rows)]

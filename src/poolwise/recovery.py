@@ -1,0 +1,232 @@
+"""Simulated tables to the rank of every true value among posterior draws: all fits in one compiled program.
+
+Each table is fitted by one chain of NUTS, a step after another; tables are spread over the devices (`shard_map`) and
+follow one another on each (`lax.map`), since side by side all would wait for the longest trajectory of any. Statistics
+and prior values are arguments of the program. It is called for a batch of tables at a time; after each the ranks are
+kept in a folder, so that a killed command goes on where it was. The results of a table depend neither on the batch it
+is in nor on the number of devices.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from numpyro.infer import NUTS
+
+from poolwise import checkpoint, sbc
+from poolwise.data import Counts
+from poolwise.fit import Device
+from poolwise.model import Model, collapsed_log_likelihood
+from poolwise.simulated import Simulated, named_key
+from poolwise.snapshot import Snapshot
+from poolwise.special import concentration_of
+
+LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
+QUANTITIES = ("mu", "sigma", "delta", "lam", LOG_LIKELIHOOD)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each table is fitted: by one chain, of which after the warm-up `draws` are kept, one in `thin` steps."""
+
+    num_warmup: int
+    target_accept: float
+    max_tree_depth: int
+    draws: int
+    thin: int
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """What the fits of the first M tables came to; Q quantities.
+
+    Attributes
+    ----------
+    names : (Q,)
+    truth : (M, Q)
+    rank : (M, Q), of the truth among the kept draws, from 0 to their number
+    ess : (M, Q), effective sample size of the kept draws
+    autocorrelation : (M, Q), of the kept draws, at lag 1
+    divergences : (M,), after the warm-up, of all steps
+    is_fitted : (M,), False where the chain had no finite start, a draw is not finite, or no table could be drawn
+    num_draws : kept of each fit
+    seconds : that the fits took
+    """
+
+    names: tuple[str, ...]
+    truth: np.ndarray
+    rank: np.ndarray
+    ess: np.ndarray
+    autocorrelation: np.ndarray
+    divergences: np.ndarray
+    is_fitted: np.ndarray
+    num_draws: int
+    seconds: float
+
+    @property
+    def done(self) -> int:
+        """M."""
+        return len(self.rank)
+
+
+def recover(
+    model: Model,
+    counts: Counts,
+    simulated: Simulated,
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    seed: int,
+    plan: Plan,
+    device: Device,
+    batch: int,
+    folder: Path,
+    begin: Snapshot | None = None,
+    on_batch: Callable[[Recovered], None] = lambda recovered: None,
+) -> Recovered:
+    """Fit every table and rank its truth. The same arguments give the same bits, whatever `batch`, devices and `begin`.
+
+    Parameters
+    ----------
+    counts : the table whose design was simulated; for the names of its groups
+    batch : tables that are fitted before the ranks are kept
+    folder : where the ranks of each batch are kept
+    begin : where to go on, from what a folder holds (`checkpoint.load`) of these very simulations and fits
+    on_batch : called after every batch, with all that is done
+
+    Raises
+    ------
+    OSError
+        if the ranks of a batch cannot be kept.
+    """
+    names = names_of(model, counts)
+    total = len(simulated.is_possible)
+    kept = begin or Snapshot(0, {}, {}, 0.0)
+    fit = _program(model, plan, device)
+    size = -(-min(batch, total) // device.num_devices) * device.num_devices
+    began = time.perf_counter() - kept.seconds  # as if there had been no break
+    while kept.steps < total:
+        end = min(kept.steps + size, total)
+        numbers = np.minimum(np.arange(kept.steps, kept.steps + size), total - 1)  # the last batch is filled up
+        drawn = fit(_tables(simulated, numbers, seed), simulated.design, values)
+        found = _ranked(jax.device_get(drawn), simulated.is_possible[numbers], numbers, seed)
+        now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # a table stands for a draw
+        checkpoint.save(folder, Snapshot(end, {}, now, time.perf_counter() - began))
+        joined = {name: np.concatenate([*before, now[name]], axis=1) for name, before in _each(kept, now).items()}
+        kept = Snapshot(end, {}, joined, time.perf_counter() - began)
+        on_batch(_recovered(names, kept, plan))
+    return _recovered(names, kept, plan)
+
+
+def names_of(model: Model, counts: Counts) -> tuple[str, ...]:
+    """The quantities that are ranked: the parameters, `lam.<label>` for the rate of a group, and the log likelihood."""
+    rates = ("lam",) if model.pooling == "pooled" else tuple(f"lam.{label}" for label in counts.labels)
+    sites = {site for site, _ in model.families} - {"lam"}
+    return (*(name for name in QUANTITIES if name in sites), *rates, LOG_LIKELIHOOD)
+
+
+@functools.lru_cache(maxsize=16)
+def _program(model: Model, plan: Plan, device: Device) -> Callable:
+    """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood and how it went."""
+    kernel = NUTS(model.collapsed, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
+
+    def fit(table: Any, design: Any, values: Any) -> dict[str, Any]:
+        key, truth, drawn = table
+        statistics = drawn | design
+        args = (statistics, values)
+        key_chain, key_rates = jax.random.split(key)
+        begin = kernel.init(key_chain, plan.num_warmup, None, args, {})
+        constrain = kernel.postprocess_fn(args, {})
+
+        def step(_: Any, carry: Any) -> Any:
+            state, divergences = carry
+            state = kernel.sample(state, args, {})
+            return state, divergences + state.diverging
+
+        def keep(carry: Any, _: Any) -> Any:
+            carry = jax.lax.fori_loop(0, plan.thin, step, carry)
+            return carry, constrain(carry[0].z)
+
+        warm, _ = jax.lax.fori_loop(0, plan.num_warmup, step, (begin, 0))
+        (_, divergences), draws = jax.lax.scan(keep, (warm, 0), length=plan.draws)
+        if model.is_integrated:
+            draws |= {"lam": model.integrated_rates(key_rates, draws, statistics)}
+        draws = {name: draws[name] for name in QUANTITIES if name in draws}
+
+        def log_likelihood(sites: Any) -> jax.Array:
+            concentration = concentration_of(sites["delta"]) if "delta" in sites else None
+            lam = jnp.broadcast_to(sites["lam"], statistics["group_total"].shape)
+            return collapsed_log_likelihood(statistics, lam, concentration)
+
+        return {
+            "draws": draws | {LOG_LIKELIHOOD: jax.vmap(log_likelihood)(draws)},
+            "truth": {name: truth[name] for name in draws} | {LOG_LIKELIHOOD: log_likelihood(truth)},
+            "divergences": divergences,
+            "is_started": jnp.isfinite(begin.potential_energy),
+        }
+
+    return _over_devices(fit, device)
+
+
+def _over_devices(fn: Callable, device: Device) -> Callable:
+    """`fn` over the leading (table) axis of its first argument, spread over the devices; compiled."""
+    mesh = Mesh(np.array(jax.devices()[: device.num_devices]), ("table",))
+
+    def block(first: Any, *rest: Any) -> Any:
+        return jax.lax.map(lambda table: fn(table, *rest), first)
+
+    def call(first: Any, *rest: Any) -> Any:
+        specs = (PartitionSpec("table"), *(PartitionSpec() for _ in rest))
+        return jax.shard_map(block, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("table"), check_vma=False)(
+            first, *rest
+        )
+
+    return jax.jit(call)
+
+
+def _tables(simulated: Simulated, numbers: np.ndarray, seed: int) -> tuple[Any, ...]:
+    """What the program is told of these tables: keys, truths and statistics."""
+    keys = jax.vmap(functools.partial(jax.random.fold_in, named_key(seed, "chains")))(numbers)
+    return keys, *jax.tree.map(lambda leaf: leaf[numbers], (simulated.truth, simulated.statistics))
+
+
+def _each(kept: Snapshot, now: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """What is kept of each quantity so far, if anything is."""
+    return {name: [kept.drawn[name]] if kept.drawn else [] for name in now}
+
+
+def _ranked(drawn: dict[str, Any], is_possible: np.ndarray, numbers: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The ranks of a batch (B, Q) and what else is kept of its draws."""
+    order = [name for name in QUANTITIES if name in drawn["draws"]]
+    size = len(drawn["divergences"])
+    draws = np.concatenate(  # (B, Q, L)
+        [np.moveaxis(drawn["draws"][name].reshape(size, drawn["draws"][name].shape[1], -1), 1, 2) for name in order],
+        axis=1,
+    )
+    truth = np.concatenate([drawn["truth"][name].reshape(size, -1) for name in order], axis=1)
+    is_finite = np.isfinite(draws).all(axis=(1, 2)) & np.isfinite(truth).all(axis=1)
+    draws = np.where(is_finite[:, None, None], draws, 0.0)
+    rank = [
+        sbc.ranks(each, true, np.random.default_rng([seed, number]))
+        for each, true, number in zip(draws, truth, numbers.tolist(), strict=True)
+    ]
+    ess, autocorrelation = sbc.effective(draws)
+    return {
+        "truth": truth,
+        "rank": np.array(rank),
+        "ess": ess,
+        "autocorrelation": autocorrelation,
+        "divergences": drawn["divergences"].astype(np.int64),
+        "is_fitted": drawn["is_started"] & is_finite & is_possible,
+    }
+
+
+def _recovered(names: tuple[str, ...], kept: Snapshot, plan: Plan) -> Recovered:
+    found = {name: each[0] for name, each in kept.drawn.items()}
+    return Recovered(names, num_draws=plan.draws, seconds=kept.seconds, **found)

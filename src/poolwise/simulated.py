@@ -1,0 +1,119 @@
+"""A model and the design of a table to simulated tables, with the parameters that they were drawn from.
+
+The design is who was observed and how long: the groups, rows and exposures of a table, without its counts. A
+simulation draws the parameters from the prior and then every row's count, by the generative form of the model; it
+knows nothing of how the rates are sampled afterwards, so all forms of a model meet the same tables. Simulation i is the
+same however many there are.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+from scipy.special import gammaln
+
+from poolwise.data import Counts, sufficient_statistics
+from poolwise.model import Model
+
+LARGEST = 2.0**53  # count that float64 holds, as in `data`
+BLOCK = 2**22  # counts held at once
+BY_DESIGN = ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")  # of the sufficient statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Simulated tables of one design.
+
+    Attributes
+    ----------
+    truth : site -> (M,), or (M, G) for rates that differ by group
+    statistics : the sufficient statistics that differ between tables, (M, ...); distinct counts are filled up to the
+        largest number of any table by zeros that no row shows
+    design : the sufficient statistics that all tables share
+    is_possible : (M,), whether every parameter is finite and no count is beyond 2**53
+    """
+
+    truth: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    design: dict[str, np.ndarray]
+    is_possible: np.ndarray
+
+
+def simulate(
+    model: Model, counts: Counts, values: Mapping[str, Mapping[str, np.ndarray]], *, seed: int, simulations: int
+) -> Simulated:
+    """Draw parameters from the prior, and a table for each with the groups, rows and exposures of `counts`."""
+    group, exposure, _ = counts.rows()
+    draw = _program(model, counts.num_groups)
+    root = named_key(seed, "truth")
+    truths, possible = [], []
+    tables: list[dict[str, np.ndarray]] = []
+    size = max(1, BLOCK // len(group))
+    for begin in range(0, simulations, size):
+        numbers = np.arange(begin, min(begin + size, simulations))
+        drawn = {name: np.asarray(each) for name, each in draw(numbers, root, group, exposure, values).items()}
+        rows = drawn.pop("y").astype(float)  # (B, N)
+        is_possible = np.all((rows >= 0) & (rows <= LARGEST), axis=1)
+        for each in drawn.values():
+            is_possible &= np.all(np.isfinite(each.reshape(len(each), -1)), axis=1)
+        truths.append(drawn)
+        possible.append(is_possible)
+        tables += _tables(np.where(is_possible[:, None], rows, 0.0), group, exposure)
+    design = sufficient_statistics(counts)
+    return Simulated(
+        truth={name: np.concatenate([each[name] for each in truths]) for name in truths[0]},
+        statistics=_stacked(tables),
+        design={name: design[name] for name in BY_DESIGN},
+        is_possible=np.concatenate(possible),
+    )
+
+
+def named_key(seed: int, name: str) -> jax.Array:
+    """The random numbers of one named step."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+@functools.lru_cache(maxsize=16)
+def _program(model: Model, num_groups: int) -> Callable:
+    """The compiled `draw(numbers, key, group, exposure, values)`: parameters and counts of these simulations."""
+
+    def draw(numbers: jax.Array, root: jax.Array, *args: Any) -> dict[str, jax.Array]:
+        def one(number: jax.Array) -> dict[str, jax.Array]:
+            seeded = handlers.seed(model.rows, jax.random.fold_in(root, number))
+            sites = handlers.trace(seeded).get_trace(*args, num_groups)
+            return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
+
+        return jax.lax.map(one, numbers)
+
+    return jax.jit(draw)
+
+
+def _tables(rows: np.ndarray, group: np.ndarray, exposure: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """The statistics of each table (N,) that depend on its counts, as `data.sufficient_statistics` has them."""
+    differs = np.diff(group) != 0
+    of_groups, of_strata = (
+        np.concatenate([[0], 1 + np.flatnonzero(each)]) for each in (differs, differs | (np.diff(exposure) != 0))
+    )
+    for count in rows:
+        value, value_rows = np.unique(count, return_counts=True)
+        yield {
+            "group_total": np.add.reduceat(count, of_groups),
+            "stratum_total": np.add.reduceat(count, of_strata),
+            "value": value,
+            "value_rows": value_rows.astype(float),
+            "constant": np.array(np.sum(count * np.log(exposure) - gammaln(count + 1.0))),
+        }
+
+
+def _stacked(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    length = max(len(each["value"]) for each in tables)
+    filled = [
+        each | {name: np.pad(each[name], (0, length - len(each[name]))) for name in ("value", "value_rows")}
+        for each in tables
+    ]
+    return {name: np.stack([each[name] for each in filled]) for name in filled[0]}
