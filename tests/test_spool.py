@@ -675,7 +675,7 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
 
 
 def asked_sweep():
-    request = Request(("seed=1,2",), "grid", "basic", OmegaConf.create(), ())
+    request = Request(("seed=1,2",), (), "grid", "basic", OmegaConf.create(), ())
     config = SimpleNamespace(data=SimpleNamespace(name="cookies"), reuse=None)
     return supervise.parent_run(request, [config], [], uri=SERVER)
 

@@ -154,12 +154,15 @@ def new_group(
         key = jax.random.fold_in(jax.random.key(seed), STREAMS["new_group"])
         rate = np.asarray(distribution(dict(model.families)["lam"], values["lam"]).sample(key, (num_draws,)))
     mean, phi = exposure * rate, flat.get("phi")
-    noise = mean if phi is None else mean + mean**2 / phi
+    first, square = mean, mean**2
+    if model.pooling == "hierarchical" and label is None:  # moments given mu and sigma: less noise than of one draw
+        first, square = exposure * flat["mu"], exposure**2 * (flat["mu"] ** 2 + flat["sigma"] ** 2)
+    noise = first if phi is None else first + square / phi
     return NewGroup(
         rate=rate,
         exposure=exposure,
-        mean=float(mean.mean()),
-        sd=float(np.sqrt(mean.var() + noise.mean())),
+        mean=float(first.mean()),
+        sd=float(np.sqrt(square.mean() - first.mean() ** 2 + noise.mean())),
         table=_count_table(mean, phi, rng),
         learnt=model.pooling != "unpooled" or label is not None,
         above=tuple((k, float(1.0 - _below(np.array(k + 1.0), mean, phi).mean())) for k in above),

@@ -50,9 +50,15 @@ class Carry(Callback):
 
 @dataclass(frozen=True)
 class Request:
-    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known."""
+    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known.
+
+    Attributes
+    ----------
+    added : overrides that nobody asked for: its jobs draw the core figures only, unless another choice is made
+    """
 
     overrides: tuple[str, ...]
+    added: tuple[str, ...]
     name: str
     launcher: str
     base: DictConfig
@@ -91,8 +97,13 @@ def requested(arguments: Sequence[str]) -> Request | None:
             return None
         swept = [each.get_key_element() for each in parsed if each.is_sweep_override()]
         name = base.hydra.runtime.choices.get("experiments") or "sweep " + ", ".join(swept)
-        jobs = _jobs(base, asked.overrides) if base.hydra.sweeper._target_.endswith("BasicSweeper") else ()
-        return Request(tuple(asked.overrides), name, str(base.hydra.runtime.choices["hydra/launcher"]), base, jobs)
+        keys = [each.get_key_element() for each in parsed] + list(base.hydra.sweeper.params or {})
+        is_chosen = any(key.startswith("plots") for key in keys) or base.hydra.runtime.choices["plots"] != "full"
+        added = () if is_chosen else ("plots=core",)
+        is_grid = base.hydra.sweeper._target_.endswith("BasicSweeper")
+        jobs = _jobs(base, [*asked.overrides, *added]) if is_grid else ()
+        launcher = str(base.hydra.runtime.choices["hydra/launcher"])
+        return Request(tuple(asked.overrides), added, name, launcher, base, jobs)
 
 
 def run(request: Request, launch: Callable[[], object]) -> None:
@@ -115,7 +126,7 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     if configs[0].sweep.dry_run:
         return
     with frozen_settings() as arguments, supervise.parent_run(request, configs, planned, uri=uri) as parent:
-        sys.argv += arguments
+        sys.argv += [*request.added, *arguments]
         os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_waiting else ""
         with supervise.table(parent, planned):
             ended = supervise.settled(parent, launch)

@@ -121,8 +121,8 @@ def checked(findings: "Findings") -> list[str]:
 def unknown_group(label: str, labels: Sequence[str]) -> str:
     """The sentence for a group that is asked for and not in the data."""
     near = difflib.get_close_matches(label, labels, n=1)
-    there = listed(near or labels)
-    return f"predict.group is {label!r}, which is no group of the data; {'did you mean' if near else 'there are'} {there}{'?' if near else '.'}"
+    there = f"did you mean {one_line(near[0])}?" if near else f"there are {listed(map(one_line, labels))}."
+    return f"predict.group is {one_line(label)}, which is no group of the data; {there}"
 
 
 def note(what: str, findings: "Findings", warnings: Sequence[str], again: str) -> str:
