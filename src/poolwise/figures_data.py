@@ -140,6 +140,7 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
     if wide:
         axes.set_xscale("log")
         axes.set_yscale("symlog", linthresh=max(bottom / 2, 1e-12))
+        axes.set_ylim(bottom=-0.1 * bottom)  # room for a variance of 0, and none below
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0, 1.1 * top)

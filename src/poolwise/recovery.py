@@ -1,15 +1,15 @@
 """Simulated tables to the rank of every true value among posterior draws: all fits in one compiled program.
 
-Each table is fitted by one chain of NUTS, a step after another; tables are spread over the devices (`shard_map`) and
-follow one another on each (`lax.map`), since side by side all would wait for the longest trajectory of any. Statistics
-and prior values are arguments of the program. It is called for a batch of tables at a time; after each the ranks are
-kept in a folder, so that a killed command goes on where it was. The results of a table depend neither on the batch it
-is in nor on the number of devices.
+Each table is fitted by one chain of NUTS, a step after another. The program takes a few tables, which follow one
+another (`lax.map`), since side by side all would wait for the longest trajectory of any; the devices are given the same
+program, so that no bit depends on their number. Statistics and prior values are its arguments. After every batch of
+tables the ranks are kept in a folder, so that a killed command goes on where it was; no result depends on the batch.
 """
 
 import functools
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from numpyro.infer import NUTS
 
 from poolwise import checkpoint, sbc
@@ -29,6 +28,7 @@ from poolwise.snapshot import Snapshot
 from poolwise.special import concentration_of
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
+WIDTH = 5  # tables that the program takes
 QUANTITIES = ("mu", "sigma", "delta", "lam", LOG_LIKELIHOOD)
 
 
@@ -108,14 +108,14 @@ def recover(
     names = names_of(model, counts)
     total = len(simulated.is_possible)
     kept = begin or Snapshot(0, {}, {}, 0.0)
-    fit = _program(model, plan, device)
-    size = -(-min(batch, total) // device.num_devices) * device.num_devices
+    fit, given = _program(model, plan), (simulated.design, values)
+    size = -(-min(batch, total) // WIDTH) * WIDTH
     began = time.perf_counter() - kept.seconds  # as if there had been no break
     while kept.steps < total:
         end = min(kept.steps + size, total)
         numbers = np.minimum(np.arange(kept.steps, kept.steps + size), total - 1)  # the last batch is filled up
-        drawn = fit(_tables(simulated, numbers, seed), simulated.design, values)
-        found = _ranked(jax.device_get(drawn), simulated.is_possible[numbers], numbers, seed)
+        drawn = _fitted(fit, _tables(simulated, numbers, seed), given, device)
+        found = _ranked(drawn, simulated.is_possible[numbers], numbers, seed)
         now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # a table stands for a draw
         checkpoint.save(folder, Snapshot(end, {}, now, time.perf_counter() - began))
         joined = {name: np.concatenate([*before, now[name]], axis=1) for name, before in _each(kept, now).items()}
@@ -132,7 +132,7 @@ def names_of(model: Model, counts: Counts) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _program(model: Model, plan: Plan, device: Device) -> Callable:
+def _program(model: Model, plan: Plan) -> Callable:
     """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood and how it went."""
     kernel = NUTS(model.collapsed, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
 
@@ -171,23 +171,25 @@ def _program(model: Model, plan: Plan, device: Device) -> Callable:
             "is_started": jnp.isfinite(begin.potential_energy),
         }
 
-    return _over_devices(fit, device)
+    return jax.jit(lambda tables, design, values: jax.lax.map(lambda table: fit(table, design, values), tables))
 
 
-def _over_devices(fn: Callable, device: Device) -> Callable:
-    """`fn` over the leading (table) axis of its first argument, spread over the devices; compiled."""
-    mesh = Mesh(np.array(jax.devices()[: device.num_devices]), ("table",))
+def _fitted(fit: Callable, tables: Any, given: Any, device: Device) -> dict[str, Any]:
+    """What the program makes of the tables of a batch, spread over the devices `WIDTH` at a time."""
+    devices = jax.devices()[: device.num_devices]
+    size = len(jax.tree.leaves(tables)[0])
+    pieces = [jax.tree.map(lambda leaf, at=at: leaf[at : at + WIDTH], tables) for at in range(0, size, WIDTH)]
+    jax.eval_shape(fit, pieces[0], *given)  # traced once, for all: NumPyro has one stack
 
-    def block(first: Any, *rest: Any) -> Any:
-        return jax.lax.map(lambda table: fn(table, *rest), first)
+    def one(place: int) -> list[Any]:
+        local = jax.device_put(given, devices[place])
+        mine = pieces[place :: len(devices)]
+        return jax.device_get([fit(jax.device_put(piece, devices[place]), *local) for piece in mine])
 
-    def call(first: Any, *rest: Any) -> Any:
-        specs = (PartitionSpec("table"), *(PartitionSpec() for _ in rest))
-        return jax.shard_map(block, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("table"), check_vma=False)(
-            first, *rest
-        )
-
-    return jax.jit(call)
+    with ThreadPoolExecutor(len(devices)) as pool:
+        by_device = list(pool.map(one, range(len(devices))))
+    in_order = [by_device[i % len(devices)][i // len(devices)] for i in range(len(pieces))]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *in_order)
 
 
 def _tables(simulated: Simulated, numbers: np.ndarray, seed: int) -> tuple[Any, ...]:

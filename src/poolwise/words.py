@@ -98,9 +98,9 @@ def checked(findings: "Findings") -> list[str]:
     lines = []
     if replaced := findings.left_out.num_rows:
         before = float(findings.left_out.pareto_k_before.max())
+        values = "value with a doubtful Pareto k was" if replaced == 1 else "values with a doubtful Pareto k were"
         lines.append(
-            f"{replaced} leave-one-out values with a doubtful Pareto k (up to {before:.2f}) were made again with the "
-            "rates integrated out"
+            f"{replaced} leave-one-out {values} made again with the rates integrated out (k up to {before:.2f})"
         )
     if groups := findings.groups_out:
         lines.append(
