@@ -121,7 +121,7 @@ def carry_out(
     """
     began = time.perf_counter()
     job = start(job)
-    if not job.parent:
+    if job.warnings and not job.parent:
         terminal.say(*job.warnings)
     record = describe(job)
     left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
