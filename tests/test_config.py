@@ -341,9 +341,7 @@ def test_the_label_of_a_group_is_text_though_it_look_like_a_number(override, lab
 
 
 def test_nothing_to_predict_is_refused_and_a_group_of_the_data_is_enough():
-    refusal = (
-        "predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
-    )
+    refusal = "predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
     with pytest.raises(ConfigError, match=just(refusal)):
         checked("predict.new_group=false")
     assert checked("predict.new_group=false", "predict.group=3").predict.group == "3"

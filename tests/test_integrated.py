@@ -256,7 +256,8 @@ def test_draws_do_not_depend_on_the_number_of_devices(rates, likelihood):
     )
     printed = set()
     for num_devices in ("1", "2", "4"):
-        done = subprocess.run([sys.executable, "-c", script, num_devices, rates, likelihood], cwd=ROOT, capture_output=True, text=True)
+        command = [sys.executable, "-c", script, num_devices, rates, likelihood]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         printed.add(done.stdout)
     assert len(printed) == 1
