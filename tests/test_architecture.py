@@ -37,7 +37,7 @@ LIBRARY_USERS = {  # library: the modules that may import it
         *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
         *("record", "words", "artifacts", "pipeline", "compare", "judgement", "evidence"),
         *("sbc", "calibration_findings", "calibration_words", "figures_calibration"),
-        *("explore", "oracle", "sensitivity", "report_words", "figures_fit", *DRAWN),
+        *("explore", "findings", "oracle", "sensitivity", "report_words", "figures_fit", *DRAWN),
     },
 }
 LEAVES = {  # module: the modules of this package that it may import

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import re
 import traceback
+import typing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from poolwise import config, fit
 from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path
 from poolwise.errors import ConfigError, RequestError
+from poolwise.figures import FIGURES
 from poolwise.model import LIKELIHOODS, POOLINGS, SITES
 from support import PRIORS
 
@@ -100,9 +102,9 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "checkpoint_every": 1000,
         },
         "device": {"platform": "cpu", "num_devices": None, "chain_method": "map", "x64": True},
-        "checks": {"progress": 10},
-        "predict": {"num_draws": 1000, "exposure": 1.0},
-        "plots": {"figures": ["rank", "ecdf", "rootogram", "forest", "pareto_k", "energy"]},
+        "checks": {"progress": 10, "exact": True, "sensitivity": True, "leave_group_out": False},
+        "predict": {"num_draws": 1000, "new_group": True, "group": None, "exposure": 1.0, "above": []},
+        "plots": {"figures": written("plots/full.yaml")["figures"]},
         "tracking": {"uri": None, "table_limit_mb": 10.0},
         "sweep": {"dry_run": False, "compare": True},
         "seed": 0,
@@ -196,7 +198,11 @@ def test_the_schema_has_the_fields_that_the_fit_takes(section, taken_by):
             "pooling.shrink",
             "pooling.shrink is no key; there are pooling.name, pooling.rates.",
         ),  # nothing near: what there is
-        ("checks.loo.folds", "checks.loo is no key; there are checks.progress."),
+        (
+            "checks.loo.folds",
+            "checks.loo is no key; there are checks.progress, checks.exact, checks.sensitivity, "
+            "checks.leave_group_out.",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(key, sentence):
@@ -268,6 +274,12 @@ def test_the_last_number_in_range_is_kept(key, value):
         ("sampler.target_accept", "0.9", "number"),
         ("sampler.target_accept", True, "number"),
         ("device.x64", 1, "boolean"),
+        ("checks.exact", 1, "boolean"),
+        ("checks.sensitivity", None, "boolean"),
+        ("checks.leave_group_out", "yes", "boolean"),
+        ("predict.new_group", "yes", "boolean"),
+        ("predict.group", 2.5, "string"),
+        ("predict.group", True, "string"),
         ("data.group", 7, "string"),
         ("tracking.uri", 7, "string"),
         ("reuse", "yes", "boolean"),
@@ -289,8 +301,63 @@ def test_a_quoted_number_on_the_command_line_is_text():
 
 
 def test_an_unknown_figure_is_refused():
-    with pytest.raises(ConfigError, match=r"^plots\.figures\.1 is 'pie'; it must be 'rank', 'ecdf'"):
+    with pytest.raises(ConfigError, match=r"^plots\.figures\.1 is 'pie'; it must be 'counts', 'groups', 'model'"):
         altered({"plots.figures": ["rank", "pie"]})
+
+
+def test_the_figures_of_the_config_are_those_that_can_be_drawn():
+    assert set(typing.get_args(config.FigureName)) == set(FIGURES)
+
+
+def test_the_default_draws_every_figure_once_and_the_core_is_a_part_of_it():
+    full, core = written("plots/full.yaml")["figures"], written("plots/core.yaml")["figures"]
+    assert sorted(full) == sorted(FIGURES)
+    assert set(core) < set(full)
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ([12, -1], "predict.above.1 is -1; it must be greater than or equal to 0."),
+        ([2**53], f"predict.above.0 is {2**53}; it must be less than {2**53}."),  # the largest count of a table
+        ([12.5], "predict.above.0 is 12.5; it must be integer."),
+        (["12"], "predict.above.0 is '12'; it must be integer."),
+    ],
+)
+def test_what_a_count_is_to_be_above_is_a_count(counts, sentence):
+    with pytest.raises(ConfigError, match=just(sentence)):
+        altered({"predict.above": counts})
+
+
+def test_counts_to_be_above_are_kept_in_their_order():
+    assert checked("predict.above=[15,0,12]").predict.above == (15, 0, 12)
+
+
+@pytest.mark.parametrize(
+    ("override", "label"), [("predict.group=7", "7"), ("predict.group='007'", "007"), ("predict.group=north", "north")]
+)
+def test_the_label_of_a_group_is_text_though_it_look_like_a_number(override, label):
+    assert checked(override).predict.group == label
+
+
+def test_nothing_to_predict_is_refused_and_a_group_of_the_data_is_enough():
+    refusal = "predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
+    with pytest.raises(ConfigError, match=just(refusal)):
+        checked("predict.new_group=false")
+    assert checked("predict.new_group=false", "predict.group=3").predict.group == "3"
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "unpooled"])
+def test_a_way_to_have_rates_is_dropped_where_there_is_one_only(pooling):
+    # a sweep over poolings may set it for all; it reaches neither fingerprints nor parameters
+    config = checked(f"pooling={pooling}", "pooling.rates=integrated")
+    assert config == checked(f"pooling={pooling}")
+    assert "pooling.rates" not in config.leaves()
+
+
+@pytest.mark.parametrize("rates", ["sampled", "standardised", "integrated"])
+def test_the_rates_of_a_hierarchy_are_had_as_they_are_asked_for(rates):
+    assert checked(f"pooling.rates={rates}").model.rates == rates
 
 
 @pytest.mark.parametrize("key", ["seed", "sampler", "sampler.num_warmup", "data.group", "tracking.uri"])
@@ -489,14 +556,14 @@ def test_leaves_are_dotted_keys_with_plain_values():
     leaves = altered({"prior.mu.rate": 0.5}).leaves()
     assert [leaves[key] for key in ("pooling.name", "prior.mu.rate", "data.exposure", "plots.figures")] == [
         *("hierarchical", 0.5, None),
-        ["rank", "ecdf", "rootogram", "forest", "pareto_k", "energy"],
+        written("plots/full.yaml")["figures"],
     ]
 
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 3 model, 5 prior, 6 sampler, 4 device, 1 checks, 2 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 33
+    # 5 data, 3 model, 5 prior, 6 sampler, 4 device, 4 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 39
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

@@ -54,7 +54,9 @@ def test_exact_reference_agrees_with_published_digits(exact_of):
         assert (exact.log_marginal, exact.elpd_loo) == pytest.approx(values, abs=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1500, 6000])
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(1500, marks=pytest.mark.slow), 6000]
+)
 def test_draws_do_not_depend_on_the_length_of_a_chunk(chunk, cookies, fit_of):
     found = fit_cookies(cookies, "hierarchical", "poisson", sampler=replace(SAMPLER, checkpoint_every=chunk))
     assert same_bits(found.posterior, fit_of("hierarchical", "poisson").posterior)

@@ -18,10 +18,10 @@ def tree_of(draws, counts):
     return to_tree(draws.posterior, draws.sample_stats, counts)
 
 
-def new_group_of(fit_of, cookies, pooling, likelihood, *, exposure=1.0):
+def new_group_of(fit_of, cookies, pooling, likelihood, *, exposure=1.0, **asked):
     posterior = tree_of(fit_of(pooling, likelihood), cookies)["posterior"].to_dataset()
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    return predict.new_group(model_of(pooling, likelihood), posterior, values, exposure=exposure, seed=0)
+    return predict.new_group(model_of(pooling, likelihood), posterior, values, exposure=exposure, seed=0, **asked)
 
 
 def replicated(draws, counts, *, num_draws=1000, seed=0):
@@ -123,11 +123,21 @@ def test_new_group_of_a_hierarchy_has_the_exact_mean_and_sd(likelihood, fit_of, 
     group, _, count = cookies.rows()
     exact = exact_reference.exact("hierarchical", likelihood, [count[group == g] for g in range(5)])
     found = new_group_of(fit_of, cookies, "hierarchical", likelihood)
-    rate = found.rate.reshape(4, -1)
-    assert abs(found.mean - exact.new_group_mean) < 4 * array_stats.mcse(rate, method="mean")
-    # var = var(rate) + E[noise]: the error of the sd is that of the rate's, times sd(rate) / sd
-    error = array_stats.mcse(rate, method="sd") * rate.std() / found.sd + array_stats.mcse(rate, method="mean")
+    draws = fit_of("hierarchical", likelihood).posterior
+    mu, square = draws["mu"], draws["mu"] ** 2 + draws["sigma"] ** 2  # moments of the rate given mu and sigma
+    noise = mu if likelihood == "poisson" else mu + square / draws["phi"]
+    assert abs(found.mean - exact.new_group_mean) < 4 * array_stats.mcse(mu, method="mean")
+    # var = E[square + noise] - (E mu)^2: its error is that of square + noise - 2 (E mu) mu; that of sd, by 1 / (2 sd)
+    error = array_stats.mcse(square + noise - 2 * found.mean * mu, method="mean") / (2 * found.sd)
     assert abs(found.sd - exact.new_group_sd) < 4 * error
+
+
+def test_new_groups_rates_are_spread_as_the_moments_say(fit_of, cookies):
+    found = new_group_of(fit_of, cookies, "hierarchical", "poisson")
+    # of a count with mean lam: E lam and var lam = var - E lam; 16000 draws of lam
+    variance = found.sd**2 - found.mean
+    assert abs(found.rate.mean() - found.mean) < 4 * np.sqrt(variance / 16_000)
+    assert found.rate.var() == pytest.approx(variance, rel=0.2)
 
 
 def test_new_group_of_a_pooled_model_has_the_common_rate(fit_of, cookies):
@@ -167,3 +177,147 @@ def test_new_group_table_of_large_counts_is_binned_and_complete(fit_of, cookies)
 def test_an_infinite_concentration_adds_no_spread():
     rng = np.random.default_rng(0)
     assert np.all(predict._mean_one_gamma(np.array([np.inf, 1e30]), rng) == pytest.approx(1.0))
+
+
+# What lies above, and groups that are in the data.
+
+
+def test_above_is_the_closed_form_of_a_pooled_model(fit_of, cookies):
+    # Gamma(1375, 150.2) posterior: the count is NegativeBinomial(1375, 150.2 / 151.2)
+    found = new_group_of(fit_of, cookies, "pooled", "poisson", above=(0, 9, 15))
+    assert [k for k, _ in found.above] == [0, 9, 15]
+    expected = stats.nbinom(1375, 150.2 / 151.2).sf([0, 9, 15])
+    assert [probability for _, probability in found.above] == pytest.approx(expected, rel=5e-3)
+
+
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+def test_above_is_what_the_table_leaves(pooling, likelihood, fit_of, cookies):
+    found = new_group_of(fit_of, cookies, pooling, likelihood, above=(3, 12))
+    cumulative = found.table.set_index("count")["cumulative"]
+    assert dict(found.above) == pytest.approx({k: 1 - cumulative[k] for k in (3, 12)}, abs=1e-9)
+
+
+def test_above_is_a_probability_of_a_count_at_its_exposure(fit_of, cookies):
+    # the median rate is 9.152; a count of so great an exposure is near its mean
+    found = new_group_of(fit_of, cookies, "pooled", "poisson", exposure=1e5, above=(915_200,))
+    assert found.above[0][1] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_group_of_the_data_is_predicted_from_its_own_rate(fit_of, cookies):
+    # unpooled: lam[g] ~ Gamma(2 + total, 0.2 + rows), so the count is negative binomial
+    group, _, count = cookies.rows()
+    total, rows = count[group == 4].sum(), np.sum(group == 4)
+    exact = stats.nbinom(2 + total, (0.2 + rows) / (1.2 + rows))
+    found = new_group_of(fit_of, cookies, "unpooled", "poisson", label="5", above=(12,))
+    assert (found.label, found.learnt) == ("5", True)
+    assert (found.mean, found.sd) == pytest.approx((exact.mean(), exact.std()), rel=3e-3)
+    assert found.above[0][1] == pytest.approx(exact.sf(12), rel=0.01)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_a_group_of_a_hierarchy_has_the_moments_of_its_rate(likelihood, fit_of, cookies):
+    draws = fit_of("hierarchical", likelihood).posterior
+    lam, spread = draws["lam"][..., 2], draws.get("delta", np.zeros(()))
+    found = new_group_of(fit_of, cookies, "hierarchical", likelihood, label="3")
+    assert found.mean == pytest.approx(lam.mean())
+    assert found.sd**2 == pytest.approx(lam.var() + (lam + (spread * lam) ** 2).mean())
+    assert np.array_equal(found.rate, lam.reshape(-1))
+
+
+def test_a_group_of_a_pooled_model_has_the_rate_of_all(fit_of, cookies):
+    new, named = (new_group_of(fit_of, cookies, "pooled", "poisson", label=label) for label in (None, "3"))
+    assert (named.label, named.mean, named.sd) == ("3", new.mean, new.sd)
+
+
+# What the priors say.
+
+DRAWS = 20_000
+
+
+def prior_of(counts, pooling, likelihood="poisson", *, num_draws=DRAWS, priors=PRIORS, seed=0):
+    values = prior_values(priors, sites=sites_of(pooling, likelihood))
+    draws = {"lam": np.ones((1, 4) if pooling == "pooled" else (1, 4, counts.num_groups))}
+    cells = to_tree(draws, {"energy": np.ones((1, 4))}, counts)["constant_data"].to_dataset()
+    model = model_of(pooling, likelihood, priors)
+    return predict.prior(model, values, cells, num_draws=num_draws, seed=seed)
+
+
+def near(draws, mean, sd):
+    """Whether independent draws have the mean, within four of its errors."""
+    return abs(draws.mean() - mean) < 4 * sd / np.sqrt(draws.size)
+
+
+def test_prior_of_a_pooled_model_is_one_rate(cookies):
+    # Gamma(2, 0.2): mean 10, variance 50
+    parameters, y = prior_of(cookies, "pooled")
+    assert parameters["lam"].dims == ("chain", "draw")
+    assert near(parameters["lam"].values, 10.0, np.sqrt(50))
+    assert parameters["lam"].values.var() == pytest.approx(50, rel=0.1)
+    assert y["y"].sizes == {"chain": 1, "draw": DRAWS, "cell": 55}
+    assert near(y["y"].values[..., 0], 10.0, np.sqrt(60))
+    assert y["y"].values.var() == pytest.approx(60, rel=0.1)
+
+
+def test_prior_of_unpooled_rates_is_one_for_each_group(cookies):
+    parameters, y = prior_of(cookies, "unpooled")
+    lam = parameters["lam"].values[0]
+    assert lam.shape == (DRAWS, 5)
+    assert near(lam, 10.0, np.sqrt(50))
+    assert abs(np.corrcoef(lam.T)[0, 1]) < 4 / np.sqrt(DRAWS)
+    # a cell has the rate of its group
+    ratio = y["y"].values[0].mean(axis=0) / lam.mean(axis=0)[cookies.cell_group]
+    assert ratio == pytest.approx(np.ones(55), abs=4 * np.sqrt(10) / 10 / np.sqrt(DRAWS))
+
+
+def test_prior_of_a_hierarchy_has_rates_around_a_mean_of_their_own(cookies):
+    # mu: mean 10, variance 50; sigma: mean 1, E sigma^2 = 2; so lam has mean 10, variance 52, correlation 50 / 52
+    parameters, y = prior_of(cookies, "hierarchical")
+    mu, sigma, lam = (parameters[name].values[0] for name in ("mu", "sigma", "lam"))
+    assert near(mu, 10.0, np.sqrt(50))
+    assert near(sigma, 1.0, 1.0)
+    # one draw's five rates lie around its mu with variance sigma^2, of mean 2 (sd 20, as E sigma^4 = 24 and more)
+    assert abs(np.mean((lam - mu[:, None]) ** 2) - 2.0) < 0.5
+    assert abs(np.corrcoef(lam.T)[0, 1] - 50 / 52) < 0.01
+    assert near(y["y"].values[0][:, 0], 10.0, np.sqrt(62))
+
+
+def test_prior_of_a_wide_noise_is_wider(cookies):
+    # HalfNormal(0.5): E delta^2 = 0.25; var y = 10 + 50 + 0.25 * (50 + 100)
+    parameters, y = prior_of(cookies, "pooled", "negative_binomial")
+    assert near(parameters["delta"].values, 0.5 * np.sqrt(2 / np.pi), 0.5)
+    assert near(y["y"].values[..., 0], 10.0, np.sqrt(97.5))
+    assert y["y"].values[..., 0].var() == pytest.approx(97.5, rel=0.15)
+
+
+def test_prior_counts_grow_with_exposure():
+    counts = counts_from_rows(["a", "b"], [1, 2], [1.0, 100.0])
+    _, y = prior_of(counts, "pooled")
+    small, large = y["y"].values[0].mean(axis=0)
+    assert large / small == pytest.approx(100, rel=0.03)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_prior_of_the_heaviest_tails_is_finite(likelihood, cookies):
+    # a HalfCauchy has no mean: of 20000 draws some are near 1e4 scales, and sigma may be 1e8 times mu, or 1e-8
+    cauchy = {"name": "HalfCauchy", "scale": 1e12}
+    priors = {"mu": cauchy, "sigma": cauchy, "delta": {"name": "HalfCauchy", "scale": 5.0}}
+    parameters, y = prior_of(cookies, "hierarchical", likelihood, priors=priors)
+    assert all(np.isfinite(parameters[name].values).all() for name in parameters)
+    assert y["y"].values.dtype.kind == "i"
+    assert y["y"].values.min() >= 0
+    assert y["y"].values.max() > 2**50  # it did go that far
+
+
+def test_many_cells_get_fewer_prior_draws_but_twenty(cookies, monkeypatch):
+    monkeypatch.setattr(predict, "REPLICATED", 55 * 40)
+    assert prior_of(cookies, "hierarchical")[1]["y"].shape == (1, 40, 55)
+    monkeypatch.setattr(predict, "REPLICATED", 55)
+    parameters, y = prior_of(cookies, "hierarchical")
+    assert (parameters["lam"].shape, y["y"].shape) == ((1, 20, 5), (1, 20, 55))
+    assert prior_of(cookies, "hierarchical", num_draws=7)[1]["y"].shape == (1, 7, 55)
+
+
+def test_prior_draws_are_repeated_by_their_seed(cookies):
+    one, again, other = (prior_of(cookies, "unpooled", num_draws=50, seed=seed) for seed in (1, 1, 2))
+    assert all(each.equals(same) for each, same in zip(one, again, strict=True))
+    assert not any(each.equals(same) for each, same in zip(one, other, strict=True))

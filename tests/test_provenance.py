@@ -30,12 +30,16 @@ from poolwise.provenance import (
 
 SHA256 = "0" * 64  # of the data
 DRAWS_DECIDED_BY = {
-    *("seed", "pooling.name", "likelihood.name"),
+    *("seed", "pooling.name", "pooling.rates", "likelihood.name"),
     *("prior.mu.name", "prior.mu.concentration", "prior.mu.rate", "prior.sigma.name", "prior.sigma.rate"),
     *(f"sampler.{key}" for key in ("num_warmup", "num_samples", "num_chains", "target_accept", "max_tree_depth")),
     *("device.platform", "device.chain_method", "device.x64"),
 }
-RUN_DECIDED_BY = DRAWS_DECIDED_BY | {"checks.progress", "predict.num_draws", "predict.exposure", "plots.figures"}
+RUN_DECIDED_BY = DRAWS_DECIDED_BY | {
+    *(f"checks.{key}" for key in ("progress", "exact", "sensitivity", "leave_group_out")),
+    *(f"predict.{key}" for key in ("num_draws", "new_group", "group", "exposure", "above")),
+    "plots.figures",
+}
 
 
 @pytest.fixture(scope="module")

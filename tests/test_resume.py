@@ -109,7 +109,7 @@ def test_a_resumed_fit_logs_every_progress_once(outputs, stop_after):
 
 def test_a_fit_whose_analysis_failed_keeps_its_draws(outputs, undisturbed, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "examine", lambda job, draws: 1 / 0)
+        patched.setattr(pipeline, "examine", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit()
     assert (statuses(outputs), len(chunks(outputs))) == (["FAILED"], CHUNKS)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
-from poolwise import store
+from poolwise import store, sweep
+from poolwise.config import CONF, check, register_resolvers
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -103,6 +105,7 @@ def test_a_finished_sweep_started_again_fits_nothing_and_lists_what_it_reused(pa
     assert parents[0].metrics["jobs_reused"] == 2
 
 
+@pytest.mark.slow  # a single run, which does not reuse either, is tested below
 def test_reuse_false_fits_again(pair):
     before = len(split(pair[1])[1])
     assert again(pair, *PAIR, "reuse=false").returncode == 0
@@ -133,6 +136,42 @@ def test_a_near_miss_says_what_differs(pair, tmp_path):
     (tmp_path / "cookies.csv").write_text(table)
     done = again(pair, *PAIR, f"data.path={tmp_path}/cookies.csv", "sweep.dry_run=true")
     assert re.search(r"fitted; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr
+
+
+def figures_of(*arguments: str) -> set[tuple[str, ...]]:
+    """The figures that the jobs of a command line draw."""
+    register_resolvers()
+    request = sweep.requested(arguments)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return {check(compose("config", list(job))).plots.figures for job in request.jobs}
+
+
+CORE = ("rank", "ecdf", "rootogram", "forest", "pareto_k", "energy")
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ((), {CORE}),
+        (("plots=core",), {CORE}),
+        (("plots=none",), {()}),
+        (("plots.figures=[rank]",), {("rank",)}),
+        (("plots=none,core",), {(), CORE}),
+        (("experiments=prior_sensitivity",), {()}),  # it says so itself
+        (("experiments=model_grid",), {CORE}),
+    ],
+)
+def test_the_jobs_of_a_sweep_draw_the_core_unless_they_are_asked(asked, drawn):
+    assert figures_of("-m", "seed=0,1", *asked) == drawn
+
+
+def test_the_jobs_of_a_sweep_draw_all_where_all_is_asked_for():
+    (drawn,) = figures_of("-m", "seed=0,1", "plots=full")
+    assert set(CORE) < set(drawn)
+
+
+def test_a_single_run_is_no_sweep_whatever_it_draws():
+    assert sweep.requested(("seed=1",)) is None
 
 
 def test_a_dry_run_lists_the_jobs_and_logs_nothing(command, outputs):

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolwise import words
+from poolwise import oracle, sensitivity, words
 from poolwise.checks import Loo, Verdict
 from poolwise.data import counts_from_rows
+from poolwise.findings import Findings
+from poolwise.leave_out import GroupsOut, Replaced
 from poolwise.predict import NewGroup
 
 VERDICT = Verdict(
@@ -41,6 +43,22 @@ NEW_GROUP = NewGroup(
         }
     ),
     learnt=True,
+)
+
+
+REPLACED = Replaced(
+    dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.2])), np.array([False, True]), 3, np.array([0.1, 0.83])
+)
+GROUPS_OUT = GroupsOut(
+    labels=("a", "b"),
+    elpd=np.array([-30.0, -34.0]),
+    mcse=np.array([0.03, 0.04]),
+    pareto_k=np.array([0.1, 0.2]),
+    r_hat=np.array([1.0, 1.0]),
+    ess=np.array([5000.0, 5000.0]),
+    divergences=np.array([0, 0]),
+    least_ess=400.0,
+    k_threshold=0.7,
 )
 
 
@@ -134,9 +152,70 @@ def test_command_reaches_the_program_as_it_was_given(overrides):
     assert shlex.split(words.command(overrides)) == ["python", "-m", "poolwise.run", *overrides]
 
 
+def findings_of(table: pd.DataFrame, **found) -> Findings:
+    """Findings of a fit of which no more is known than its summary, LOO, verdict and new group."""
+    none_replaced = Replaced(LOO, np.array([False]), 0, np.array([0.1]))
+    plain = {"left_out": none_replaced, "verdict": VERDICT, "new_group": NEW_GROUP, "digests": {}}
+    return Findings(**{"tree": None, "summary": table} | plain | found)
+
+
+def test_new_group_names_a_group_of_the_data_and_what_lies_above():
+    found = dataclasses.replace(NEW_GROUP, label="a\nb", above=((12, 0.20449), (15, 0.0512)))
+    assert words.new_group(found) == (
+        "one more count of a\\nb: mean 9.15, sd 3.83, 90% between 5 and 14, above 12: 0.204, above 15: 0.0512"
+    )
+
+
+def test_a_fit_with_no_more_checks_says_nothing_of_them():
+    assert words.checked(findings_of(many(2))) == []
+
+
+def test_checked_says_how_many_values_were_made_again_and_how_bad_they_were():
+    assert words.checked(findings_of(many(2), left_out=REPLACED)) == [
+        "3 leave-one-out values with a doubtful Pareto k (up to 0.83) were made again with the rates integrated out"
+    ]
+
+
+def test_checked_gives_the_elpd_of_groups_left_out_with_both_errors():
+    # -30 - 34; sqrt(2) * sd([-30, -34]) = 4; sqrt(0.03^2 + 0.04^2) = 0.05
+    assert words.checked(findings_of(many(2), groups_out=GROUPS_OUT)) == [
+        "groups left out, one at a time: elpd -64.00 +- 4.00 (Monte Carlo error 0.05)"
+    ]
+
+
+def test_checked_names_the_groups_whose_refit_misses_the_gate():
+    out = dataclasses.replace(GROUPS_OUT, divergences=np.array([0, 2]), r_hat=np.array([1.0, 1.3]))
+    assert words.checked(findings_of(many(2), groups_out=out))[1:] == [
+        "  not to be relied on for b: the refit misses the gate"
+    ]
+
+
+def test_checked_says_how_the_fit_stands_to_the_exact_answer():
+    beside = oracle.Comparison(pd.DataFrame(), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees")
+    assert words.checked(findings_of(many(2), comparison=beside)) == ["exact answer: the fit agrees"]
+
+
+def test_checked_says_what_the_priors_weigh():
+    table = pd.DataFrame(
+        {"prior.sigma": [0.31, 0.01], "prior": [0.31, 0.01], "likelihood": [0.02, 0.4]}, index=["sigma", "mu"]
+    ).assign(diagnosis=[sensitivity.DOMINANT, sensitivity.NOTHING])
+    (line,) = words.checked(findings_of(many(2), sensitivity=table))
+    assert line.startswith("prior.sigma weighs more than the data for sigma (")
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [("norht", "did you mean north?"), ("zzz", "there are north, south.")],
+)
+def test_an_unknown_group_is_named_with_what_there_is(asked, there):
+    assert words.unknown_group(asked, ["north", "south"]) == (
+        f"predict.group is {asked}, which is no group of the data; {there}"
+    )
+
+
 def test_note_is_the_whole_answer_in_markdown():
     table = many(2)
-    note = words.note("the subject", VERDICT, table, NEW_GROUP, LOO, "python -m poolwise.run seed=3")
+    note = words.note("the subject", findings_of(table), [], "python -m poolwise.run seed=3")
     assert note.splitlines() == [
         *("**the subject**", ""),
         *(*words.judgement(VERDICT), ""),
@@ -147,6 +226,15 @@ def test_note_is_the_whole_answer_in_markdown():
     ]
 
 
+def test_note_lists_the_warnings_and_then_the_checks():
+    found = findings_of(many(2), left_out=REPLACED, groups_out=dataclasses.replace(GROUPS_OUT, pareto_k=np.ones(2)))
+    lines = words.note("the subject", found, ["prior.mu is far off"], "again").splitlines()
+    begin = lines.index(words.accuracy(REPLACED.loo)) + 2
+    expected = ["prior.mu is far off", *(line.strip() for line in words.checked(found))]
+    assert lines[begin:] == [*(f"- {line}" for line in expected), "", "`again`"]
+    assert len(expected) == 4  # the warning, values replaced, groups left out, those not to be relied on
+
+
 def test_note_of_a_suspect_fit_lists_the_reasons():
-    note = words.note("the subject", SUSPECT, many(2), NEW_GROUP, LOO, "again")
+    note = words.note("the subject", findings_of(many(2), verdict=SUSPECT), [], "again")
     assert "\n\nsuspect:\n- 3 of 16000 transitions diverged\n- R-hat of mu is 1.020, above 1.01\n\n" in note

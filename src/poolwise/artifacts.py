@@ -168,7 +168,8 @@ def write_tree(tree: xr.DataTree, path: Path) -> None:
     """Write a DataTree as netCDF, whole or not at all; simulated counts compressed, draws as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    tree.to_netcdf(scratch, engine="netcdf4", encoding=COMPRESSED)
+    encoding = {group: settings for group, settings in COMPRESSED.items() if group[1:] in tree}
+    tree.to_netcdf(scratch, engine="netcdf4", encoding=encoding)
     scratch.replace(path)
 
 

@@ -77,7 +77,7 @@ def examine(job: "Job", draws: fit.Fit, on_group: Callable[[str], None] = lambda
 
     Parameters
     ----------
-    on_group : called with its label before each refit without a group
+    on_group : called with its label before each group is left out
     """
     config, model, counts, values = job.config, job.model, job.counts, job.values
     tree = to_tree(draws.posterior, draws.sample_stats, counts)

@@ -1,0 +1,179 @@
+"""All that a fit says: what is asked for is there, what is off is not, and it does not depend on the rest."""
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from scipy import stats
+
+from poolwise import exact, fit, pipeline, provenance
+from poolwise.config import CONF, check, register_resolvers
+from poolwise.data import counts_from_rows
+from poolwise.findings import Findings, examine
+from poolwise.pipeline import Job
+
+SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
+OFF = ("checks.exact=false", "checks.sensitivity=false")
+COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 6, 3, 5]}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return counts_from_rows(np.repeat(list(COUNTS), 6), [count for group in COUNTS.values() for count in group])
+
+
+@pytest.fixture(scope="module")
+def job_of(counts):
+    """`job_of("pooling=pooled")`: the job that a command line makes of these counts."""
+
+    def make(*overrides: str) -> Job:
+        register_resolvers()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = check(compose("config", [*SMALL, *overrides]))
+        return pipeline.prepare(config, overrides, counts=counts)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def draws_of(job_of):
+    """The draws of a job; those of a variant are made once."""
+    made: dict[str, fit.Fit] = {}
+
+    def draw(job: Job) -> fit.Fit:
+        if job.model.pooling not in made:
+            sampler, device = job.config.sampler.model_dump(), job.config.device.model_dump()
+            made[job.model.pooling] = fit.fit(
+                job.model,
+                job.counts,
+                job.values,
+                seed=job.config.seed,
+                sampler=fit.Sampler(**sampler),
+                device=fit.Device(**device),
+            )
+        return made[job.model.pooling]
+
+    return draw
+
+
+@pytest.fixture(scope="module")
+def examined(job_of, draws_of):
+    """`examined("checks.exact=false")`: what the fit of such a job says."""
+
+    def make(*overrides: str, **given) -> Findings:
+        job = job_of(*overrides)
+        return examine(job, draws_of(job), **given)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def plain(examined):
+    """The findings of the default checks."""
+    return examined()
+
+
+@pytest.fixture(scope="module")
+def bare(examined):
+    """The findings of a fit with every check off that can be."""
+    return examined(*OFF)
+
+
+def test_what_is_off_is_not_there(bare):
+    assert (bare.groups_out, bare.comparison, bare.sensitivity) == (None, None, None)
+    assert bare.no_exact == "not asked for"
+
+
+def test_the_default_weighs_the_priors_and_holds_the_fit_against_the_exact_answer(plain):
+    assert plain.comparison.agrees
+    assert plain.no_exact == ""
+    assert set(plain.sensitivity.index) == {"mu", "sigma", "lam.a", "lam.b", "lam.c"}
+    assert plain.groups_out is None  # a refit for each group: only where it is asked for
+
+
+def test_one_check_moves_no_number_of_another(plain, bare):
+    assert plain.summary.equals(bare.summary)
+    assert (plain.loo.elpd, plain.loo.mcse, plain.verdict) == (bare.loo.elpd, bare.loo.mcse, bare.verdict)
+    assert np.array_equal(plain.new_group.rate, bare.new_group.rate)
+    for name, group in plain.tree.children.items():
+        assert group.to_dataset().equals(bare.tree[name].to_dataset())
+
+
+def test_more_cells_than_seconds_allow_are_said(examined, counts, monkeypatch):
+    monkeypatch.setitem(exact.CELLS, ("hierarchical", "poisson"), counts.num_cells - 1)
+    found = examined("checks.sensitivity=false")
+    assert found.comparison is None
+    assert found.no_exact.startswith(f"{counts.num_cells} cells (distinct group, exposure and count), more than the ")
+
+
+def test_an_answer_that_does_not_settle_is_said(examined, monkeypatch):
+    def solve(*_):
+        raise exact.NotExact("cookies: the quadrature does not settle.")
+
+    monkeypatch.setattr(exact, "solve", solve)
+    found = examined("checks.sensitivity=false")
+    assert (found.comparison, found.no_exact) == (None, "cookies: the quadrature does not settle.")
+
+
+def test_every_group_is_left_out_in_turn_where_it_is_asked_for(examined, counts):
+    found = examined(*OFF, "pooling=pooled", "checks.leave_group_out=true")
+    # Gamma(2, 0.2) prior, one rate: log p(y) - log p(y_-g), in closed form
+    assert found.groups_out.labels == counts.labels == ("a", "b", "c")
+    assert found.groups_out.elpd == pytest.approx([_elpd_of(label) for label in COUNTS], abs=1e-6)
+
+
+def _elpd_of(label: str) -> float:
+    """Log p(y_g | y_-g), a row after the other: each negative binomial given those before."""
+    rest = [count for other, counts in COUNTS.items() if other != label for count in counts]
+    shape, rate, total = 2 + sum(rest), 0.2 + len(rest), 0.0
+    for count in COUNTS[label]:
+        total += stats.nbinom.logpmf(count, shape, rate / (rate + 1))
+        shape, rate = shape + count, rate + 1
+    return total
+
+
+def test_refits_are_announced_by_the_label_of_their_group(examined):
+    told = []
+    found = examined(*OFF, "checks.leave_group_out=true", on_group=told.append)
+    assert list(dict.fromkeys(told)) == ["a", "b", "c"]
+    assert np.all(np.isfinite(found.groups_out.elpd))
+
+
+def test_what_lies_below_a_row_is_its_leave_one_out_probability(examined, counts):
+    # pooled: without a row of count y the rate is Gamma(2 + total - y, 0.2 + 17), so Y is negative binomial
+    found = examined(*OFF, "pooling=pooled").below()
+    shape, rate = 2 + sum(sum(group) for group in COUNTS.values()) - counts.cell_count, 0.2 + 17
+    expected = stats.nbinom.cdf(counts.cell_count - 1, shape, rate / (rate + 1))
+    assert np.all((found >= 0) & (found <= 1))
+    assert found == pytest.approx(expected, abs=0.01)  # 2000 draws
+
+
+def test_nothing_lies_below_no_event_and_more_below_more(plain, counts):
+    below = plain.below()
+    for g in range(3):
+        of_group = below[counts.cell_group == g]  # cells are sorted by count
+        assert np.all(np.diff(of_group) > 0)
+    assert below[counts.cell_count == 0] == [0.0]
+    assert np.all((below >= 0) & (below < 1))
+
+
+def test_the_tree_holds_what_the_priors_and_the_posterior_predict(bare, counts):
+    assert set(bare.tree.children) == {
+        *("posterior", "sample_stats", "observed_data", "constant_data"),
+        *("posterior_predictive", "prior", "prior_predictive"),
+    }
+    assert bare.tree["prior"]["lam"].shape == (1, 100, 3)
+    assert bare.tree["prior_predictive"]["y"].shape == (1, 100, counts.num_cells)
+    assert bare.tree["posterior_predictive"]["y"].shape == (4, 25, 18)
+
+
+def test_the_findings_are_told_by_the_digests_of_their_draws(bare, job_of, draws_of):
+    draws = draws_of(job_of())
+    assert bare.digests == provenance.posterior_digests(draws.posterior)
+    outcome = bare.outcome
+    assert (outcome.elpd_loo, outcome.elpd_loo_mcse, outcome.num_chains) == (bare.loo.elpd, bare.loo.mcse, 4)
+
+
+def test_the_time_of_the_exact_answer_and_of_refits_is_kept(job_of, draws_of):
+    job = job_of("checks.sensitivity=false")
+    examine(job, draws_of(job))
+    assert {"exact"} == {stage for stage in job.seconds if stage in ("exact", "leave_group_out")}
