@@ -91,6 +91,7 @@ def test_run_name_says_the_variant(pooling, likelihood, name):
         ("prior.sigma.rate=2", "sigma.rate=2"),
         ("sampler.num_samples=8000", "num_samples=8000"),
         ("predict.exposure=2", "exposure=2"),
+        ("pooling.rates=sampled", "rates=sampled"),
         ("seed=3", "seed=3"),
         ("+seed=3", "seed=3"),
         ("++sampler.num_samples=8000", "num_samples=8000"),
@@ -104,7 +105,15 @@ def test_run_name_tells_an_override_shortly(override, told):
     "override",
     [
         *("data=table", "data.path=a.csv", "data.exposure=hours", "device=gpu", "device.num_devices=2"),
-        *("tracking.uri=https://h", "tracking=local", "plots=none", "hydra.verbose=true", "~plots", "++data.name=a"),
+        *(
+            "tracking.uri=https://h",
+            "tracking=local",
+            "plots=none",
+            "checks.exact=false",
+            "hydra.verbose=true",
+            "~plots",
+            "++data.name=a",
+        ),
     ],
 )
 def test_run_name_leaves_out_what_does_not_tell_runs_apart(override):

@@ -23,8 +23,8 @@ SHORT = {
 }
 # overrides that do not tell one model from another, and so are not part of a run's name
 UNTOLD = (
-    *("pooling=", "likelihood", "data", "device", "tracking", "hydra", "plots", "experiments", "sweep.", "reuse"),
-    "sampler.checkpoint_every",
+    *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
+    *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
 )
 NAME_LIMIT = 200  # characters of a parameter's name; MLflow takes 250 for a metric
 PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv holds all
