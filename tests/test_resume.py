@@ -242,6 +242,7 @@ def end(process: subprocess.Popen[str]) -> str:
     return printed
 
 
+@pytest.mark.slow
 def test_a_fit_killed_at_once_and_on_the_way_goes_on_on_other_devices(outputs, undisturbed):
     process = start(outputs, "device.num_devices=1")
     wait_until(process, lambda: list((outputs / "runs").glob("*/artifacts/environment/stack.json")))

@@ -258,6 +258,7 @@ def wait_for_child(outputs: Path, number: int = 1) -> None:
 LONG = ("-m", "pooling=pooled,unpooled", "sampler.num_warmup=150", "plots=none", "sweep.compare=false")
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(command, outputs):
     arguments = (*LONG, "sampler.num_samples=30000", "sampler.checkpoint_every=100")
     process = start(outputs, *arguments)

@@ -172,7 +172,7 @@ def test_a_fit_with_no_more_checks_says_nothing_of_them():
 
 def test_checked_says_how_many_values_were_made_again_and_how_bad_they_were():
     assert words.checked(findings_of(many(2), left_out=REPLACED)) == [
-        "3 leave-one-out values with a doubtful Pareto k (up to 0.83) were made again with the rates integrated out"
+        "3 leave-one-out values with a doubtful Pareto k were made again with the rates integrated out (k up to 0.83)"
     ]
 
 
