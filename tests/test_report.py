@@ -327,10 +327,14 @@ def test_chance_of_a_large_count_is_tabled():
 
 
 def test_named_group_takes_the_place_of_a_new_one():
-    page = full_page(new_group=NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True, label="b"))
+    group = NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True, label="b")
+    pictures = {"new_group": (b"\x89PNG", "What is expected of b.")}
+    page = full_page(new_group=group, pictures=pictures)
     assert "One more count of b" in flat(page)
     assert "A group that is not in the data" not in flat(page)
     assert "One count of b; every count in tables/group.csv" in flat(page)
+    assert "A group of the data What one more count of it would be." in flat(page)
+    assert "What a group that nobody has seen yet would produce." in flat(full_page(pictures=pictures))
 
 
 def test_replaced_values_are_told_with_the_k_before():

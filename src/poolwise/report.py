@@ -76,6 +76,7 @@ SECTIONS = {  # of the pictures: anchor, title, what the section is for, the pic
     "new": ("A new group", "What a group that nobody has seen yet would produce.", ("new_group",)),
     "more": ("More", "", ()),
 }
+NAMED_GROUP = ("A group of the data", "What one more count of it would be.")  # of "new", if one is asked for
 TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading of the rows, columns and their headings
     "counts": (
         "All counts",
@@ -196,7 +197,7 @@ def render(
         sensitivity_words=sensitivity_words,
         model_words=model_words(pooling, likelihood),
         model_maths=model_maths(pooling, likelihood, priors, has_exposure=counts.columns.exposure is not None),
-        sections=_sections(pictures),
+        sections=_sections(pictures, is_named=new_group.label is not None),
         data_words=data_words,
         statistics=tables.get("statistics"),
         tables=[_table(name, tables[name]) for name in TABLES if name in tables],
@@ -324,7 +325,7 @@ def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[Hashable, object]]
     return zip(map(str, table.index), table.to_dict("records"), strict=True)
 
 
-def _sections(pictures: Mapping[str, tuple[bytes, str]]) -> list[dict[str, object]]:
+def _sections(pictures: Mapping[str, tuple[bytes, str]], *, is_named: bool) -> list[dict[str, object]]:
     """The pictures by section; one without pictures is left out, but for the model."""
     known = {name for _, _, names in SECTIONS.values() for name in names}
     found: list[dict[str, object]] = []
@@ -332,6 +333,8 @@ def _sections(pictures: Mapping[str, tuple[bytes, str]]) -> list[dict[str, objec
         chosen = [name for name in (names or [name for name in pictures if name not in known]) if name in pictures]
         if chosen or anchor == "model":
             images = list(_images(chosen, pictures))
+            if anchor == "new" and is_named:
+                title, words = NAMED_GROUP
             found.append({"anchor": anchor, "title": title, "words": words, "images": images})
     return found
 
