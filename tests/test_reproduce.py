@@ -923,7 +923,9 @@ def give_model_an_untracked_module(checkout: Checkout) -> None:
     checkout.edit(
         "src/poolwise/model.py", "from poolwise.priors", "from poolwise.extra import NUDGE\nfrom poolwise.priors"
     )
-    checkout.edit("src/poolwise/model.py", "return lam, None", "return lam * NUDGE, None")
+    checkout.edit(
+        "src/poolwise/model.py", "(statistics, lam, concentration))", "(statistics, lam * NUDGE, concentration))"
+    )
 
 
 @pytest.mark.slow
@@ -979,7 +981,9 @@ def test_every_variant_reproduces_in_a_fresh_process_on_any_number_of_devices(ch
 @pytest.mark.slow
 def test_a_line_of_the_model_that_moves_the_posterior_is_the_cause(checkout):
     original = checkout.run("sampler=quick", "pooling=pooled")
-    checkout.edit("src/poolwise/model.py", "return lam, None", "return lam * 1.01, None")
+    checkout.edit(
+        "src/poolwise/model.py", "(statistics, lam, concentration))", "(statistics, lam * 1.01, concentration))"
+    )
     ended = checkout.again(original)
     assert (ended.code, ended.cause) == (1, "code: model.py has changed")
     assert ended.out.index("  * code: model.py has changed") < ended.out.index("pooled poisson fit")
