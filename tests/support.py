@@ -1,8 +1,10 @@
 """What several test files say in the same way."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from arviz_stats.base import array_stats
 
 from poolwise.data import Counts
 from poolwise.fit import Device, Fit, Sampler, fit
@@ -54,3 +56,13 @@ def fit_cookies(
 def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     """Whether two sets of draws are equal to the last bit."""
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def assert_moments_are_exact(draws: dict[str, np.ndarray], exact: Any) -> None:
+    """Means and standard deviations within four Monte Carlo errors of those of `exact_reference`."""
+    for name, mean in exact.mean.items():
+        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
+        off = sample.mean((1, 2)) - np.ravel(mean)
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
+        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
+        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"

@@ -15,7 +15,7 @@ from poolwise import fit as engine
 from poolwise.data import counts_from_rows
 from poolwise.errors import DeviceError, FitError
 from poolwise.priors import prior_values
-from support import DEVICE, PRIORS, ROOT, SAMPLER, VARIANTS, fit_cookies, model_of, same_bits
+from support import DEVICE, PRIORS, ROOT, SAMPLER, VARIANTS, assert_moments_are_exact, fit_cookies, model_of, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
 
@@ -31,12 +31,7 @@ def exact_of(cookies):
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_posterior_means_and_sds_are_the_exact_ones(pooling, likelihood, fit_of, exact_of):
     exact, draws = exact_of(pooling, likelihood), fit_of(pooling, likelihood).posterior
-    for name, mean in exact.mean.items():
-        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
-        off = sample.mean((1, 2)) - np.ravel(mean)
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
-        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+    assert_moments_are_exact(draws, exact)
 
 
 def test_exact_reference_agrees_with_published_digits(exact_of):

@@ -17,7 +17,7 @@ from poolwise import integrated
 from poolwise.data import counts_from_rows, sufficient_statistics
 from poolwise.model import collapsed_log_likelihood
 from poolwise.special import concentration_of
-from support import ROOT, SAMPLER, fit_cookies, same_bits
+from support import ROOT, SAMPLER, assert_moments_are_exact, fit_cookies, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
 LIKELIHOODS = ["poisson", "negative_binomial"]
@@ -222,12 +222,7 @@ def test_posterior_means_and_sds_are_the_exact_ones(rates, likelihood, cookies, 
         name: (each.shape, each.dtype) for name, each in fit_of("hierarchical", likelihood).posterior.items()
     }
     assert list(draws) == list(fit_of("hierarchical", likelihood).posterior)
-    for name, mean in exact.mean.items():
-        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
-        off = sample.mean((1, 2)) - np.ravel(mean)
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
-        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+    assert_moments_are_exact(draws, exact)
 
 
 @pytest.mark.parametrize("rates", [STANDARDISED, "integrated"])

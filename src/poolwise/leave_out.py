@@ -66,6 +66,11 @@ class Replaced:
     num_rows: int
     pareto_k_before: np.ndarray
 
+    @property
+    def k_max_before(self) -> float:
+        """The largest Pareto k of plain PSIS."""
+        return float(self.pareto_k_before.max())
+
 
 @dataclass(frozen=True)
 class GroupsOut:

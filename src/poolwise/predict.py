@@ -14,6 +14,7 @@ from scipy import special
 
 from poolwise.model import Model, log_likelihood
 from poolwise.priors import distribution
+from poolwise.special import concentration_of
 
 # a stream each: a new step moves no other draw
 STREAMS = {"posterior_predictive": 1, "new_group": 2, "groups_left_out": 3, "prior": 4}
@@ -196,7 +197,7 @@ def prior(
         drawn["lam"] = mu * _mean_one_gamma(np.broadcast_to(shape_of_rates, (1, num_draws, num_groups)), rng)
     lam = drawn["lam"][..., None] if model.pooling == "pooled" else drawn["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, 2.0**53)  # (1, draw, cell)
-    phi = 1.0 / np.maximum(drawn["delta"] ** 2, 1e-30) if "delta" in drawn else None
+    phi = np.asarray(concentration_of(drawn["delta"])) if "delta" in drawn else None
     y = _simulate(rate, None if phi is None else phi[..., None], rng)
     dims = ("chain", "draw", "group")
     sites = {name: (dims[: each.ndim], each) for name, each in drawn.items()}

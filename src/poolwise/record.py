@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from poolwise import sensitivity
 
 if TYPE_CHECKING:
     from poolwise.findings import Findings
-    from poolwise.leave_out import Replaced
 
 SHORT = {
     "pooled": "pooled",
@@ -80,7 +78,7 @@ def metrics(findings: "Findings", *, seconds: Mapping[str, float], total: float)
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
     }
-    headline |= {"loo_replaced": findings.left_out.num_rows, "pareto_k_max_psis": _largest(findings.left_out)}
+    headline |= {"loo_replaced": findings.left_out.num_rows, "pareto_k_max_psis": findings.left_out.k_max_before}
     if beside := findings.comparison:
         headline |= {"log_marginal_likelihood": beside.log_marginal, "exact_z_max": beside.z_max}
         headline |= {"exact_elpd_loo_difference": beside.elpd_difference}
@@ -106,10 +104,6 @@ def tags(findings: "Findings") -> dict[str, str]:
     if findings.new_group.label is not None:
         found["predicted_group"] = findings.new_group.label
     return found
-
-
-def _largest(left_out: "Replaced") -> float:
-    return float(np.max(left_out.pareto_k_before))
 
 
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:

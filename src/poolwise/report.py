@@ -11,7 +11,6 @@ import math
 from base64 import b64encode
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -132,11 +131,11 @@ def render(
     tables: Mapping[str, pd.DataFrame] | None = None,
     data_words: str = "",
     exact: pd.DataFrame | None = None,
+    exact_limit: float = 4.0,
     leave_group_out: pd.DataFrame | None = None,
     prior_warnings: Sequence[str] = (),
     sensitivity_words: Sequence[str] = (),
     replaced_rows: int = 0,
-    replaced_by: str = "values with the rates integrated out",
     pareto_k_before: float | None = None,
 ) -> str:
     """Render one run as an HTML page.
@@ -156,11 +155,12 @@ def render(
     data_words : what the variance of the counts hints at, as of `explore.hint`
     exact : a row a quantity, its name as index; columns fit, exact, mcse (of the fit) and z, NaN where there is none:
         means and standard deviations with their z-scores, `elpd_loo`, and `log marginal likelihood` with no fit
+    exact_limit : what |z| may be, as `oracle.Comparison` has it
     leave_group_out : a row a group, its label as index or in a column `group`; columns elpd, mcse and, where some are
         in doubt, suspect
     prior_warnings : where the priors have the data in their far tail, as of `prior_scale.lines`
     sensitivity_words : which priors weigh more than the data, as of `sensitivity.lines`
-    replaced_rows, replaced_by : rows whose leave-one-out value was replaced, and by what
+    replaced_rows : rows whose leave-one-out value was made again with the rates integrated out
     pareto_k_before : the largest Pareto k before it was
     """
     environment = Environment(
@@ -190,8 +190,8 @@ def render(
         loo=loo,
         verdict=verdict,
         gate=_gate(summary, verdict, loo, limits),
-        replaced=_replaced(replaced_rows, replaced_by, pareto_k_before, loo.k_threshold, counts.num_rows),
-        exact=None if exact is None else _exact(exact),
+        replaced=_replaced(replaced_rows, pareto_k_before, loo.k_threshold, counts.num_rows),
+        exact=None if exact is None else _exact(exact, exact_limit),
         left_out=None if leave_group_out is None else _left_out(leave_group_out),
         prior_warnings=prior_warnings,
         sensitivity_words=sensitivity_words,
@@ -278,21 +278,23 @@ def _gate(summary: pd.DataFrame, verdict: "Verdict", loo: "Loo", limits: Limits)
     ]
 
 
-def _replaced(rows: int, by: str, before: float | None, threshold: float, num_rows: int) -> str:
+def _replaced(rows: int, before: float | None, threshold: float, num_rows: int) -> str:
     """What was done about leave-one-out values that the draws alone cannot tell; empty if nothing was."""
     if not rows:
         return ""
-    text = f"The leave-one-out values of {rows:,} of {num_rows:,} rows were replaced by {by}"
+    text = (
+        f"The leave-one-out values of {rows:,} of {num_rows:,} rows were replaced by values with the rates "
+        "integrated out"
+    )
     text += f"; before, the largest Pareto k was {before:.2f} (limit {threshold:.2f})" if before is not None else ""
     return f"{text}. The conditions judge the values as they now are."
 
 
-def _exact(table: pd.DataFrame) -> dict[str, object]:
+def _exact(table: pd.DataFrame, limit: float) -> dict[str, object]:
     """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
     z = table["z"].abs().dropna()
     words = ""
     if len(z):
-        limit = max(4.0, NormalDist().inv_cdf(1 - 0.0005 / len(z)))  # as when two runs are compared
         agrees = "agrees with it" if z.max() <= limit else "does not agree with it"
         words = (
             f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), where up "

@@ -14,17 +14,8 @@ def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[s
 
     The callable takes the phase, the steps done in all, the divergences and the step size.
     """
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed}/{task.total} steps"),
-        TextColumn("{task.fields[divergences]} divergences"),
-        TextColumn("step size {task.fields[step_size]:.3f}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+    told = ("steps", "{task.fields[divergences]} divergences", "step size {task.fields[step_size]:.3f}")
+    with _bar(*told, quiet=quiet) as bar:
         task = bar.add_task("compiling", total=num_steps, divergences=0, step_size=1.0)
 
         def update(phase: str, done: int, divergences: int, step_size: float) -> None:
@@ -36,22 +27,27 @@ def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[s
 @contextmanager
 def table_bar(number: int, done: int) -> Iterator[Callable[[int, int], None]]:
     """A bar of so many simulated tables; yields what to call with those done and those with divergences."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed}/{task.total} simulations"),
-        TextColumn("{task.fields[divergent]} with divergences"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar("simulations", "{task.fields[divergent]} with divergences") as bar:
         task = bar.add_task("fitting", total=number, completed=done, divergent=0)
 
         def update(done: int, divergent: int) -> None:
             bar.update(task, completed=done, divergent=divergent)
 
         yield update
+
+
+def _bar(unit: str, *told: str, quiet: bool = False) -> Progress:
+    """A bar that tells what is being done, how much of it in this unit, more, and the time left."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=30),
+        TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
+        *map(TextColumn, told),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
 
 
 def say(*lines: str) -> None:

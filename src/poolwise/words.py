@@ -97,10 +97,10 @@ def checked(findings: "Findings") -> list[str]:
     """What the checks beyond the gate say, a line each where there is something to say."""
     lines = []
     if replaced := findings.left_out.num_rows:
-        before = float(findings.left_out.pareto_k_before.max())
         values = "value with a doubtful Pareto k was" if replaced == 1 else "values with a doubtful Pareto k were"
         lines.append(
-            f"{replaced} leave-one-out {values} made again with the rates integrated out (k up to {before:.2f})"
+            f"{replaced} leave-one-out {values} made again with the rates integrated out "
+            f"(k up to {findings.left_out.k_max_before:.2f})"
         )
     if groups := findings.groups_out:
         lines.append(
