@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -197,7 +198,7 @@ def prior(
         drawn["lam"] = mu * _mean_one_gamma(np.broadcast_to(shape_of_rates, (1, num_draws, num_groups)), rng)
     lam = drawn["lam"][..., None] if model.pooling == "pooled" else drawn["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, 2.0**53)  # (1, draw, cell)
-    phi = np.asarray(concentration_of(drawn["delta"])) if "delta" in drawn else None
+    phi = np.asarray(concentration_of(jnp.asarray(drawn["delta"]))) if "delta" in drawn else None
     y = _simulate(rate, None if phi is None else phi[..., None], rng)
     dims = ("chain", "draw", "group")
     sites = {name: (dims[: each.ndim], each) for name, each in drawn.items()}
