@@ -1,0 +1,1 @@
+"""The joint density of parameters and counts: poolings, likelihoods, priors."""

@@ -1,0 +1,138 @@
+"""Prior settings to distributions, through an explicit registry.
+
+A prior is a family (a name in `FAMILIES`) with values for its parameters. Families decide which program is compiled;
+values reach that program as plain arrays, so another value compiles nothing. Nothing is looked up by an import path:
+settings come back from tracking servers.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from scipy import stats
+
+from poolwise.model.sites import Site, Support
+
+Arrays = Mapping[str, jax.Array]
+PriorValues = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
+Priors = Mapping[str, dist.Distribution]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of priors.
+
+    Attributes
+    ----------
+    numpyro : the distribution that is sampled
+    scipy : the same, frozen, from its values: in float64 whatever JAX is set to, with tails to full precision
+    supports : of the sites that it can be a prior of
+    any_real : parameters that may have any finite value; all others must be positive
+    is_bounded : whether it lies between `low` and `high`
+    """
+
+    numpyro: type[dist.Distribution]
+    scipy: Callable[..., Any]
+    supports: tuple[Support, ...] = (Support.POSITIVE,)
+    any_real: tuple[str, ...] = ()
+    is_bounded: bool = False
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of its parameters."""
+        return list(self.numpyro.arg_constraints)
+
+
+FAMILIES: dict[str, Family] = {
+    "Exponential": Family(dist.Exponential, lambda rate: stats.expon(scale=1 / rate)),
+    "Gamma": Family(dist.Gamma, lambda concentration, rate: stats.gamma(concentration, scale=1 / rate)),
+    "HalfCauchy": Family(dist.HalfCauchy, lambda scale: stats.halfcauchy(scale=scale)),
+    "HalfNormal": Family(dist.HalfNormal, lambda scale: stats.halfnorm(scale=scale)),
+    "InverseGamma": Family(dist.InverseGamma, lambda concentration, rate: stats.invgamma(concentration, scale=rate)),
+    "LogNormal": Family(
+        dist.LogNormal, lambda loc, scale: stats.lognorm(scale, scale=math.exp(loc)), any_real=("loc",)
+    ),
+    "Uniform": Family(
+        dist.Uniform,
+        lambda low, high: stats.uniform(low, high - low),
+        supports=(Support.POSITIVE, Support.UNIT),
+        is_bounded=True,
+    ),
+    "Weibull": Family(dist.Weibull, lambda scale, concentration: stats.weibull_min(concentration, scale=scale)),
+    "Beta": Family(
+        dist.Beta,
+        lambda concentration1, concentration0: stats.beta(concentration1, concentration0),
+        supports=(Support.UNIT,),
+    ),
+}
+LARGEST = 1e300  # of a parameter
+HIGHEST = {Support.POSITIVE: math.inf, Support.UNIT: 1.0}  # what a bounded family must not exceed
+
+
+def distribution(family: str, values: Mapping[str, ArrayLike]) -> dist.Distribution:
+    """The distribution of a registered family; `values` may be traced."""
+    return FAMILIES[family].numpyro(**values)
+
+
+def law(family: str, values: Mapping[str, ArrayLike]) -> Any:
+    """The frozen SciPy distribution of a registered family; each value is one number."""
+    return FAMILIES[family].scipy(**{key: float(value) for key, value in values.items()})  # type: ignore[arg-type]
+
+
+def families_for(support: Support) -> list[str]:
+    """Names of the families that a site with this support takes."""
+    return [name for name, family in FAMILIES.items() if support in family.supports]
+
+
+def prior_values(settings: Mapping[str, Mapping[str, object]], *, sites: tuple[str, ...]) -> dict[str, dict]:
+    """Checked settings as site -> parameter -> float array, in the order of `sites`."""
+    return {
+        site: {key: np.asarray(settings[site][key], float) for key in sorted(settings[site]) if key != "name"}
+        for site in sites
+    }
+
+
+def faults_of(site: Site, prior: object) -> list[str]:
+    """What is wrong with the prior of one site, a sentence a fault; none if it can be used."""
+    if not isinstance(prior, Mapping):
+        return [f"prior.{site.name} is missing, and this model needs it. Choose one: prior/{site.name}=<choice>."]
+    name, known = prior.get("name"), families_for(site.support)
+    if not isinstance(name, str) or name not in known:
+        return [
+            f"prior.{site.name}.name is {name}; {site.name} is {site.support} and takes one of {', '.join(known)}. "
+            f"Choose one of them, e.g. with prior/{site.name}=<choice>."
+        ]
+    wanted = FAMILIES[name].parameters
+    unknown = [key for key in prior if key not in ("name", *wanted)]
+    faults = [f"prior.{site.name}.{key} is not a parameter of {name}{_nearest(key, wanted)}." for key in unknown]
+    faults += [f"prior.{site.name}.{key} is missing; {name} needs it." for key in wanted if key not in prior]
+    return faults or _value_faults(site, prior, FAMILIES[name])
+
+
+def _value_faults(site: Site, prior: Mapping[str, Any], family: Family) -> list[str]:
+    faults, highest = [], HIGHEST[site.support]
+    for key in family.parameters:
+        place, value = f"prior.{site.name}.{key} is {prior[key]}", prior[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+            faults.append(f"{place}; it must be a finite number.")
+        elif family.is_bounded:
+            if not 0 <= value <= highest:
+                limit = "must be >= 0" if value < 0 else f"must be <= {highest:g}"
+                faults.append(f"{place}; {site.name} is {site.support}, so it {limit}.")
+        elif key not in family.any_real and value <= 0:
+            faults.append(f"{place}; it must be > 0.")
+    if family.is_bounded and not faults and not prior["low"] < prior["high"]:
+        low, high = (f"prior.{site.name}.{key}" for key in ("low", "high"))
+        faults.append(f"{low} is {prior['low']}, not below {high} = {prior['high']}.")
+    return faults
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f" (it has {', '.join(known)})"

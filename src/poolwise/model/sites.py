@@ -1,0 +1,28 @@
+"""The parameters that take a prior: their names, symbols and supports."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Support(StrEnum):
+    """The values that a site may have, in words."""
+
+    POSITIVE = "positive"
+    UNIT = "between 0 and 1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A parameter that takes a prior.
+
+    Attributes
+    ----------
+    name : in configs and tables
+    symbol : in formulas, HTML
+    meaning : what it is, in a few words
+    """
+
+    name: str
+    symbol: str
+    meaning: str
+    support: Support = Support.POSITIVE
