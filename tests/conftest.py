@@ -31,7 +31,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> int:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     import jax
 
-    from poolwise.fit import start_devices
+    from poolwise.inference.devices import start_devices
 
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_numpy_rank_promotion", "allow")
@@ -41,7 +41,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> int:
 @pytest.fixture(scope="session")
 def cookies():
     """The shipped counts."""
-    from poolwise.data import read_counts
+    from poolwise.counts.cells import read_counts
 
     return read_counts(ROOT / "data" / "cookies.csv", group="location", count="chips", name="cookies")
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 from arviz_stats.base import array_stats
+from poolwise.model.priors import prior_values
 
-from poolwise.data import Counts
-from poolwise.fit import Device, Fit, Sampler, fit
-from poolwise.model import Model, sites_of
-from poolwise.priors import prior_values
+from poolwise.counts.cells import Counts
+from poolwise.inference.engines.base import Fit
+from poolwise.inference.engines.nuts import sample as fit
+from poolwise.inference.settings import Device, Sampler
+from poolwise.model.count_model import Model, count_model, sites_of
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = [
@@ -29,11 +31,10 @@ SAMPLER = Sampler(
 DEVICE = Device(platform="cpu", num_devices=2, chain_method="map", x64=True)
 
 
-def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, rates: str = "standardised") -> Model:
-    """A variant with these priors."""
-    sites = sites_of(pooling, likelihood)
-    families = tuple((site, priors[site]["name"]) for site in sites)
-    return Model(pooling, likelihood, families, rates if pooling == "hierarchical" else "sampled")
+def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, parameterisation: str | None = None) -> Model:
+    """A variant with these priors; sampled in the default parameterisation of its pooling unless one is given."""
+    families = {site: priors[site]["name"] for site in sites_of(pooling, likelihood)}
+    return count_model(pooling, likelihood, families, parameterisation)
 
 
 def fit_cookies(
@@ -45,11 +46,11 @@ def fit_cookies(
     seed: int = 0,
     sampler: Sampler = SAMPLER,
     device: Device = DEVICE,
-    rates: str = "standardised",
+    parameterisation: str | None = None,
 ) -> Fit:
     """A fit with everything as in the default config but what is given."""
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
-    model = model_of(pooling, likelihood, priors, rates)
+    model = model_of(pooling, likelihood, priors, parameterisation)
     return fit(model, counts, values, seed=seed, sampler=sampler, device=device)
 
 

@@ -17,9 +17,10 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from poolwise import calibration, calibration_findings, calibration_words, checkpoint, sbc
+from poolwise import calibration, calibration_findings, calibration_words, sbc
 from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
 from poolwise.errors import ConfigError, FitError
+from poolwise.inference import checkpoint
 from poolwise.recovery import Recovered
 
 TINY = (

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
+from poolwise.model.priors import prior_values
 
 import exact_reference
-from poolwise import checks, exact, predict
-from poolwise.data import counts_from_rows
-from poolwise.model import sites_of
-from poolwise.predict import pointwise_log_likelihood
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
+from poolwise import checks, exact
+from poolwise.counts.cells import counts_from_rows
+from poolwise.inference import predictive
+from poolwise.inference.datatree import to_tree
+from poolwise.inference.predictive import pointwise_log_likelihood
+from poolwise.model.count_model import sites_of
 from support import PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
 GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}
@@ -64,8 +65,8 @@ def test_pareto_k_of_a_cell_is_that_of_each_of_its_rows(nb_loo, row_loo, cookies
 def below_of(draws, counts, *, num_draws=1000):
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    kept = predict.evenly_spaced(posterior.sizes["draw"], num_draws)
-    below = predict.pointwise_log_below(posterior, cells, draws=kept)
+    kept = predictive.evenly_spaced(posterior.sizes["draw"], num_draws)
+    below = predictive.pointwise_log_below(posterior, cells, draws=kept)
     return checks.loo_below(pointwise_log_likelihood(posterior, cells), below, draws=kept, r_eff=1.0)
 
 
@@ -106,7 +107,7 @@ def test_some_draws_tell_the_probability_below_as_well_as_all(fit_of, cookies):
 
 
 def test_loo_does_not_depend_on_the_blocks_it_comes_in(fit_of, cookies, nb_loo, monkeypatch):
-    monkeypatch.setattr("poolwise.predict.BLOCK", 7 * 16_000)  # 55 cells in blocks of seven
+    monkeypatch.setattr("poolwise.inference.predictive.BLOCK", 7 * 16_000)  # 55 cells in blocks of seven
     blocked = loo_of(fit_of("hierarchical", "negative_binomial"), cookies)
     assert (blocked.elpd, blocked.mcse) == pytest.approx((nb_loo.elpd, nb_loo.mcse), rel=1e-12)
 

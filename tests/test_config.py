@@ -16,11 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from poolwise import config, fit
+from poolwise import config
 from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path
 from poolwise.errors import ConfigError, RequestError
 from poolwise.figures import FIGURES
-from poolwise.model import LIKELIHOODS, POOLINGS, SITES
+from poolwise.inference import nuts
+from poolwise.model.count_model import LIKELIHOODS, POOLINGS, SITES
 from support import PRIORS
 
 GROUPS = {
@@ -180,7 +181,7 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
     assert composed(return_hydra_config=True).hydra.run.dir == str(tmp_path)
 
 
-@pytest.mark.parametrize(("section", "taken_by"), [(config.Sampler, fit.Sampler), (config.Device, fit.Device)])
+@pytest.mark.parametrize(("section", "taken_by"), [(config.Sampler, nuts.Sampler), (config.Device, nuts.Device)])
 def test_the_schema_has_the_fields_that_the_fit_takes(section, taken_by):
     assert list(section.model_fields) == [field.name for field in dataclasses.fields(taken_by)]
 

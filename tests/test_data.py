@@ -17,7 +17,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise.data import Counts, counts_from_rows, read_counts, sufficient_statistics
+from poolwise.counts.cells import Counts, counts_from_rows, read_counts
+from poolwise.counts.statistics import sufficient_statistics
 from poolwise.errors import DataError, RequestError
 
 COOKIES = Path(__file__).parents[1] / "data" / "cookies.csv"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from poolwise import evidence
-from poolwise.data import read_counts
+from poolwise.counts.cells import read_counts
 from poolwise.evidence import Evidence, ReproductionError, counts_of, of_folder, plain_values
 
 TABLE = "location,chips\nA,3\nA,5\nB,0\n"

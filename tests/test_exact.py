@@ -4,14 +4,14 @@ import functools
 
 import numpy as np
 import pytest
+from poolwise.model.priors import prior_values
 from scipy import stats
 
 from exact_reference import exact as reference
 from poolwise import exact, laws
-from poolwise.data import Counts, counts_from_rows
+from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.exact import NotExact, reason_against, solve
-from poolwise.model import POOLINGS, sites_of
-from poolwise.priors import prior_values
+from poolwise.model.count_model import POOLINGS, sites_of
 from support import PRIORS, VARIANTS, model_of
 
 MARGINAL_AND_ELPD = {  # of the cookies: 700 x 1400 and 1200 x 300 grids, computed before this project's code

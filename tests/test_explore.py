@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise import explore
-from poolwise.data import counts_from_rows
+from poolwise.counts import description
+from poolwise.counts.cells import counts_from_rows
 
 
 def table(*groups, exposures=None):
@@ -15,26 +15,26 @@ def table(*groups, exposures=None):
 
 
 def test_summary_of_the_cookies(cookies):
-    row = explore.summary(cookies).iloc[0]
+    row = description.summary(cookies).iloc[0]
     assert (row["rows"], row["groups"], row["min"], row["max"]) == (150, 5, 1, 21)
     assert row["mean"] == pytest.approx(1373 / 150)
 
 
 def test_by_group_describes_every_group():
-    found = explore.by_group(table([1, 3, 8], [4, 4]))
+    found = description.by_group(table([1, 3, 8], [4, 4]))
     assert found.loc["a", ["rows", "min", "max", "median", "mean"]].tolist() == [3, 1, 8, 3, 4]
     assert found.loc["a", "var"] == pytest.approx(13)  # (9 + 1 + 16) / 2
     assert found.loc["b", "var_over_mean"] == 0
 
 
 def test_by_group_with_exposures_gives_rates():
-    found = explore.by_group(table([2, 4], [9], exposures=[1.0, 2.0, 3.0]))
+    found = description.by_group(table([2, 4], [9], exposures=[1.0, 2.0, 3.0]))
     assert found["rate"].tolist() == [2.0, 3.0]
 
 
 def test_dispersion_without_exposure_is_the_variance_over_the_mean():
     counts = [1, 3, 8, 0, 9]
-    alone, _ = explore.dispersion(table(counts))
+    alone, _ = description.dispersion(table(counts))
     assert alone.ratio == pytest.approx(np.var(counts, ddof=1) / np.mean(counts))
     assert alone.freedom == 4
 
@@ -44,7 +44,7 @@ def test_dispersion_of_poisson_counts_is_within_its_interval_as_often_as_it_says
     exposure = rng.uniform(0.5, 3.0, 20)
     inside = 0
     for _ in range(1000):
-        alone, _ = explore.dispersion(counts_from_rows(["a"] * 20, rng.poisson(4 * exposure), exposure))
+        alone, _ = description.dispersion(counts_from_rows(["a"] * 20, rng.poisson(4 * exposure), exposure))
         inside += alone.verdict == "alike"
     assert abs(inside / 1000 - 0.94) < 0.03  # standard error 0.0075; the gamma law is an approximation
 
@@ -52,7 +52,7 @@ def test_dispersion_of_poisson_counts_is_within_its_interval_as_often_as_it_says
 def test_variance_of_the_statistic_is_that_of_multinomial_tables():
     # Haldane's formula, by simulation: total 30 over three rows with exposures 1, 2 and 3
     exposure = np.array([1.0, 2.0, 3.0])
-    _, freedom, spread = explore._pearson(np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]), 1)
+    _, freedom, spread = description._pearson(np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]), 1)
     tables = np.random.default_rng(0).multinomial(30, exposure / 6, size=200_000)
     square = np.sum((tables - 30 * exposure / 6) ** 2 / (30 * exposure / 6), axis=1)
     assert square.mean() == pytest.approx(freedom[0], rel=0.01)
@@ -63,7 +63,7 @@ def test_variance_of_the_statistic_is_that_of_multinomial_tables():
 def test_dispersion_does_not_depend_on_the_order_of_rows(counts, random):
     shuffled = list(counts)
     random.shuffle(shuffled)
-    before, after = (explore.dispersion(table(each))[0] for each in (counts, shuffled))
+    before, after = (description.dispersion(table(each))[0] for each in (counts, shuffled))
     assert before.ratio == pytest.approx(after.ratio, nan_ok=True)
 
 
@@ -79,10 +79,10 @@ def test_dispersion_does_not_depend_on_the_order_of_rows(counts, random):
     ],
 )
 def test_hint_says_what_the_spread_hints_at(groups, words):
-    assert words in explore.hint(table(*groups))
+    assert words in description.hint(table(*groups))
 
 
 def test_hint_of_the_cookies_is_groups_that_differ_with_poisson_noise(cookies):
-    hint = explore.hint(cookies)
+    hint = description.hint(cookies)
     assert "1.60 times the mean" in hint
     assert "So the groups differ, and within them the counts vary no more than Poisson counts may." in hint

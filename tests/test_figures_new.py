@@ -9,7 +9,7 @@ from pictures import (
     make_tree,
     picture,
 )
-from poolwise.predict import NewGroup
+from poolwise.inference.predictive import NewGroup
 
 
 def test_new_group_caption_gives_the_interval_of_its_table():

@@ -5,10 +5,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from scipy import stats
 
-from poolwise import exact, fit, pipeline, provenance
+from poolwise import exact, pipeline, provenance
 from poolwise.config import CONF, check, register_resolvers
-from poolwise.data import counts_from_rows
+from poolwise.counts.cells import counts_from_rows
 from poolwise.findings import Findings, examine
+from poolwise.inference import nuts
 from poolwise.pipeline import Job
 
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
@@ -37,18 +38,18 @@ def job_of(counts):
 @pytest.fixture(scope="module")
 def draws_of(job_of):
     """The draws of a job; those of a variant are made once."""
-    made: dict[str, fit.Fit] = {}
+    made: dict[str, nuts.Fit] = {}
 
-    def draw(job: Job) -> fit.Fit:
+    def draw(job: Job) -> nuts.Fit:
         if job.model.pooling not in made:
             sampler, device = job.config.sampler.model_dump(), job.config.device.model_dump()
-            made[job.model.pooling] = fit.fit(
+            made[job.model.pooling] = nuts.fit(
                 job.model,
                 job.counts,
                 job.values,
                 seed=job.config.seed,
-                sampler=fit.Sampler(**sampler),
-                device=fit.Device(**device),
+                sampler=nuts.Sampler(**sampler),
+                device=nuts.Device(**device),
             )
         return made[job.model.pooling]
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from poolwise.model.priors import prior_values
 
 import exact_reference
-from poolwise import fit as engine
-from poolwise.data import counts_from_rows
+from poolwise.counts.cells import counts_from_rows
 from poolwise.errors import DeviceError, FitError
-from poolwise.priors import prior_values
+from poolwise.inference import devices as devices_module
+from poolwise.inference import nuts
 from support import DEVICE, PRIORS, ROOT, SAMPLER, VARIANTS, assert_moments_are_exact, fit_cookies, model_of, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
@@ -113,22 +114,22 @@ def test_chains_differ_from_one_another(fit_of):
 
 def test_other_values_seeds_and_counts_compile_nothing(cookies):
     fit_cookies(cookies, "hierarchical", "negative_binomial", sampler=SHORT)
-    before = engine.programs_made()
+    before = devices_module.programs_made()
     priors = PRIORS | {"sigma": {"name": "Exponential", "rate": 0.3}, "delta": {"name": "HalfNormal", "scale": 2.0}}
     fit_cookies(cookies, "hierarchical", "negative_binomial", sampler=SHORT, priors=priors, seed=7)
     group, _, count = cookies.rows()
     moved = counts_from_rows([cookies.labels[g] for g in group[::-1]], count)  # counts move to other groups
     assert moved.sha256 != cookies.sha256
     fit_cookies(moved, "hierarchical", "negative_binomial", sampler=SHORT)
-    assert engine.programs_made() == before
+    assert devices_module.programs_made() == before
 
 
 def test_another_prior_family_compiles_another_program(cookies):
     # what the test above counts must be able to count
-    before = engine.programs_made()["compiled"]
+    before = devices_module.programs_made()["compiled"]
     priors = PRIORS | {"lam": {"name": "Weibull", "scale": 9.0, "concentration": 2.5}}
     fit_cookies(cookies, "unpooled", "poisson", sampler=SHORT, priors=priors)
-    assert engine.programs_made()["compiled"] > before
+    assert devices_module.programs_made()["compiled"] > before
 
 
 def test_side_by_side_chains_find_the_same_posterior(cookies, exact_of):
@@ -158,7 +159,7 @@ def test_small_and_odd_tables_can_be_fitted(labels, counts, likelihood):
 
 def test_progress_is_told_after_every_chunk(cookies):
     told = []
-    engine.fit(
+    nuts.fit(
         model_of("pooled", "poisson"),
         cookies,
         prior_values(PRIORS, sites=("lam",)),
@@ -178,7 +179,7 @@ def test_progress_is_told_after_every_chunk(cookies):
 
 def test_progress_gives_the_draws_so_far(cookies):
     shapes = []
-    engine.fit(
+    nuts.fit(
         model_of("pooled", "poisson"),
         cookies,
         prior_values(PRIORS, sites=("lam",)),
@@ -198,7 +199,7 @@ def fit_in_chunks(cookies, **changes):
     sampler = replace(SHORT, **({"checkpoint_every": 50} | changes))
     values = prior_values(PRIORS, sites=("mu", "sigma", "delta"))
     model = model_of("hierarchical", "negative_binomial")
-    return engine.fit(model, cookies, values, seed=0, sampler=sampler, device=DEVICE, **passed)
+    return nuts.fit(model, cookies, values, seed=0, sampler=sampler, device=DEVICE, **passed)
 
 
 def so_far(chunks):
@@ -290,22 +291,22 @@ def test_seconds_of_a_fit_that_went_on_count_those_before(cookies, unbroken):
 
 
 def test_going_on_compiles_nothing(cookies, unbroken):
-    before = engine.programs_made()
+    before = devices_module.programs_made()
     fit_in_chunks(cookies, begin=so_far(unbroken[1][:2]))
-    assert engine.programs_made() == before
+    assert devices_module.programs_made() == before
 
 
 def test_complete_fit_is_assembled_without_a_program(cookies, unbroken):
     # chunks of 63 steps, which no other test has, would need a program that is not made yet
     whole, chunks = unbroken
-    before = engine.programs_made()
+    before = devices_module.programs_made()
     calls = []
     found = fit_in_chunks(
         cookies, checkpoint_every=63, begin=so_far(chunks), on_chunk=calls.append, on_progress=calls.append
     )
     assert same_fit(found, whole)
     assert calls == []
-    assert engine.programs_made() == before
+    assert devices_module.programs_made() == before
 
 
 @pytest.mark.parametrize(
@@ -346,16 +347,16 @@ def test_a_density_that_is_finite_nowhere_is_refused(cookies):
     ("cores", "num_chains", "expected"), [(1, 4, 1), (2, 4, 2), (3, 4, 2), (16, 4, 4), (3, 6, 3), (8, 5, 5), (4, 5, 1)]
 )
 def test_number_of_devices_is_the_largest_divisor_within_the_cores(cores, num_chains, expected):
-    assert engine.choose_num_devices(None, num_chains=num_chains, platform="cpu", cores=cores) == expected
+    assert devices_module.choose_num_devices(None, num_chains=num_chains, platform="cpu", cores=cores) == expected
 
 
 def test_devices_that_do_not_divide_the_chains_are_refused():
     with pytest.raises(DeviceError, match=r"does not divide .*=4\. Choose one of 1, 2, 4"):
-        engine.choose_num_devices(3, num_chains=4, platform="cpu", cores=8)
+        devices_module.choose_num_devices(3, num_chains=4, platform="cpu", cores=8)
 
 
 @pytest.mark.parametrize("asked", [{"num_devices": 4}, {"platform": "gpu"}], ids=["more devices", "gpu"])
 def test_devices_that_this_process_cannot_have_are_refused(asked, devices):
     settings = {"platform": "cpu", "num_devices": devices, "x64": True, "num_chains": 4, "cache_dir": "unused"}
     with pytest.raises(DeviceError, match=r"new process|new one"):
-        engine.start_devices(**(settings | asked))
+        devices_module.start_devices(**(settings | asked))

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from poolwise.model.special import concentration_of
 from scipy import integrate, stats
 from scipy.special import gammaln
 
 import exact_reference
 from poolwise import integrated
-from poolwise.data import counts_from_rows, sufficient_statistics
-from poolwise.model import collapsed_log_likelihood
-from poolwise.special import concentration_of
+from poolwise.counts.cells import counts_from_rows
+from poolwise.counts.statistics import sufficient_statistics
+from poolwise.model.count_model import collapsed_log_likelihood
 from support import ROOT, SAMPLER, assert_moments_are_exact, fit_cookies, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)

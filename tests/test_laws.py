@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from poolwise.laws import LAWS, law
-from poolwise.priors import FAMILIES, distribution
+from poolwise.model.priors import LAWS, law
+from poolwise.model.priors import FAMILIES, distribution
 
 VALUES = {
     "Exponential": {"rate": 0.7},

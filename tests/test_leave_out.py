@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 from numpyro import handlers
+from poolwise.model.priors import law
+from poolwise.model.priors import prior_values
 from scipy import integrate, stats
 
 import exact_reference
-from poolwise import checks, fit, leave_out, predict
-from poolwise.data import counts_from_rows, sufficient_statistics
-from poolwise.laws import law
-from poolwise.model import FORMS, LIKELIHOODS, sites_of
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
+from poolwise import checks, leave_out
+from poolwise.counts.cells import counts_from_rows
+from poolwise.counts.statistics import sufficient_statistics
+from poolwise.inference import devices, nuts, predictive
+from poolwise.inference.datatree import to_tree
+from poolwise.model.count_model import FORMS, LIKELIHOODS, sites_of
 from support import DEVICE, PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
 # log p(y) - log p(y_-g), both from exact_reference.exact of the cookies; made again by the slow test below
@@ -111,7 +113,7 @@ def test_statistics_that_are_filled_up_say_the_same():
 def loo_of(draws, counts):
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    blocks = predict.pointwise_log_likelihood(posterior, cells)
+    blocks = predictive.pointwise_log_likelihood(posterior, cells)
     return checks.loo(blocks, counts.cell_multiplicity, r_eff=1.0), posterior, cells
 
 
@@ -123,7 +125,7 @@ def conjugate(counts, pooling):
     )
     shape = (4, 4000, *([] if pooling == "pooled" else [len(total)]))
     lam = np.random.default_rng(0).gamma(2 + total, 1 / (0.2 + exposure), (4, 4000, len(total))).reshape(shape)
-    return fit.Fit({"lam": lam}, {"lp": np.zeros((4, 4000))})
+    return nuts.Fit({"lam": lam}, {"lp": np.zeros((4, 4000))})
 
 
 def mended(counts, pooling, likelihood):
@@ -208,7 +210,7 @@ def test_replaced_rows_are_rows_and_not_cells():
 
 def test_blocks_do_not_change_what_is_replaced(singles, monkeypatch):
     _, whole = mended(singles, "unpooled", "poisson")
-    monkeypatch.setattr("poolwise.predict.BLOCK", 7 * 16_000)
+    monkeypatch.setattr("poolwise.inference.predictive.BLOCK", 7 * 16_000)
     _, blocked = mended(singles, "unpooled", "poisson")
     assert np.array_equal(whole.is_replaced, blocked.is_replaced)
     assert blocked.loo.elpd == pytest.approx(whole.loo.elpd, rel=1e-12)
@@ -239,7 +241,7 @@ def left_out(cookies):
         made = []
 
         def note(label, made=made):
-            made.append(sum(fit.programs_made().values()))
+            made.append(sum(devices.programs_made().values()))
 
         rates = "standardised" if pooling == "hierarchical" else "sampled"
         groups = refitted(cookies, pooling, likelihood, rates=rates, on_group=note)
@@ -312,7 +314,7 @@ def test_a_refit_that_misses_the_gate_is_made_again_with_integrated_rates(cookie
         forms.append(model.rates)
         return fit_once(model, **arguments)
 
-    fit_once = fit.fit
+    fit_once = nuts.fit
     monkeypatch.setattr(leave_out.fit, "fit", counting)
     found = refitted(cookies, "hierarchical", "poisson", sampler=SAMPLER)
     assert forms[1:3] == ["sampled", "integrated"]

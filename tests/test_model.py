@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpyro.infer.util import log_density
+from poolwise.model.priors import prior_values
+from poolwise.model.special import concentration_of
 from scipy import stats
 
-from poolwise.data import counts_from_rows, sufficient_statistics
-from poolwise.model import SITES, collapsed_log_likelihood, information, log_likelihood, sites_of
-from poolwise.priors import prior_values
-from poolwise.special import concentration_of
+from poolwise.counts.cells import counts_from_rows
+from poolwise.counts.statistics import sufficient_statistics
+from poolwise.model.count_model import SITES, collapsed_log_likelihood, information, log_likelihood, sites_of
 from support import PRIORS, VARIANTS, model_of
 
 

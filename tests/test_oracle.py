@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from poolwise.model.priors import prior_values
 
-from poolwise import checks, oracle, predict
+from poolwise import checks, oracle
 from poolwise.exact import Exact, solve
-from poolwise.model import sites_of
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
+from poolwise.inference import predictive
+from poolwise.inference.datatree import to_tree
+from poolwise.model.count_model import sites_of
 from support import PRIORS, VARIANTS, model_of
 
 
@@ -69,7 +70,7 @@ def test_fits_of_the_cookies_agree(pooling, likelihood, fit_of, cookies):
     tree = to_tree(draws.posterior, draws.sample_stats, cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     summary = checks.summarise(posterior)
-    blocks = predict.pointwise_log_likelihood(posterior, cells)
+    blocks = predictive.pointwise_log_likelihood(posterior, cells)
     loo = checks.loo(blocks, cookies.cell_multiplicity, r_eff=checks.relative_efficiency(summary, num_draws=16_000))
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
     found = oracle.compare(summary, loo, solve(model_of(pooling, likelihood), cookies, values))

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+from poolwise.model.priors import prior_values
 from scipy import stats
 
 import exact_reference
-from poolwise import predict
-from poolwise.data import counts_from_rows
-from poolwise.model import sites_of
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
+from poolwise.counts.cells import counts_from_rows
+from poolwise.inference import predictive
+from poolwise.inference.datatree import to_tree
+from poolwise.model.count_model import sites_of
 from support import PRIORS, VARIANTS, model_of
 
 
@@ -21,21 +21,21 @@ def tree_of(draws, counts):
 def new_group_of(fit_of, cookies, pooling, likelihood, *, exposure=1.0, **asked):
     posterior = tree_of(fit_of(pooling, likelihood), cookies)["posterior"].to_dataset()
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    return predict.new_group(model_of(pooling, likelihood), posterior, values, exposure=exposure, seed=0, **asked)
+    return predictive.new_group(model_of(pooling, likelihood), posterior, values, exposure=exposure, seed=0, **asked)
 
 
 def replicated(draws, counts, *, num_draws=1000, seed=0):
     tree = tree_of(draws, counts)
-    rng = predict.generator(seed, "posterior_predictive")
+    rng = predictive.generator(seed, "posterior_predictive")
     posterior, rows = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    return predict.posterior_predictive(posterior, rows, num_draws=num_draws, rng=rng)["y"]
+    return predictive.posterior_predictive(posterior, rows, num_draws=num_draws, rng=rng)["y"]
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     found = np.concatenate(
-        list(predict.pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()))
+        list(predictive.pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()))
     )
     posterior = tree["posterior"]
     assert found.shape == (55, 4, 4000)
@@ -55,8 +55,8 @@ def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies
 def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    kept = predict.evenly_spaced(4000, 5)
-    found = np.concatenate(list(predict.pointwise_log_below(posterior, cells, draws=kept)))
+    kept = predictive.evenly_spaced(4000, 5)
+    found = np.concatenate(list(predictive.pointwise_log_below(posterior, cells, draws=kept)))
     assert found.shape == (55, 4, 5)
     lam = posterior["lam"].values[:, kept]  # (chain, draw), or a rate a group
     for cell in (0, 30, 54):
@@ -72,11 +72,11 @@ def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
 def test_nothing_lies_below_no_event_and_a_huge_concentration_is_the_poisson():
     rate, phi = np.full(3, 4.0), np.array([1e7, 1e9, 1e30])
     assert (
-        predict._below(np.array(0.0), rate, phi).tolist()
-        == predict._below(np.array(0.0), rate, None).tolist()
+        predictive._below(np.array(0.0), rate, phi).tolist()
+        == predictive._below(np.array(0.0), rate, None).tolist()
         == [0] * 3
     )
-    assert predict._below(np.array(6.0), rate, phi) == pytest.approx(stats.poisson.cdf(5, 4.0), abs=1e-7)
+    assert predictive._below(np.array(6.0), rate, phi) == pytest.approx(stats.poisson.cdf(5, 4.0), abs=1e-7)
 
 
 def test_replicated_counts_have_the_mean_and_variance_of_the_model(fit_of, cookies):
@@ -106,9 +106,9 @@ def test_replicated_draws_are_evenly_spaced_and_keep_their_numbers(fit_of, cooki
 
 
 def test_large_tables_get_fewer_replicates_but_twenty(fit_of, cookies, monkeypatch):
-    monkeypatch.setattr(predict, "REPLICATED", 150 * 40)
+    monkeypatch.setattr(predictive, "REPLICATED", 150 * 40)
     assert replicated(fit_of("pooled", "poisson"), cookies).size == 150 * 40
-    monkeypatch.setattr(predict, "REPLICATED", 150)
+    monkeypatch.setattr(predictive, "REPLICATED", 150)
     assert replicated(fit_of("pooled", "poisson"), cookies).size == 150 * 20
 
 
@@ -168,7 +168,7 @@ def test_new_group_table_sums_to_almost_one(fit_of, cookies):
 
 def test_new_group_table_of_large_counts_is_binned_and_complete(fit_of, cookies):
     table = new_group_of(fit_of, cookies, "pooled", "poisson", exposure=1e5).table
-    assert len(table) <= predict.TABLE_ROWS
+    assert len(table) <= predictive.TABLE_ROWS
     assert table["cumulative"].iloc[-1] == pytest.approx(1.0, abs=2e-3)
     median = table["count"][(table["cumulative"] >= 0.5).argmax()]
     assert median == pytest.approx(915_200, rel=0.01)  # the median rate, 9.152, times 1e5
@@ -176,7 +176,7 @@ def test_new_group_table_of_large_counts_is_binned_and_complete(fit_of, cookies)
 
 def test_an_infinite_concentration_adds_no_spread():
     rng = np.random.default_rng(0)
-    assert np.all(predict._mean_one_gamma(np.array([np.inf, 1e30]), rng) == pytest.approx(1.0))
+    assert np.all(predictive._mean_one_gamma(np.array([np.inf, 1e30]), rng) == pytest.approx(1.0))
 
 
 # What lies above, and groups that are in the data.
@@ -239,7 +239,7 @@ def prior_of(counts, pooling, likelihood="poisson", *, num_draws=DRAWS, priors=P
     draws = {"lam": np.ones((1, 4) if pooling == "pooled" else (1, 4, counts.num_groups))}
     cells = to_tree(draws, {"energy": np.ones((1, 4))}, counts)["constant_data"].to_dataset()
     model = model_of(pooling, likelihood, priors)
-    return predict.prior(model, values, cells, num_draws=num_draws, seed=seed)
+    return predictive.prior(model, values, cells, num_draws=num_draws, seed=seed)
 
 
 def near(draws, mean, sd):
@@ -309,9 +309,9 @@ def test_prior_of_the_heaviest_tails_is_finite(likelihood, cookies):
 
 
 def test_many_cells_get_fewer_prior_draws_but_twenty(cookies, monkeypatch):
-    monkeypatch.setattr(predict, "REPLICATED", 55 * 40)
+    monkeypatch.setattr(predictive, "REPLICATED", 55 * 40)
     assert prior_of(cookies, "hierarchical")[1]["y"].shape == (1, 40, 55)
-    monkeypatch.setattr(predict, "REPLICATED", 55)
+    monkeypatch.setattr(predictive, "REPLICATED", 55)
     parameters, y = prior_of(cookies, "hierarchical")
     assert (parameters["lam"].shape, y["y"].shape) == ((1, 20, 5), (1, 20, 55))
     assert prior_of(cookies, "hierarchical", num_draws=7)[1]["y"].shape == (1, 7, 55)

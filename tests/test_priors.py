@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpyro.distributions import constraints
+from poolwise.model.priors import FAMILIES, distribution, faults_of, prior_values
 
-from poolwise.priors import FAMILIES, distribution, faults_of, prior_values
 from support import PRIORS
 
 VALUES = {  # possible values of every family, none of them 0 or 1, no two equal

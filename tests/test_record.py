@@ -11,8 +11,8 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 from poolwise import oracle, sensitivity
 from poolwise.checks import Loo, Verdict
 from poolwise.findings import Findings
+from poolwise.inference.predictive import NewGroup
 from poolwise.leave_out import GroupsOut, Replaced
-from poolwise.predict import NewGroup
 from poolwise.record import metric_name, metrics, parameter_metrics, run_name, tags
 
 VERDICT = Verdict(

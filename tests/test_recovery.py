@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from poolwise.model.priors import prior_values
 from scipy import stats
 
-from poolwise import checkpoint, sbc
-from poolwise.data import Counts, counts_from_rows
-from poolwise.fit import Device
-from poolwise.model import FORMS
-from poolwise.priors import prior_values
+from poolwise import sbc
+from poolwise.counts.cells import Counts, counts_from_rows
+from poolwise.inference import checkpoint
+from poolwise.inference.nuts import Device
+from poolwise.model.count_model import FORMS
 from poolwise.recovery import Plan, Recovered, names_of, recover
 from poolwise.simulated import Simulated, simulate
 from support import DEVICE, PRIORS, model_of

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolwise import explore
 from poolwise.checks import Loo, Verdict
-from poolwise.data import Columns, counts_from_rows
-from poolwise.predict import NewGroup
+from poolwise.counts import description
+from poolwise.counts.cells import Columns, counts_from_rows
+from poolwise.inference.predictive import NewGroup
 from poolwise.report import Limits, render
 
 PRIORS = {
@@ -359,6 +359,8 @@ def test_hint_of_the_data_stands_with_its_tables():
 
 def test_data_tables_show_the_extremes_of_many_groups():
     counts = counts_from_rows([f"g{i:03}" for i in range(200)], range(200))
-    text = section(full_page(tables={"groups": explore.by_group(counts), "counts": explore.summary(counts)}), "tables")
+    text = section(
+        full_page(tables={"groups": description.by_group(counts), "counts": description.summary(counts)}), "tables"
+    )
     assert "g009" in text and "g190" in text and "g010" not in text
     assert "the 10 lowest and the 10 highest means of 200" in text

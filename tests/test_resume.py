@@ -17,10 +17,11 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from poolwise import checkpoint, pipeline, resume
+from poolwise import pipeline, resume
 from poolwise.config import CONF, check, register_resolvers
 from poolwise.errors import FitError
 from poolwise.evidence import of_run
+from poolwise.inference import checkpoint
 from poolwise.record import Record
 
 # chunks of some milliseconds, so many that a kill falls between them

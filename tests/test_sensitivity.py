@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from poolwise.model.priors import prior_values
 from scipy import stats
 
 from poolwise import sensitivity
-from poolwise.fit import Fit
-from poolwise.model import sites_of
-from poolwise.predict import pointwise_log_likelihood
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
+from poolwise.inference.datatree import to_tree
+from poolwise.inference.nuts import Fit
+from poolwise.inference.predictive import pointwise_log_likelihood
+from poolwise.model.count_model import sites_of
 from support import PRIORS, model_of
 
 

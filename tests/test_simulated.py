@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from poolwise.model.priors import prior_values
 from scipy import stats
 
-from poolwise.data import counts_from_rows, sufficient_statistics
-from poolwise.model import sites_of
-from poolwise.priors import prior_values
+from poolwise.counts.cells import counts_from_rows
+from poolwise.counts.statistics import sufficient_statistics
+from poolwise.model.count_model import sites_of
 from poolwise.simulated import BY_DESIGN, _tables, simulate
 from support import PRIORS, model_of, same_bits
 

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from poolwise.artifacts import write_tree
-from poolwise.data import counts_from_rows
-from poolwise.tree import to_tree
+from poolwise.counts.cells import counts_from_rows
+from poolwise.inference.datatree import to_tree
 
 LABELS = ["b, with comma", "a", "Åse 北", "b, with comma"]
 

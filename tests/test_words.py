@@ -9,10 +9,10 @@ import pytest
 
 from poolwise import oracle, sensitivity, words
 from poolwise.checks import Loo, Verdict
-from poolwise.data import counts_from_rows
+from poolwise.counts.cells import counts_from_rows
 from poolwise.findings import Findings
+from poolwise.inference.predictive import NewGroup
 from poolwise.leave_out import GroupsOut, Replaced
-from poolwise.predict import NewGroup
 
 VERDICT = Verdict(
     status="trusted",

@@ -9,7 +9,8 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from poolwise import checks, explore, figures, provenance, report, sensitivity, words
+from poolwise import checks, figures, provenance, report, sensitivity, words
+from poolwise.counts import description
 from poolwise.tracking import Run
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def tables(job: "Job", findings: "Findings") -> dict[str, pd.DataFrame]:
     found = {
         "summary": findings.summary,
         kind: new.table,
-        "counts": explore.summary(job.counts),
-        "groups": explore.by_group(job.counts),
+        "counts": description.summary(job.counts),
+        "groups": description.by_group(job.counts),
     }
     if new.above:
         found[f"{kind}_above"] = pd.DataFrame(new.above, columns=["count", "probability_above"])
@@ -130,7 +131,7 @@ def page(
         new_group=findings.new_group,
         pictures=pictures,
         tables=found,
-        data_words=explore.hint(job.counts),
+        data_words=description.hint(job.counts),
         exact=found.get("exact"),
         exact_limit=findings.comparison.limit if findings.comparison else 4.0,
         leave_group_out=found.get("leave_group_out"),

@@ -19,9 +19,7 @@ import numpy as np
 from poolwise import (
     artifacts,
     calibration_words,
-    checkpoint,
     figures_calibration,
-    fit,
     interrupts,
     pipeline,
     provenance,
@@ -35,6 +33,7 @@ from poolwise.config import Calibration, outputs
 from poolwise.credentials import store_uri
 from poolwise.errors import FitError
 from poolwise.figures_style import png
+from poolwise.inference import checkpoint, devices, nuts
 from poolwise.locks import held
 from poolwise.pipeline import Job
 from poolwise.record import Record, run_name
@@ -79,7 +78,7 @@ def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
     """Read the design, and start the devices: whatever is wrong with the request shows here, before a run exists."""
     job = pipeline.prepare(config, overrides)
     device = config.device
-    num_devices = fit.start_devices(
+    num_devices = devices.start_devices(
         platform=device.platform,
         num_devices=device.num_devices,
         x64=device.x64,
@@ -167,7 +166,7 @@ def recovered(job: Job, logged: tracking.Run, folder: Path) -> Recovered:
                     draws=config.draws,
                     thin=config.thin,
                 ),
-                device=fit.Device(**config.device.model_dump()),
+                device=nuts.Device(**config.device.model_dump()),
                 batch=config.batch,
                 folder=folder,
                 begin=begin,

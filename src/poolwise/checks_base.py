@@ -15,9 +15,9 @@ import xarray as xr
 
 if TYPE_CHECKING:
     from poolwise.checks import Loo, Verdict
-    from poolwise.data import Counts
-    from poolwise.model import Model
-    from poolwise.predict import NewGroup
+    from poolwise.counts.cells import Counts
+    from poolwise.inference.predictive import NewGroup
+    from poolwise.model.count_model import Model
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
 
 if TYPE_CHECKING:
-    from poolwise.model import Model
+    from poolwise.model.count_model import Model
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
@@ -157,7 +157,7 @@ class Config(Section):
     @property
     def model(self) -> "Model":
         """The variant that is fitted."""
-        from poolwise.model import Model
+        from poolwise.model.count_model import Model
 
         return Model(self.pooling.name, self.likelihood.name, self.families, self.pooling.rates or "sampled")
 
@@ -286,7 +286,7 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raw = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
-    raw = typing.cast(dict[str, Any], raw)
+    raw = typing.cast("dict[str, Any]", raw)
     raw.pop("hydra", None)
     raw.pop("experiments", None)  # a choice that leaves no setting of its own
     data = raw.get("data")
@@ -307,8 +307,8 @@ def _used_pooling(pooling: Any) -> tuple[Any, list[str]]:
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The priors of the composed variant, and the faults of these and of sites that no variant knows."""
-    from poolwise.model import LIKELIHOODS, POOLINGS, SITES, sites_of
-    from poolwise.priors import faults_of
+    from poolwise.model.count_model import LIKELIHOODS, POOLINGS, SITES, sites_of
+    from poolwise.model.priors import faults_of
 
     priors = raw.get("prior")
     if not isinstance(priors, dict):

@@ -20,7 +20,7 @@ import yaml
 from poolwise import store
 from poolwise.checkout import one_line
 from poolwise.config import ROOT, Config
-from poolwise.data import Counts, read_counts
+from poolwise.counts.cells import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
 from poolwise.judgement import Outcome

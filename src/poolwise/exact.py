@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
-from poolwise.data import Counts
+from poolwise.counts.cells import Counts
 from poolwise.errors import PoolwiseError
 from poolwise.exact_factors import Factors, GammaLaw, Nodes, Table, factors_of, prior_law, table_of
 from poolwise.exact_nodes import RIM, Problem, nodes_of, places_of
-from poolwise.model import SITES, Model
+from poolwise.model.count_model import SITES, Model
 from poolwise.quadrature import Place
 
 TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps

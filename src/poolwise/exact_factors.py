@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, log_expit
 
-from poolwise.laws import law
+from poolwise.model.priors import law
 from poolwise.quadrature import FARTHEST, Place, log_sum, peak, place_around
 
 NARROWEST = 1e-6  # sigma / mu at least where lam is integrated numerically

@@ -28,9 +28,9 @@ from poolwise.figures_fit import Fit, Picture
 from poolwise.figures_style import png
 
 if TYPE_CHECKING:
-    from poolwise.data import Counts
-    from poolwise.model import Model
-    from poolwise.predict import NewGroup
+    from poolwise.counts.cells import Counts
+    from poolwise.inference.predictive import NewGroup
+    from poolwise.model.count_model import Model
 
 __all__ = ["FIGURES", "Picture", "draw", "png"]
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.stats import poisson
 
-from poolwise import explore
+from poolwise.counts import description
 from poolwise.figures_fit import Fit, Picture, needed
 from poolwise.figures_numbers import BAND, spread_out, tabulate, whole_edges
 from poolwise.figures_style import (
@@ -52,7 +52,7 @@ def _counts(fit: Fit) -> Picture:
     _histogram(fit, left)
     above = _variance(fit, right)
     legend_below(figure, left, right)
-    table = explore.summary(counts)
+    table = description.summary(counts)
     row = table.iloc[0]
     quartiles = ", ".join(map(_quartile, row[["q25", "median", "q75"]]))
     shows = f"Here {number_of(counts.num_rows, 'count')} of {fit.raw_events} run from {row['min']:,.0f} to "
@@ -61,7 +61,7 @@ def _counts(fit: Fit) -> Picture:
         shows = f"Here the only count is {row['min']:,.0f}"
     else:
         shows += f", standard deviation {number(row['sd'])}"
-    return Picture(figure, f"{shows}. {explore.hint(counts)}{above}", table)
+    return Picture(figure, f"{shows}. {description.hint(counts)}{above}", table)
 
 
 def _histogram(fit: Fit, axes: Axes) -> None:
@@ -103,7 +103,7 @@ def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> 
 def _variance(fit: Fit, axes: Axes) -> str:
     """Draw the variance of every group against its mean; groups that cannot be judged are left out."""
     counts = needed(fit.counts, "counts")
-    each = explore.dispersion_by_group(counts)
+    each = description.dispersion_by_group(counts)
     known = np.array([found.freedom > 0 for found in each])
     axes.set_title("Each group, about its own rate" if fit.has_exposure else "Each group", fontsize=11)
     style(axes, "mean count of a row", "variance")
@@ -167,7 +167,7 @@ def _groups(fit: Fit) -> Picture:
     left.set_ylabel(fit.grouping, parse_math=False)
     one = len(slices) == 1
     figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
-    table = explore.by_group(needed(fit.counts, "counts"))
+    table = description.by_group(needed(fit.counts, "counts"))
     shows = _groups_words(fit, table, mean, len(value))
     if many:
         shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."

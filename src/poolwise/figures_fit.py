@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from poolwise.figures_words import can_be_drawn, short
 
 if TYPE_CHECKING:
-    from poolwise.data import Counts
-    from poolwise.model import Model
-    from poolwise.predict import NewGroup
+    from poolwise.counts.cells import Counts
+    from poolwise.inference.predictive import NewGroup
+    from poolwise.model.count_model import Model
 
 SAMPLED = ("mu", "sigma", "delta", "lam")  # not alpha, beta and phi, which are functions of these
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]

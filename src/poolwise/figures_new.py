@@ -13,7 +13,7 @@ from poolwise.figures_style import BLACK, BLUE, GREY, SKY, blank, density, legen
 from poolwise.figures_words import number
 
 if TYPE_CHECKING:
-    from poolwise.predict import NewGroup
+    from poolwise.inference.predictive import NewGroup
 
 __all__ = ["FIGURES", "LOOK_FOR"]
 

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise import checks, exact, fit, leave_out, oracle, predict, provenance, sensitivity
+from poolwise import checks, exact, leave_out, oracle, provenance, sensitivity
+from poolwise.inference import nuts, predictive
+from poolwise.inference.datatree import to_tree
 from poolwise.judgement import Outcome
-from poolwise.tree import to_tree
 
 if TYPE_CHECKING:
     from poolwise.pipeline import Job
@@ -40,7 +41,7 @@ class Findings:
     summary: pd.DataFrame
     left_out: leave_out.Replaced
     verdict: checks.Verdict
-    new_group: predict.NewGroup
+    new_group: predictive.NewGroup
     digests: dict[str, str]
     groups_out: leave_out.GroupsOut | None = None
     comparison: oracle.Comparison | None = None
@@ -62,17 +63,17 @@ class Findings:
         """P(Y < y) of a row of each cell given all other rows, (C,)."""
         posterior, cells = self.tree["posterior"].to_dataset(), self.tree["constant_data"].to_dataset()
         num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
-        draws = predict.evenly_spaced(length, max(1, BELOW_DRAWS // num_chains))
+        draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // num_chains))
         log_below = checks.loo_below(
-            predict.pointwise_log_likelihood(posterior, cells),
-            predict.pointwise_log_below(posterior, cells, draws=draws),
+            predictive.pointwise_log_likelihood(posterior, cells),
+            predictive.pointwise_log_below(posterior, cells, draws=draws),
             draws=draws,
             r_eff=checks.relative_efficiency(self.summary, num_draws=num_chains * length),
         )
         return np.exp(log_below)
 
 
-def examine(job: "Job", draws: fit.Fit, on_group: Callable[[str], None] = lambda label: None) -> Findings:
+def examine(job: "Job", draws: nuts.Fit, on_group: Callable[[str], None] = lambda label: None) -> Findings:
     """Judge the draws and predict from them.
 
     Parameters
@@ -85,7 +86,7 @@ def examine(job: "Job", draws: fit.Fit, on_group: Callable[[str], None] = lambda
     summary = checks.summarise(posterior)
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     r_eff = checks.relative_efficiency(summary, num_draws=num_draws)
-    blocks = predict.pointwise_log_likelihood(posterior, cells)
+    blocks = predictive.pointwise_log_likelihood(posterior, cells)
     loo = checks.loo(blocks, counts.cell_multiplicity, r_eff=r_eff)
     left_out = leave_out.replaced(loo, posterior, cells, model, values, r_eff=r_eff)
     beside, no_exact = _exact(job, summary, left_out.loo) if config.checks.exact else (None, "not asked for")
@@ -97,7 +98,7 @@ def examine(job: "Job", draws: fit.Fit, on_group: Callable[[str], None] = lambda
         verdict=checks.judge(
             summary, tree["sample_stats"].to_dataset(), left_out.loo, max_tree_depth=config.sampler.max_tree_depth
         ),
-        new_group=predict.new_group(
+        new_group=predictive.new_group(
             model,
             posterior,
             values,
@@ -118,13 +119,13 @@ def add_predictive(job: "Job", tree: xr.DataTree) -> None:
     """Add what the priors and the posterior predict."""
     seed, asked = job.config.seed, job.config.predict
     cells = tree["constant_data"].to_dataset()
-    replicated = predict.posterior_predictive(
+    replicated = predictive.posterior_predictive(
         tree["posterior"].to_dataset(),
         cells,
         num_draws=asked.num_draws,
-        rng=predict.generator(seed, "posterior_predictive"),
+        rng=predictive.generator(seed, "posterior_predictive"),
     )
-    prior, prior_predictive = predict.prior(job.model, job.values, cells, num_draws=asked.num_draws, seed=seed)
+    prior, prior_predictive = predictive.prior(job.model, job.values, cells, num_draws=asked.num_draws, seed=seed)
     for name, dataset in (
         ("posterior_predictive", replicated),
         ("prior", prior),
@@ -152,7 +153,7 @@ def _groups_out(job: "Job", on_group: Callable[[str], None]) -> leave_out.Groups
             job.counts,
             job.values,
             seed=job.config.seed,
-            sampler=fit.Sampler(**job.config.sampler.model_dump()),
-            device=fit.Device(**job.config.device.model_dump()),
+            sampler=nuts.Sampler(**job.config.sampler.model_dump()),
+            device=nuts.Device(**job.config.device.model_dump()),
             on_group=on_group,
         )

@@ -30,11 +30,13 @@ import numpy as np
 import xarray as xr
 from arviz_stats.base import array_stats
 
-from poolwise import checks, fit, integrated, predict
-from poolwise.data import Columns, Counts, sufficient_statistics
-from poolwise.model import Model, collapsed_log_likelihood
-from poolwise.priors import distribution
-from poolwise.special import log_rising
+from poolwise import checks, integrated
+from poolwise.counts.cells import Columns, Counts
+from poolwise.counts.statistics import sufficient_statistics
+from poolwise.inference import nuts, predictive
+from poolwise.model.count_model import Model, collapsed_log_likelihood
+from poolwise.model.priors import distribution
+from poolwise.model.special import log_rising
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 type Draws = Mapping[str, np.ndarray]
@@ -139,7 +141,7 @@ def replaced(
 
     def blocks() -> Iterator[np.ndarray]:
         begin = 0
-        for block in predict.pointwise_log_likelihood(posterior, cells):
+        for block in predictive.pointwise_log_likelihood(posterior, cells):
             tried = begin + np.flatnonzero(is_tried[begin : begin + len(block)])
             if tried.size:
                 given_rest = _row_given_rest(cells, tried, model, prior, drawn)
@@ -170,8 +172,8 @@ def leave_group_out(
     values: Values,
     *,
     seed: int,
-    sampler: fit.Sampler,
-    device: fit.Device,
+    sampler: nuts.Sampler,
+    device: nuts.Device,
     on_group: Callable[[str], None] = lambda label: None,
 ) -> GroupsOut:
     """Log p(y_g | y_-g) of every group, by a refit without it; a pooled or unpooled Poisson needs none.
@@ -188,10 +190,10 @@ def leave_group_out(
         drawn, state = {}, (1.0, np.inf, 0.0)
         if _names(model):
             seed_g = int(
-                np.random.SeedSequence(seed, spawn_key=(predict.STREAMS["groups_left_out"], g)).generate_state(1)[0]
+                np.random.SeedSequence(seed, spawn_key=(predictive.STREAMS["groups_left_out"], g)).generate_state(1)[0]
             )
             refit = functools.partial(
-                fit.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
+                nuts.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
             )
             found = refit(model)
             if model.pooling == "hierarchical" and not _converged(*_state(found), least_ess):  # again, without a funnel
@@ -212,7 +214,7 @@ def without_group(counts: Counts, group: int) -> Counts:
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
 
-def _state(found: fit.Fit) -> tuple[float, float, float]:
+def _state(found: nuts.Fit) -> tuple[float, float, float]:
     """Largest R-hat, smallest ESS and divergences of a refit."""
     kept = {name: value for name, value in found.posterior.items() if name not in checks.NO_MEAN}
     return (*checks.convergence(kept), float(found.sample_stats["diverging"].sum()))

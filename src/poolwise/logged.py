@@ -2,9 +2,10 @@
 
 import xarray as xr
 
-from poolwise import predict, store
+from poolwise import store
 from poolwise.config import outputs
 from poolwise.credentials import store_uri
+from poolwise.inference import predictive
 
 
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
@@ -16,7 +17,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     values = xr.concat(
         [
             xr.DataArray(block, dims=("cell", "chain", "draw"))
-            for block in predict.pointwise_log_likelihood(posterior, cells)
+            for block in predictive.pointwise_log_likelihood(posterior, cells)
         ],
         dim="cell",
     )

@@ -16,9 +16,7 @@ import numpy as np
 
 from poolwise import (
     artifacts,
-    checkpoint,
     checks,
-    fit,
     interrupts,
     prior_scale,
     provenance,
@@ -31,16 +29,17 @@ from poolwise import (
     words,
 )
 from poolwise.config import Config, outputs, resolve_path
+from poolwise.counts.cells import Counts, read_counts
 from poolwise.credentials import store_uri
-from poolwise.data import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import ConfigError, FitError, UnreachableError
 from poolwise.findings import Findings, examine
+from poolwise.inference import checkpoint, devices, nuts
+from poolwise.inference.snapshot import Snapshot
 from poolwise.locks import held
-from poolwise.model import Model
-from poolwise.priors import prior_values
+from poolwise.model.count_model import Model
+from poolwise.model.priors import prior_values
 from poolwise.record import Record, metrics, run_name, tags
-from poolwise.snapshot import Snapshot
 
 code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
 
@@ -184,7 +183,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
 def start(job: Job) -> Job:
     """The job with its devices up."""
     device = job.config.device
-    num_devices = fit.start_devices(
+    num_devices = devices.start_devices(
         platform=device.platform,
         num_devices=device.num_devices,
         x64=device.x64,
@@ -240,28 +239,28 @@ def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
     return found
 
 
-def sample(job: Job, logged: tracking.Run, begin: Snapshot | None = None) -> fit.Fit:
+def sample(job: Job, logged: tracking.Run, begin: Snapshot | None = None) -> nuts.Fit:
     """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
     sampler = job.config.sampler
-    made = fit.programs_made()
+    made = devices.programs_made()
     logged.state("compiling")
     with (
         terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar,
         interrupts.deferred(until="this chunk") as stop_if_asked,
     ):
-        draws = fit.fit(
+        draws = nuts.fit(
             job.model,
             job.counts,
             job.values,
             seed=job.config.seed,
-            sampler=fit.Sampler(**sampler.model_dump()),
-            device=fit.Device(**job.config.device.model_dump()),
+            sampler=nuts.Sampler(**sampler.model_dump()),
+            device=nuts.Device(**job.config.device.model_dump()),
             begin=begin,
             on_chunk=lambda snapshot: keep(snapshot, logged),
             on_progress=watch(job, logged, bar, stop_if_asked),
         )
     job.seconds.update(draws.seconds)
-    logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in fit.programs_made().items()}
+    logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in devices.programs_made().items()}
     return draws
 
 
@@ -281,14 +280,14 @@ def watch(
     logged: tracking.Run,
     bar: Callable[[str, int, int, float], None],
     stop_if_asked: Callable[[], None],
-) -> Callable[[fit.Progress], None]:
+) -> Callable[[nuts.Progress], None]:
     """What to do after every chunk: move the bar; `checks.progress` times, log R-hat and ESS of the draws so far."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
     points = job.config.checks.progress
     known = {step for step, _, _ in logged.record.progress}
     looked = len(known)
 
-    def look(progress: fit.Progress) -> None:
+    def look(progress: nuts.Progress) -> None:
         nonlocal looked
         before = num_warmup if progress.phase == "sampling" else 0
         bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)

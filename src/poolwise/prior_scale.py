@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from scipy import stats
 
-from poolwise.data import Counts
-from poolwise.laws import law
-from poolwise.model import Model
+from poolwise.counts.cells import Counts
+from poolwise.model.count_model import Model
+from poolwise.model.priors import law
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 

@@ -8,7 +8,7 @@ tables the ranks are kept in a folder, so that a killed command goes on where it
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import NUTS
 
-from poolwise import checkpoint, sbc
-from poolwise.data import Counts
-from poolwise.fit import Device
-from poolwise.model import Model, collapsed_log_likelihood
-from poolwise.simulated import Simulated, named_key
-from poolwise.snapshot import Snapshot
-from poolwise.special import concentration_of
+from poolwise import sbc
+from poolwise.counts.cells import Counts
+from poolwise.inference import checkpoint
+from poolwise.inference.settings import Device
+from poolwise.inference.snapshot import Snapshot
+from poolwise.inference.streams import named_generator, named_key
+from poolwise.model.count_model import Model
+from poolwise.simulated import Simulated
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
 WIDTH = 5  # tables that the program takes
-QUANTITIES = ("mu", "sigma", "delta", "lam", LOG_LIKELIHOOD)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def recover(
     OSError
         if the ranks of a batch cannot be kept.
     """
-    names = names_of(model, counts)
+    names, order = names_of(model, counts), (*_scalars(model), "lam", LOG_LIKELIHOOD)
     total = len(simulated.is_possible)
     kept = begin or Snapshot(0, {}, {}, 0.0)
     fit, given = _program(model, plan), (simulated.design, values)
@@ -115,7 +115,7 @@ def recover(
         end = min(kept.steps + size, total)
         numbers = np.minimum(np.arange(kept.steps, kept.steps + size), total - 1)  # the last batch is filled up
         drawn = _fitted(fit, _tables(simulated, numbers, seed), given, device)
-        found = _ranked(drawn, simulated.is_possible[numbers], numbers, seed)
+        found = _ranked(order, drawn, simulated.is_possible[numbers], numbers, seed)
         now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # a table stands for a draw
         checkpoint.save(folder, Snapshot(end, {}, now, time.perf_counter() - began))
         joined = {name: np.concatenate([*before, now[name]], axis=1) for name, before in _each(kept, now).items()}
@@ -126,15 +126,20 @@ def recover(
 
 def names_of(model: Model, counts: Counts) -> tuple[str, ...]:
     """The quantities that are ranked: the parameters, `lam.<label>` for the rate of a group, and the log likelihood."""
-    rates = ("lam",) if model.pooling == "pooled" else tuple(f"lam.{label}" for label in counts.labels)
-    sites = {site for site, _ in model.families} - {"lam"}
-    return (*(name for name in QUANTITIES if name in sites), *rates, LOG_LIKELIHOOD)
+    rates = ("lam",) if model.pooling.is_shared else tuple(f"lam.{label}" for label in counts.labels)
+    return (*_scalars(model), *rates, LOG_LIKELIHOOD)
+
+
+def _scalars(model: Model) -> tuple[str, ...]:
+    """The sites that take a prior, less the rates."""
+    return tuple(site for site, _ in model.families if site != "lam")
 
 
 @functools.lru_cache(maxsize=16)
 def _program(model: Model, plan: Plan) -> Callable:
     """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood and how it went."""
-    kernel = NUTS(model.collapsed, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
+    quantities = (*_scalars(model), "lam")
+    kernel = NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
 
     def fit(table: Any, design: Any, values: Any) -> dict[str, Any]:
         key, truth, drawn = table
@@ -155,14 +160,13 @@ def _program(model: Model, plan: Plan) -> Callable:
 
         warm, _ = jax.lax.fori_loop(0, plan.num_warmup, step, (begin, 0))
         (_, divergences), draws = jax.lax.scan(keep, (warm, 0), length=plan.draws)
-        if model.is_integrated:
-            draws |= {"lam": model.integrated_rates(key_rates, draws, statistics)}
-        draws = {name: draws[name] for name in QUANTITIES if name in draws}
+        if model.is_marginal:
+            draws |= {"lam": model.draw_rates(key_rates, draws, statistics)}
+        draws = {name: draws[name] for name in quantities}
 
         def log_likelihood(sites: Any) -> jax.Array:
-            concentration = concentration_of(sites["delta"]) if "delta" in sites else None
             lam = jnp.broadcast_to(sites["lam"], statistics["group_total"].shape)
-            return collapsed_log_likelihood(statistics, lam, concentration)
+            return model.likelihood.log_likelihood(statistics, lam, sites | model.likelihood.derived(sites))
 
         return {
             "draws": draws | {LOG_LIKELIHOOD: jax.vmap(log_likelihood)(draws)},
@@ -203,9 +207,10 @@ def _each(kept: Snapshot, now: Mapping[str, np.ndarray]) -> dict[str, list[np.nd
     return {name: [kept.drawn[name]] if kept.drawn else [] for name in now}
 
 
-def _ranked(drawn: dict[str, Any], is_possible: np.ndarray, numbers: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _ranked(
+    order: Sequence[str], drawn: dict[str, Any], is_possible: np.ndarray, numbers: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
     """The ranks of a batch (B, Q) and what else is kept of its draws."""
-    order = [name for name in QUANTITIES if name in drawn["draws"]]
     size = len(drawn["divergences"])
     draws = np.concatenate(  # (B, Q, L)
         [np.moveaxis(drawn["draws"][name].reshape(size, drawn["draws"][name].shape[1], -1), 1, 2) for name in order],
@@ -215,7 +220,7 @@ def _ranked(drawn: dict[str, Any], is_possible: np.ndarray, numbers: np.ndarray,
     is_finite = np.isfinite(draws).all(axis=(1, 2)) & np.isfinite(truth).all(axis=1)
     draws = np.where(is_finite[:, None, None], draws, 0.0)
     rank = [
-        sbc.ranks(each, true, np.random.default_rng([seed, number]))
+        sbc.ranks(each, true, named_generator(seed, "rank_ties", number))
         for each, true, number in zip(draws, truth, numbers.tolist(), strict=True)
     ]
     ess, autocorrelation = sbc.effective(draws)

@@ -20,8 +20,8 @@ from poolwise.report_words import answer, cell, label_of, model_maths, model_wor
 
 if TYPE_CHECKING:
     from poolwise.checks import Loo, Verdict
-    from poolwise.data import Counts
-    from poolwise.predict import NewGroup
+    from poolwise.counts.cells import Counts
+    from poolwise.inference.predictive import NewGroup
 
 __all__ = ["Limits", "render"]
 

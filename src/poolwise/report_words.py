@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from poolwise.data import Counts
+    from poolwise.counts.cells import Counts
 
 
 def question(counts: "Counts") -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolwise import checkpoint, twins
+from poolwise import twins
 from poolwise.credentials import public
+from poolwise.inference import checkpoint
+from poolwise.inference.snapshot import Snapshot
 from poolwise.locks import is_free
 from poolwise.provenance import STACK_OF_BITS
 from poolwise.record import Record
-from poolwise.snapshot import Snapshot
 from poolwise.terminal import say
 from poolwise.tracking import CHECKPOINT
 

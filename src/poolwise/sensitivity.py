@@ -20,9 +20,10 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
 
-from poolwise import checks, predict
-from poolwise.model import Model
-from poolwise.priors import distribution
+from poolwise import checks
+from poolwise.inference import predictive
+from poolwise.model.count_model import Model
+from poolwise.model.priors import distribution
 
 ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second where weights of the first cannot be smoothed
 SENSITIVE = 0.05  # as priorsense has it, from section 3.3 of the reference
@@ -73,7 +74,7 @@ def log_likelihood(posterior: xr.Dataset, cells: xr.Dataset) -> np.ndarray:
     """Log probability of all rows under each draw, (chain, draw)."""
     multiplicity, begin = cells["cell_multiplicity"].values, 0
     total = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
-    for block in predict.pointwise_log_likelihood(posterior, cells):
+    for block in predictive.pointwise_log_likelihood(posterior, cells):
         total += np.tensordot(multiplicity[begin : begin + len(block)], block, axes=1)
         begin += len(block)
     return total

@@ -7,22 +7,21 @@ same however many there are.
 """
 
 import functools
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from numpyro import handlers
-from scipy.special import gammaln
 
-from poolwise.data import Counts, sufficient_statistics
-from poolwise.model import Model
+from poolwise.counts.cells import Counts
+from poolwise.counts.statistics import filled_up
+from poolwise.inference.streams import named_key
+from poolwise.model.count_model import Model
 
 LARGEST = 2.0**53  # count that float64 holds, as in `data`
 BLOCK = 2**22  # counts held at once
-BY_DESIGN = ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")  # of the sufficient statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +62,14 @@ def simulate(
             is_possible &= np.all(np.isfinite(each.reshape(len(each), -1)), axis=1)
         truths.append(drawn)
         possible.append(is_possible)
-        tables += _tables(np.where(is_possible[:, None], rows, 0.0), group, exposure)
-    design = sufficient_statistics(counts)
+        counted = np.where(is_possible[:, None], rows, 0.0)
+        tables += [model.likelihood.statistics.of_table(each, group, exposure) for each in counted]
     return Simulated(
         truth={name: np.concatenate([each[name] for each in truths]) for name in truths[0]},
         statistics=_stacked(tables),
-        design={name: design[name] for name in BY_DESIGN},
+        design=model.likelihood.statistics.design(counts),
         is_possible=np.concatenate(possible),
     )
-
-
-def named_key(seed: int, name: str) -> jax.Array:
-    """The random numbers of one named step."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
 @functools.lru_cache(maxsize=16)
@@ -84,7 +78,7 @@ def _program(model: Model, num_groups: int) -> Callable:
 
     def draw(numbers: jax.Array, root: jax.Array, *args: Any) -> dict[str, jax.Array]:
         def one(number: jax.Array) -> dict[str, jax.Array]:
-            seeded = handlers.seed(model.rows, jax.random.fold_in(root, number))
+            seeded = handlers.seed(model.generative, jax.random.fold_in(root, number))
             sites = handlers.trace(seeded).get_trace(*args, num_groups)
             return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
 
@@ -93,27 +87,8 @@ def _program(model: Model, num_groups: int) -> Callable:
     return jax.jit(draw)
 
 
-def _tables(rows: np.ndarray, group: np.ndarray, exposure: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """The statistics of each table (N,) that depend on its counts, as `data.sufficient_statistics` has them."""
-    differs = np.diff(group) != 0
-    of_groups, of_strata = (
-        np.concatenate([[0], 1 + np.flatnonzero(each)]) for each in (differs, differs | (np.diff(exposure) != 0))
-    )
-    for count in rows:
-        value, value_rows = np.unique(count, return_counts=True)
-        yield {
-            "group_total": np.add.reduceat(count, of_groups),
-            "stratum_total": np.add.reduceat(count, of_strata),
-            "value": value,
-            "value_rows": value_rows.astype(float),
-            "constant": np.array(np.sum(count * np.log(exposure) - gammaln(count + 1.0))),
-        }
-
-
 def _stacked(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    length = max(len(each["value"]) for each in tables)
-    filled = [
-        each | {name: np.pad(each[name], (0, length - len(each[name]))) for name in ("value", "value_rows")}
-        for each in tables
-    ]
+    """The statistics of all tables, (M, ...), filled up to the longest."""
+    longest = {name: max(each[name].size for each in tables) for name in tables[0]}
+    filled = [filled_up(each, to=lambda name, _: longest[name]) for each in tables]
     return {name: np.stack([each[name] for each in filled]) for name in filled[0]}

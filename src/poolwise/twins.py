@@ -13,7 +13,7 @@ import xarray as xr
 
 from poolwise import store
 from poolwise.errors import UnknownRunError, UnreachableError
-from poolwise.fit import Fit
+from poolwise.inference.nuts import Fit
 from poolwise.provenance import posterior_digests
 from poolwise.record import Record
 from poolwise.store import Logged

@@ -11,9 +11,9 @@ from poolwise import sensitivity
 from poolwise.checkout import one_line
 from poolwise.checks import Loo, Verdict
 from poolwise.config import ROOT
-from poolwise.data import Counts
+from poolwise.counts.cells import Counts
 from poolwise.differences import listed
-from poolwise.predict import NewGroup
+from poolwise.inference.predictive import NewGroup
 from poolwise.store import Logged
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Three poolings x two likelihoods x priors: the models of poolwise.
+"""A pooling, a likelihood and priors to the joint density of parameters and counts.
 
 Count y_i of row i, in group g(i), with exposure e_i, has mean r_i = e_i lam[g(i)].
 
@@ -11,9 +11,8 @@ Count y_i of row i, in group g(i), with exposure e_i, has mean r_i = e_i lam[g(i
     negative_binomial    delta ~ prior              y_i ~ NegativeBinomial(mean r_i, concentration phi = 1 / delta^2)
                                                     variance r_i + (delta r_i)^2; delta = 0 is the Poisson
 
-Each model has two forms that agree (tests hold them together): `Model.rows`, the generative form, and
-`Model.collapsed`, the density of the sufficient statistics, which is what is sampled: its cost does not depend
-on the number of rows. `FORMS` are three ways to sample the rates of a hierarchical model, with the same posterior.
+Each model has two forms that agree (tests hold them together): `Model.generative`, a draw or an observation a row, and
+`Model.log_joint`, the density of the statistics of a table, which is what is sampled.
 """
 
 from collections.abc import Mapping
@@ -21,82 +20,21 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
-import numpyro.distributions as dist
-from jax.scipy.special import gammaln, xlogy
 
-from poolwise import integrated
-from poolwise.priors import distribution
-from poolwise.special import concentration_of, exp_remainder, log_gamma_scale, log_rising
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods.base import Likelihood, Params
+from poolwise.model.poolings import POOLINGS
+from poolwise.model.poolings.base import Pooling, RateLaw
+from poolwise.model.priors import Arrays, Priors, PriorValues, distribution
+from poolwise.model.sites import Site
+from poolwise.model.special import concentration_of
 
-Arrays = Mapping[str, jax.Array]
-PriorValues = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
-Priors = Mapping[str, dist.Distribution]
-
-POOLINGS: dict[str, tuple[str, ...]] = {  # the sites that take a prior
-    "pooled": ("lam",),
-    "unpooled": ("lam",),
-    "hierarchical": ("mu", "sigma"),
-}
-LIKELIHOODS: dict[str, tuple[str, ...]] = {"poisson": (), "negative_binomial": ("delta",)}
-SITES = ("lam", "mu", "sigma", "delta")
-FORMS = ("sampled", "standardised", "integrated")  # of the rates in a hierarchical model
+_PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
+SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
 AUXILIARY = ("y", "z")  # sites that are no parameters
-
-
-def pooled(prior: Priors, num_groups: int) -> jax.Array:
-    """Lam ~ prior; the rate of every group, (G,)."""
-    lam = numpyro.sample("lam", prior["lam"])
-    return jnp.broadcast_to(lam, (num_groups,))
-
-
-def unpooled(prior: Priors, num_groups: int) -> jax.Array:
-    """lam[g] ~ prior, independently, (G,)."""
-    with numpyro.plate("group", num_groups):
-        return numpyro.sample("lam", prior["lam"])
-
-
-def hierarchical(prior: Priors, num_groups: int) -> jax.Array:
-    """lam[g] ~ Gamma(mu^2 / sigma^2, mu / sigma^2), (G,)."""
-    *_, alpha, beta = population(prior)
-    with numpyro.plate("group", num_groups):
-        return numpyro.sample("lam", dist.Gamma(alpha, beta))
-
-
-def population(prior: Priors) -> tuple[jax.Array, ...]:
-    """mu, sigma ~ priors, and alpha = mu^2 / sigma^2, beta = mu / sigma^2."""
-    mu = numpyro.sample("mu", prior["mu"])
-    sigma = numpyro.sample("sigma", prior["sigma"])
-    alpha = numpyro.deterministic("alpha", mu**2 / sigma**2)
-    beta = numpyro.deterministic("beta", mu / sigma**2)
-    return mu, sigma, alpha, beta
-
-
-def standardised(prior: Priors, statistics: Arrays, concentration: jax.Array | None) -> jax.Array:
-    """The rates of `hierarchical`, (G,), with log lam[g] = centre + scale z[g] and z[g] sampled in their place.
-
-    Centre and scale are about mean and sd of log lam given everything else: the prior weighs alpha, the counts what
-    they tell of log lam (Fisher's information), at their own rate, half a count of the overall rate added. So z is
-    about standard normal for any mu and sigma, and small sigma are no funnel. They only place z: its density is that of
-    lam, with the Jacobian.
-    """
-    mu, sigma, *_ = population(prior)
-    shape = concentration_of(sigma / mu)
-    total, exposure = statistics["group_total"], statistics["group_exposure"]
-    overall = (jnp.sum(total) + 0.5) / jnp.sum(exposure)
-    rate = (total + 0.5) / (exposure + 0.5 / overall)  # (G,)
-    weight = information(statistics, rate, concentration)
-    scale = 1.0 / jnp.sqrt(shape + weight)
-    with numpyro.plate("group", rate.shape[0]):
-        z = numpyro.sample("z", dist.ImproperUniform(dist.constraints.real, (), ()))
-    log_w = weight / (shape + weight) * jnp.log(rate / mu) + scale * z  # w = lam / mu ~ Gamma(shape, shape)
-    log_density = log_gamma_scale(shape) - shape * exp_remainder(log_w) + jnp.log(scale)
-    numpyro.factor("lam | z", jnp.sum(log_density))
-    return numpyro.deterministic("lam", mu * jnp.exp(log_w))
-
-
-RATES = {"pooled": pooled, "unpooled": unpooled, "hierarchical": hierarchical}
+WITHOUT_MEAN = ("alpha", "beta", "phi")  # derived; their posterior has no finite mean: medians and quantiles only
+BLOCK = 2**20  # values held at once while rates are drawn
 
 
 @dataclass(frozen=True)
@@ -105,34 +43,36 @@ class Model:
 
     Parameters
     ----------
-    pooling : a key of `POOLINGS`
-    likelihood : a key of `LIKELIHOODS`
     families : (site, family) for every site that takes a prior, in the order of `sites_of`
-    rates : one of `FORMS`; all of them give the same posterior. Only a hierarchical model has another than "sampled"
+    parameterisation : one that the pooling offers; all of them have the same posterior
     """
 
-    pooling: str
-    likelihood: str
+    pooling: Pooling
+    likelihood: Likelihood
     families: tuple[tuple[str, str], ...]
-    rates: str = "sampled"
+    parameterisation: str
 
-    def collapsed(self, statistics: Arrays, values: PriorValues) -> None:
-        """The joint density of parameters and counts, from `data.sufficient_statistics`; what NUTS samples."""
+    @property
+    def name(self) -> str:
+        """The variant in words."""
+        return f"{self.pooling.name} {self.likelihood.name}".replace("_", " ")
+
+    @property
+    def is_marginal(self) -> bool:
+        """Whether `log_joint` has no rates, so that they remain to be drawn."""
+        return self.parameterisation == "marginal"
+
+    def log_joint(self, statistics: Arrays, values: PriorValues) -> None:
+        """The joint density of parameters and counts, from `likelihood.statistics`; what NUTS samples."""
+        density = self.pooling.parameterisations[self.parameterisation]
+        density(self._prior(values), statistics, self.likelihood)
+
+    def parameters(self, values: PriorValues, num_groups: int) -> tuple[jax.Array, Params]:
+        """The rates (G,) and the parameters of the likelihood, from their priors."""
         prior = self._prior(values)
-        if self.is_integrated:
-            mu, sigma, *_ = population(prior)
-            shape, concentration = concentration_of(sigma / mu), self._concentration(prior)
-            numpyro.factor("y", integrated.log_marginal(statistics, mu, shape, concentration))
-            return
-        if self.rates == "standardised":
-            concentration = self._concentration(prior)
-            lam = standardised(prior, statistics, concentration)
-        else:
-            lam = RATES[self.pooling](prior, statistics["group_total"].shape[0])
-            concentration = self._concentration(prior)
-        numpyro.factor("y", collapsed_log_likelihood(statistics, lam, concentration))
+        return self.pooling.rates(prior, num_groups), self.likelihood.sample_params(prior)
 
-    def rows(
+    def generative(
         self,
         group: jax.Array,
         exposure: jax.Array,
@@ -140,76 +80,45 @@ class Model:
         num_groups: int,
         count: jax.Array | None = None,
     ) -> None:
-        """The generative form: one draw or observation per row, (N,)."""
-        prior = self._prior(values)
-        lam, concentration = RATES[self.pooling](prior, num_groups), self._concentration(prior)
-        rate = exposure * lam[group]
-        noise = dist.Poisson(rate) if concentration is None else dist.NegativeBinomial2(rate, concentration)
+        """One draw or observation a row, (N,)."""
+        lam, params = self.parameters(values, num_groups)
         with numpyro.plate("row", group.shape[0]):
-            numpyro.sample("y", noise, obs=count)
+            numpyro.sample("y", self.likelihood.distribution(exposure * lam[group], params), obs=count)
 
-    @property
-    def is_integrated(self) -> bool:
-        """Whether `collapsed` has no rates, so that they remain to be drawn."""
-        return self.rates == "integrated"
+    def draw_rates(self, key: jax.Array, draws: Arrays, statistics: Arrays) -> jax.Array:
+        """The rates that `log_joint` integrates out, given its sites and the counts: (D, G) for draws (D,)."""
 
-    def integrated_rates(self, key: jax.Array, draws: Arrays, statistics: Arrays) -> jax.Array:
-        """The rates that `collapsed` integrates out, given its sites and the counts: (D, G) for draws (D,)."""
-        shape = concentration_of(draws["sigma"] / draws["mu"])
-        return integrated.draw_rates(key, statistics, draws["mu"], shape, draws.get("phi"))
+        def one(given: tuple) -> jax.Array:
+            key, mu, shape, params = given
+            return self.likelihood.draw_rates(key, statistics, mu, shape, params)
+
+        mu, params = draws["mu"], {name: draws[name] for name in self.likelihood.parameters}
+        keys = jax.random.split(key, mu.shape[0])
+        size = max(1, BLOCK // statistics["group_total"].shape[0])
+        lam = jax.lax.map(one, (keys, mu, concentration_of(draws["sigma"] / mu), params), batch_size=size)
+        return jnp.maximum(lam, jnp.finfo(lam.dtype).tiny)  # of a group without a count; a rate is positive
+
+    def rate_law(self, values: PriorValues) -> RateLaw:
+        """The law of a group's rate given the parameters that are not rates."""
+        return self.pooling.rate_law(dict(self.families), values)
+
+    def params_of(self, posterior: Mapping) -> Params:
+        """The parameters of the likelihood, picked from draws by site."""
+        return {name: posterior[name] for name in self.likelihood.parameters}
 
     def _prior(self, values: PriorValues) -> Priors:
         return {site: distribution(family, values[site]) for site, family in self.families}
 
-    def _concentration(self, prior: Priors) -> jax.Array | None:
-        """The concentration phi, None for the Poisson."""
-        if self.likelihood == "poisson":
-            return None
-        delta = numpyro.sample("delta", prior["delta"])  # outside the plate: one dispersion for all groups
-        return numpyro.deterministic("phi", concentration_of(delta))
+
+def count_model(
+    pooling: str, likelihood: str, families: Mapping[str, str], parameterisation: str | None = None
+) -> Model:
+    """The variant with these names; `families` by site, `parameterisation` the pooling's first if not given."""
+    used = POOLINGS[pooling]
+    chosen = tuple((site, families[site]) for site in sites_of(pooling, likelihood))
+    return Model(used, LIKELIHOODS[likelihood], chosen, parameterisation or next(iter(used.parameterisations)))
 
 
 def sites_of(pooling: str, likelihood: str) -> tuple[str, ...]:
-    """The sites of a variant that take a prior, in the order of `SITES`."""
-    used = POOLINGS[pooling] + LIKELIHOODS[likelihood]
-    return tuple(site for site in SITES if site in used)
-
-
-def information(statistics: Arrays, lam: jax.Array, concentration: jax.Array | None) -> jax.Array:
-    """Fisher's information of the counts of each group on log lam, (G,)."""
-    if concentration is None:
-        return statistics["group_exposure"] * lam
-    one_each = lam.shape == statistics["stratum_group"].shape
-    mean = statistics["stratum_exposure"] * (lam if one_each else lam[statistics["stratum_group"]])  # (T,)
-    by_stratum = statistics["stratum_rows"] * mean / (1.0 + mean / concentration)
-    return by_stratum if one_each else jnp.zeros_like(lam).at[statistics["stratum_group"]].add(by_stratum)
-
-
-def collapsed_log_likelihood(statistics: Arrays, lam: jax.Array, concentration: jax.Array | None) -> jax.Array:
-    """Log likelihood of all rows from their sufficient statistics, ().
-
-    Parameters
-    ----------
-    statistics : see `data.sufficient_statistics`
-    lam : (G,)  counts per unit of exposure
-    concentration : (), phi; None for the Poisson
-    """
-    constant = statistics["constant"]
-    if concentration is None:
-        return jnp.sum(xlogy(statistics["group_total"], lam) - statistics["group_exposure"] * lam) + constant
-    one_each = lam.shape == statistics["stratum_group"].shape  # exposures are the same: strata are the groups
-    lam_t = lam if one_each else lam[statistics["stratum_group"]]  # (T,); a gather costs as much as all the rest
-    total, rows = statistics["stratum_total"], statistics["stratum_rows"]
-    by_stratum = xlogy(total, lam_t) - (total + rows * concentration) * jnp.log1p(
-        statistics["stratum_exposure"] * lam_t / concentration
-    )
-    by_value = statistics["value_rows"] * log_rising(concentration, statistics["value"])  # (K,)
-    return jnp.sum(by_stratum) + jnp.sum(by_value) + constant
-
-
-def log_likelihood(count: jax.Array, rate: jax.Array, concentration: jax.Array | None) -> jax.Array:
-    """Log probability of single counts; arguments broadcast. `rate` is exposure times lam."""
-    if concentration is None:
-        return xlogy(count, rate) - rate - gammaln(count + 1.0)
-    spread = (count + concentration) * jnp.log1p(rate / concentration)
-    return xlogy(count, rate) - spread + log_rising(concentration, count) - gammaln(count + 1.0)
+    """The sites of a variant that take a prior."""
+    return tuple(site.name for site in (*POOLINGS[pooling].sites, *LIKELIHOODS[likelihood].sites))

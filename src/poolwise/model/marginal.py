@@ -1,8 +1,7 @@
-"""Hierarchical models with the rates integrated out, and the rates given everything else.
+"""Negative binomial counts with gamma rates: the rates integrated out, and the rates given everything else.
 
-Seen from its mean, the rate of a group is w = lam / mu ~ Gamma(a, a), a = mu^2 / sigma^2. Poisson counts that add up
-to S in exposure e are then negative binomial together, with mean e mu and concentration a, and lam given them is
-Gamma(a + S, a / mu + e). Negative binomial counts leave, with n_t rows that add up to S_t in stratum t of the group,
+Seen from its mean, the rate of a group is w = lam / mu ~ Gamma(a, a), a = mu^2 / sigma^2. With n_t rows that add up to
+S_t in stratum t of the group, the integral over the rate is
 
     a^a / Gamma(a) exp(-a) mu^S  int exp h(v) dv,    v = log w,
     h(v) = S v - a (exp v - 1 - v) - sum_t m_t log1p(c_t exp v),    m_t = S_t + n_t phi,    c_t = e_t mu / phi,
@@ -27,14 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from poolwise.special import exp_remainder, log_gamma_scale, log_rising
+from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
 
 Arrays = Mapping[str, jax.Array]
 
 NODES = 32  # a relative error of 1e-8 at worst where mu, sigma and delta have 99.9% of the notebook's prior
 DROP = 26.0  # of the log integrand, from the mode to where it is cut: exp(-26) = 5e-12
 MODE_STEPS, END_STEPS = 5, 4  # of Newton; they place the nodes, so few digits are enough
-BLOCK = 2**20  # values held at once while rates are drawn
 
 
 class _Terms(NamedTuple):
@@ -56,48 +54,27 @@ class _At(NamedTuple):
     curvature: jax.Array  # -h'' > 0
 
 
-def log_marginal(statistics: Arrays, mu: jax.Array, shape: jax.Array, concentration: jax.Array | None) -> jax.Array:
-    """Log probability of all rows with the rates integrated out, ().
+def log_marginal(statistics: Arrays, mu: jax.Array, shape: jax.Array, concentration: jax.Array) -> jax.Array:
+    """Log probability of all rows of negative binomial counts with the rates integrated out, ().
 
     Parameters
     ----------
-    statistics : see `data.sufficient_statistics`
+    statistics : see `counts.statistics.sufficient_statistics`
     mu : (), mean of the rates
     shape : (), a = mu^2 / sigma^2
-    concentration : (), phi; None for the Poisson
+    concentration : (), phi
     """
-    total = statistics["group_total"]
-    if concentration is None:
-        spread = (shape + total) * jnp.log1p(statistics["group_exposure"] * mu / shape)
-        by_group = total * jnp.log(mu) - spread + log_rising(shape, total)
-        return jnp.sum(by_group) + statistics["constant"]
     terms = _terms(statistics, mu, shape, concentration)
-    by_group = total * jnp.log(mu) + log_gamma_scale(shape) + _log_integral(terms)
+    by_group = statistics["group_total"] * jnp.log(mu) + log_gamma_scale(shape) + _log_integral(terms)
     by_value = statistics["value_rows"] * log_rising(concentration, statistics["value"])  # (K,)
     return jnp.sum(by_group) + jnp.sum(by_value) + statistics["constant"]
 
 
 def draw_rates(
-    key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, concentration: jax.Array | None
+    key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, concentration: jax.Array
 ) -> jax.Array:
-    """The rates given counts and everything else: independent draws (D, G), exact.
-
-    Parameters
-    ----------
-    mu, shape, concentration : (D,), a draw each; `concentration` None for the Poisson
-    """
-
-    def one(given: tuple) -> jax.Array:
-        key, mu, shape, concentration = given
-        total = statistics["group_total"]
-        if concentration is None:
-            return jax.random.gamma(key, shape + total) / (shape / mu + statistics["group_exposure"])
-        return mu * jnp.exp(_draw_log(key, _terms(statistics, mu, shape, concentration)))
-
-    keys = jax.random.split(key, mu.shape[0])
-    size = max(1, BLOCK // statistics["stratum_rows"].shape[0])
-    lam = jax.lax.map(one, (keys, mu, shape, concentration), batch_size=size)
-    return jnp.maximum(lam, jnp.finfo(lam.dtype).tiny)  # of a group without a count; a rate is positive
+    """The rates given negative binomial counts and everything else: independent draws (G,), exact."""
+    return mu * jnp.exp(_draw_log(key, _terms(statistics, mu, shape, concentration)))
 
 
 def _terms(statistics: Arrays, mu: jax.Array, shape: jax.Array, concentration: jax.Array) -> _Terms:

@@ -63,3 +63,9 @@ def _stirling(x: jax.Array) -> jax.Array:
     inverse = 1.0 / x
     square = inverse * inverse
     return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188))))
+
+
+def mean_one_gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gamma draws with mean 1 and variance 1 / shape; 1 where the shape is infinite."""
+    finite = np.minimum(shape, 1e30)
+    return rng.standard_gamma(finite) / finite

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import f, gamma
 
 if TYPE_CHECKING:
-    from poolwise.data import Counts
+    from poolwise.counts.cells import Counts
 
 __all__ = ["Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "summary"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poolwise.snapshot import Snapshot
+from poolwise.inference.snapshot import Snapshot
 
 NAME = re.compile(r"\d{9,}\.(?P<sha256>[0-9a-f]{64})\.npz")
 

@@ -9,9 +9,7 @@ bytes -> columns of text -> each distinct text parsed once -> cells in canonical
 
 import hashlib
 import json
-import re
-import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,22 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
+from poolwise.counts.parsing import INTEGER, Column, parse_column, parse_count, parse_exposure, parse_label
+from poolwise.counts.reading import Where, read_texts
 from poolwise.errors import DataError
-from poolwise.table import Where, read_texts
 
-__all__ = ["Counts", "counts_from_rows", "read_counts", "sufficient_statistics"]
-
-_MAX_COUNT = 2**53  # the largest integer up to which float64 holds every one
-
-_INTEGER = re.compile(r"-?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-_GROUPED_DIGITS = re.compile(r"[+-]?[0-9][0-9_,.' ]*")  # 1,000 or 1_000 or 3,5
-_HOLES = {"", "-", ".", "<na>", "?", "n/a", "na", "nan", "nat", "none", "null"}
-_INFINITIES = {"inf", "infinity"}
-
-type _Column = Sequence[Any] | NDArray[Any]
+__all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
 
 @dataclass(frozen=True)
@@ -137,9 +125,9 @@ def read_counts(
 
 
 def counts_from_rows(
-    labels_of_rows: _Column,
-    counts_of_rows: _Column,
-    exposures: _Column | None = None,
+    labels_of_rows: Column,
+    counts_of_rows: Column,
+    exposures: Column | None = None,
     *,
     name: str = "table",
     path: str = "",
@@ -170,66 +158,23 @@ def counts_from_rows(
     columns = columns or Columns("group", "count", None if exposures is None else "exposure")
     where = where or (lambda row: f"{name}: row {row + 1}")
 
-    label = _parse_column(labels_of_rows, _parse_label, column=columns.group, where=where)
+    label = parse_column(labels_of_rows, parse_label, column=columns.group, where=where)
     labels = _canonical_order(set(label))
     index = {text: g for g, text in enumerate(labels)}
     group = np.fromiter(map(index.__getitem__, label), np.int64, len(label))  # (N,)
-    count = np.array(_parse_column(counts_of_rows, _parse_count, column=columns.count, where=where), np.int64)
+    count = np.array(parse_column(counts_of_rows, parse_count, column=columns.count, where=where), np.int64)
     exposure = np.ones(len(label))
     if exposures is not None:
-        parsed = _parse_column(exposures, _parse_exposure, column=columns.exposure or "exposure", where=where)
+        parsed = parse_column(exposures, parse_exposure, column=columns.exposure or "exposure", where=where)
         exposure = np.array(parsed, np.float64)
 
     order = np.lexsort((count, exposure, group))
     group, exposure, count = group[order], exposure[order], count[order]
-    first = _run_starts(group, exposure, count)  # (C,)
+    first = run_starts(group, exposure, count)  # (C,)
     cells = (group[first], exposure[first], count[first], np.diff(first, append=len(group)))
     for array in cells:
         array.flags.writeable = False
     return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns)
-
-
-def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
-    """All that the Poisson and the negative binomial need to know of the table.
-
-    With rate r = exposure * lam[group] and a stratum the rows of one group and exposure,
-
-        log Poisson(y | r) = y log r - log y! - r
-        log NB(y | r, phi) = y log r - log y! - (y + phi) log1p(r / phi) + sum_{j < y} log1p(j / phi)
-
-    Summed over rows, y log lam needs each group's total, y log exposure - log y! is a constant of the table,
-    r needs each group's exposure, and (y + phi) log1p(r / phi) each stratum's rows and total. The last sum is
-    free of r: under one dispersion for all groups it needs only how many rows show each distinct count.
-
-    Returns
-    -------
-    group_total      : (G,)  sum of the counts
-    group_exposure   : (G,)  sum of the exposures
-    stratum_group    : (T,)  int32, index into the labels
-    stratum_exposure : (T,)  exposure of each of its rows
-    stratum_rows     : (T,)  number of rows
-    stratum_total    : (T,)  sum of the counts
-    value            : (K,)  the distinct counts of the whole table, ascending
-    value_rows       : (K,)  how many rows show each
-    constant         : ()    sum over rows of count log(exposure) - log(count!)
-
-    All are float64 but for `stratum_group`, in this order.
-    """
-    group, exposure = counts.cell_group, counts.cell_exposure
-    count, rows = counts.cell_count.astype(np.float64), counts.cell_multiplicity.astype(np.float64)
-    first = _run_starts(group, exposure)  # (T,)
-    value, value_of_cell = np.unique(count, return_inverse=True)
-    return {
-        "group_total": np.bincount(group, rows * count, counts.num_groups),
-        "group_exposure": np.bincount(group, rows * exposure, counts.num_groups),
-        "stratum_group": group[first].astype(np.int32),
-        "stratum_exposure": exposure[first],
-        "stratum_rows": np.add.reduceat(rows, first),
-        "stratum_total": np.add.reduceat(rows * count, first),
-        "value": value,
-        "value_rows": np.bincount(value_of_cell, rows),
-        "constant": np.array(np.sum(rows * (count * np.log(exposure) - gammaln(count + 1.0)))),
-    }
 
 
 # Cells: canonical order and hash.
@@ -238,12 +183,12 @@ def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
 def _canonical_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Sort by number if all labels are integers (7 and 007 tie: by code point), else by code point."""
     labels = sorted(labels)
-    if all(map(_INTEGER.fullmatch, labels)):
+    if all(map(INTEGER.fullmatch, labels)):
         labels.sort(key=Decimal)  # stable; and unlike int, Decimal takes any number of digits
     return tuple(labels)
 
 
-def _run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
+def run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
     """First index of every run of rows that agree in all columns."""
     differs = [column[1:] != column[:-1] for column in columns]
     return np.concatenate([[0], 1 + np.flatnonzero(np.any(differs, axis=0))])
@@ -254,74 +199,3 @@ def _cells_sha256(labels: Sequence[str], *cells: NDArray[Any]) -> str:
     rows = zip(*(column.tolist() for column in cells), strict=True)
     lines = (json.dumps([labels[group], *values]) + "\n" for group, *values in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-# Values: one text to one label, count or exposure; a ValueError says the rule and the remedy.
-
-
-def _parse_column[T](values: _Column, parse: Callable[[str], T], *, column: str, where: Where) -> list[T]:
-    """Parse every distinct text once; report the first bad row and how many more there are."""
-    texts = list(map(str, values))
-    parsed: dict[str, T] = {}
-    problems: dict[str, str] = {}
-    for text in dict.fromkeys(texts):
-        try:
-            parsed[text] = parse(text)
-        except ValueError as problem:
-            problems[text] = str(problem)
-    if problems:
-        bad = [row for row, text in enumerate(texts) if text in problems]
-        more = f" (and {len(bad) - 1} more such row{'s' * (len(bad) > 2)})" if len(bad) > 1 else ""
-        text = texts[bad[0]]
-        raise DataError(f"{where(bad[0])}: {column} is {_shown(text)}{more}; {problems[text]}")
-    return [parsed[text] for text in texts]
-
-
-def _parse_label(text: str) -> str:
-    if not text.strip():
-        raise ValueError("every row needs a group. Fill in the cell or drop the row.")
-    return text
-
-
-def _parse_count(text: str) -> int:
-    rule = "counts must be integers >= 0"
-    value = Decimal(_plain_number(text, rule))
-    if value < 0:
-        raise ValueError(f"{rule}. Correct the cell or drop the row.")
-    if value > _MAX_COUNT:
-        raise ValueError("counts above 2**53 are not exact in float64. Correct it or count in larger units.")
-    if value != value.to_integral_value():
-        raise ValueError(f"{rule}. If it is a rate, give the count and an exposure instead.")
-    return int(value)
-
-
-def _parse_exposure(text: str) -> float:
-    rule = "exposures must be finite numbers > 0"
-    value = float(_plain_number(text, rule))
-    if not 0 < value < np.inf:
-        raise ValueError(f"{rule}. Correct the cell or drop the row.")
-    return value
-
-
-def _plain_number(text: str, rule: str) -> str:
-    """Strip white space; refuse what is not a plain ASCII decimal number."""
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return text
-    remedy = "Correct the cell or drop the row."
-    if text.casefold() in _HOLES:
-        remedy = "A gap is no zero: fill in the cell or drop the row."
-    elif text.casefold().lstrip("+-") in _INFINITIES:
-        remedy = "Write a finite number or drop the row."
-    elif _GROUPED_DIGITS.fullmatch(text):
-        remedy = "Write it like 1000 or 0.5: nothing between thousands, a point for decimals."
-    elif not text.isascii() and any(map(str.isdecimal, text)):
-        remedy = "Write it with the digits 0 to 9."
-    raise ValueError(f"{rule}. {remedy}")
-
-
-def _shown(text: str) -> str:
-    """Show a cell in an error: a number as it is, anything else quoted and shortened."""
-    if not text.strip():
-        return "empty"
-    return text if len(text) < 30 and _NUMBER.fullmatch(text) else reprlib.repr(text)

@@ -1,0 +1,92 @@
+"""One text to one label, count or exposure; a ValueError says the rule and the remedy."""
+
+import re
+import reprlib
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poolwise.counts.reading import Where
+from poolwise.errors import DataError
+
+_MAX_COUNT = 2**53  # the largest integer up to which float64 holds every one
+INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_GROUPED_DIGITS = re.compile(r"[+-]?[0-9][0-9_,.' ]*")  # 1,000 or 1_000 or 3,5
+_HOLES = {"", "-", ".", "<na>", "?", "n/a", "na", "nan", "nat", "none", "null"}
+_INFINITIES = {"inf", "infinity"}
+type Column = Sequence[Any] | NDArray[Any]
+
+
+def parse_column[T](values: Column, parse: Callable[[str], T], *, column: str, where: Where) -> list[T]:
+    """Parse every distinct text once; report the first bad row and how many more there are."""
+    texts = list(map(str, values))
+    parsed: dict[str, T] = {}
+    problems: dict[str, str] = {}
+    for text in dict.fromkeys(texts):
+        try:
+            parsed[text] = parse(text)
+        except ValueError as problem:
+            problems[text] = str(problem)
+    if problems:
+        bad = [row for row, text in enumerate(texts) if text in problems]
+        more = f" (and {len(bad) - 1} more such row{'s' * (len(bad) > 2)})" if len(bad) > 1 else ""
+        text = texts[bad[0]]
+        raise DataError(f"{where(bad[0])}: {column} is {_shown(text)}{more}; {problems[text]}")
+    return [parsed[text] for text in texts]
+
+
+def parse_label(text: str) -> str:
+    """Any text but a blank, kept exactly as written."""
+    if not text.strip():
+        raise ValueError("every row needs a group. Fill in the cell or drop the row.")
+    return text
+
+
+def parse_count(text: str) -> int:
+    """An integer from 0 to 2**53."""
+    rule = "counts must be integers >= 0"
+    value = Decimal(_plain_number(text, rule))
+    if value < 0:
+        raise ValueError(f"{rule}. Correct the cell or drop the row.")
+    if value > _MAX_COUNT:
+        raise ValueError("counts above 2**53 are not exact in float64. Correct it or count in larger units.")
+    if value != value.to_integral_value():
+        raise ValueError(f"{rule}. If it is a rate, give the count and an exposure instead.")
+    return int(value)
+
+
+def parse_exposure(text: str) -> float:
+    """A finite number above 0."""
+    rule = "exposures must be finite numbers > 0"
+    value = float(_plain_number(text, rule))
+    if not 0 < value < np.inf:
+        raise ValueError(f"{rule}. Correct the cell or drop the row.")
+    return value
+
+
+def _plain_number(text: str, rule: str) -> str:
+    """Strip white space; refuse what is not a plain ASCII decimal number."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return text
+    remedy = "Correct the cell or drop the row."
+    if text.casefold() in _HOLES:
+        remedy = "A gap is no zero: fill in the cell or drop the row."
+    elif text.casefold().lstrip("+-") in _INFINITIES:
+        remedy = "Write a finite number or drop the row."
+    elif _GROUPED_DIGITS.fullmatch(text):
+        remedy = "Write it like 1000 or 0.5: nothing between thousands, a point for decimals."
+    elif not text.isascii() and any(map(str.isdecimal, text)):
+        remedy = "Write it with the digits 0 to 9."
+    raise ValueError(f"{rule}. {remedy}")
+
+
+def _shown(text: str) -> str:
+    """Show a cell in an error: a number as it is, anything else quoted and shortened."""
+    if not text.strip():
+        return "empty"
+    return text if len(text) < 30 and _NUMBER.fullmatch(text) else reprlib.repr(text)

@@ -1,0 +1,152 @@
+"""Counts to the arrays that a density is computed from.
+
+A kind of statistics sums up a table: `CELLS` keep every distinct (group, exposure, count) and serve any likelihood;
+`SUFFICIENT` are the sums that the Poisson and the negative binomial need.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from poolwise.counts.cells import Counts, run_starts
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A way to sum up a table.
+
+    Attributes
+    ----------
+    of : counts -> all arrays; always with `group_total` and `group_exposure`, (G,)
+    design : counts -> the arrays that do not depend on the counts of the rows
+    of_table : (count, group, exposure), each (N,) in canonical order -> the arrays that do
+    """
+
+    of: Callable[[Counts], Arrays]
+    design: Callable[[Counts], Arrays]
+    of_table: Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], Arrays]
+
+
+def filled_up(statistics: Arrays, *, to: Callable[[str, int], int]) -> Arrays:
+    """Strata, values and cells filled up by ones of no row, so that many tables share few shapes.
+
+    Parameters
+    ----------
+    to : (name, length) -> the length wanted, at least as long
+    """
+
+    def filled(name: str, array: NDArray[Any]) -> NDArray[Any]:
+        if not name.startswith(("stratum", "value", "cell")):
+            return array
+        missing = (0, to(name, len(array)) - len(array))
+        return np.pad(array, missing, constant_values=float(name.endswith("_exposure")))
+
+    return {name: filled(name, array) for name, array in statistics.items()}
+
+
+def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
+    """All that the Poisson and the negative binomial need to know of the table.
+
+    With rate r = exposure * lam[group] and a stratum the rows of one group and exposure,
+
+        log Poisson(y | r) = y log r - log y! - r
+        log NB(y | r, phi) = y log r - log y! - (y + phi) log1p(r / phi) + sum_{j < y} log1p(j / phi)
+
+    Summed over rows, y log lam needs each group's total, y log exposure - log y! is a constant of the table,
+    r needs each group's exposure, and (y + phi) log1p(r / phi) each stratum's rows and total. The last sum is
+    free of r: under one dispersion for all groups it needs only how many rows show each distinct count.
+
+    Returns
+    -------
+    group_total      : (G,)  sum of the counts
+    group_exposure   : (G,)  sum of the exposures
+    stratum_group    : (T,)  int32, index into the labels
+    stratum_exposure : (T,)  exposure of each of its rows
+    stratum_rows     : (T,)  number of rows
+    stratum_total    : (T,)  sum of the counts
+    value            : (K,)  the distinct counts of the whole table, ascending
+    value_rows       : (K,)  how many rows show each
+    constant         : ()    sum over rows of count log(exposure) - log(count!)
+
+    All are float64 but for `stratum_group`, in this order.
+    """
+    group, exposure = counts.cell_group, counts.cell_exposure
+    count, rows = counts.cell_count.astype(np.float64), counts.cell_multiplicity.astype(np.float64)
+    first = run_starts(group, exposure)  # (T,)
+    value, value_of_cell = np.unique(count, return_inverse=True)
+    return {
+        "group_total": np.bincount(group, rows * count, counts.num_groups),
+        "group_exposure": np.bincount(group, rows * exposure, counts.num_groups),
+        "stratum_group": group[first].astype(np.int32),
+        "stratum_exposure": exposure[first],
+        "stratum_rows": np.add.reduceat(rows, first),
+        "stratum_total": np.add.reduceat(rows * count, first),
+        "value": value,
+        "value_rows": np.bincount(value_of_cell, rows),
+        "constant": np.array(np.sum(rows * (count * np.log(exposure) - gammaln(count + 1.0)))),
+    }
+
+
+def _sufficient_design(counts: Counts) -> Arrays:
+    found = sufficient_statistics(counts)
+    return {name: found[name] for name in ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")}
+
+
+def _sufficient_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
+    value, value_rows = np.unique(count, return_counts=True)
+    return {
+        "group_total": np.add.reduceat(count, run_starts(group)),
+        "stratum_total": np.add.reduceat(count, run_starts(group, exposure)),
+        "value": value,
+        "value_rows": value_rows.astype(float),
+        "constant": np.array(np.sum(count * np.log(exposure) - gammaln(count + 1.0))),
+    }
+
+
+def cell_statistics(counts: Counts) -> Arrays:
+    """The cells themselves.
+
+    Returns
+    -------
+    group_total, group_exposure : (G,)
+    cell_group    : (C,)  int32, index into the labels
+    cell_exposure : (C,)
+    cell_rows     : (C,)  number of rows
+    cell_count    : (C,)
+
+    All are float64 but for `cell_group`.
+    """
+    group, rows = counts.cell_group, counts.cell_multiplicity.astype(np.float64)
+    count = counts.cell_count.astype(np.float64)
+    return {
+        "group_total": np.bincount(group, rows * count, counts.num_groups),
+        "group_exposure": np.bincount(group, rows * counts.cell_exposure, counts.num_groups),
+        "cell_group": group.astype(np.int32),
+        "cell_exposure": counts.cell_exposure,
+        "cell_rows": rows,
+        "cell_count": count,
+    }
+
+
+def _cell_design(counts: Counts) -> Arrays:
+    group, exposure, _ = counts.rows()
+    return {
+        "group_exposure": np.bincount(group, exposure, counts.num_groups),
+        "cell_group": group.astype(np.int32),
+        "cell_exposure": exposure,
+        "cell_rows": np.ones(len(group)),
+    }
+
+
+def _cell_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
+    return {"group_total": np.add.reduceat(count, run_starts(group)), "cell_count": count}
+
+
+SUFFICIENT = Statistics(sufficient_statistics, _sufficient_design, _sufficient_of_table)
+CELLS = Statistics(cell_statistics, _cell_design, _cell_of_table)

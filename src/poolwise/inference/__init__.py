@@ -1,0 +1,1 @@
+"""Posterior draws: engines, devices, streams of random numbers, the labelled tree."""

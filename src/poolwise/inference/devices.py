@@ -1,0 +1,86 @@
+"""The JAX devices of a process: which and how many, started once; the programs that it compiles."""
+
+import functools
+import os
+from collections import Counter
+
+import jax
+
+from poolwise.errors import DeviceError
+
+_programs_made = Counter[str]()  # by JAX in this process: compiled, and loaded from the cache on disk
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_num_devices(asked: int | None, *, num_chains: int, platform: str, cores: int) -> int:
+    """Number of devices: as asked, else the largest divisor of `num_chains` not above `cores` (or the GPUs).
+
+    Raises
+    ------
+    DeviceError
+        if the chains cannot be spread evenly over what was asked.
+    """
+    if asked is None:
+        available = cores if platform == "cpu" else len(jax.devices(platform))
+        return max(n for n in range(1, min(num_chains, available) + 1) if num_chains % n == 0)
+    if num_chains % asked:
+        divisors = ", ".join(str(n) for n in range(1, num_chains + 1) if num_chains % n == 0)
+        raise DeviceError(
+            f"device.num_devices={asked} does not divide sampler.num_chains={num_chains}. Choose one of {divisors}."
+        )
+    return asked
+
+
+def programs_made() -> dict[str, int]:
+    """How many programs this process has compiled, and loaded from the cache on disk, so far."""
+    return {"compiled": _programs_made["compiled"], "loaded": _programs_made["loaded"]}
+
+
+def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chains: int, cache_dir: str) -> int:
+    """Start the JAX backend as asked, once per process; returns the number of devices in use.
+
+    Raises
+    ------
+    DeviceError
+        if the platform, or so many devices, cannot be had, or a backend with other settings is up already.
+    """
+    if platform == "cpu":
+        num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform="cpu", cores=usable_cores())
+    settings = {"jax_platforms": {"gpu": "cuda"}.get(platform, platform), "jax_enable_x64": x64}
+    if platform == "cpu" and jax.config.jax_num_cpu_devices != num_devices:
+        settings["jax_num_cpu_devices"] = num_devices
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        available = len(jax.devices())
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform has no plugin
+        reason = next(iter(str(error).splitlines()), f"JAX finds no {platform} backend") + "."
+        raise DeviceError(
+            f"device.platform={platform}, device.num_devices={num_devices} cannot be had here: {reason} "
+            "Choose another platform, or start a new process for other device settings."
+        ) from None
+    num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform=platform, cores=available)
+    if num_devices > available or jax.default_backend() != platform:
+        raise DeviceError(
+            f"device.num_devices={num_devices} on {platform}: this process has {available} on {jax.default_backend()}. "
+            "Device settings cannot change within a process: start a new one, or ask for what there is."
+        )
+    _use_compilation_cache(cache_dir)
+    return num_devices
+
+
+@functools.cache
+def _use_compilation_cache(cache_dir: str) -> None:
+    """Keep compiled programs on disk (a later process loads them in a tenth of the time), and count them."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", cache_dir)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    names = {"/jax/compilation_cache/cache_misses": "compiled", "/jax/compilation_cache/cache_hits": "loaded"}
+    jax.monitoring.register_event_listener(
+        lambda event, **_: _programs_made.update([names[event]] if event in names else [])
+    )

@@ -1,0 +1,65 @@
+"""What an engine is: a model and its counts to posterior draws, in chunks that can be saved and gone on from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from poolwise.model.count_model import Model
+
+Draws = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a chunk.
+
+    Attributes
+    ----------
+    phase : "warm-up" or "sampling"
+    done, total : steps per chain of this phase
+    divergences : after the warm-up, over all chains
+    step_size : mean over the chains
+    posterior : function giving the draws so far, site -> (chain, draw, ...)
+    """
+
+    phase: str
+    done: int
+    total: int
+    divergences: int
+    step_size: float
+    posterior: Callable[[], Draws]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The draws of one fit.
+
+    Attributes
+    ----------
+    posterior : site -> (chain, draw, ...), the sampled sites, rates that were integrated out, and what is derived
+        (`alpha`, `beta`, `phi`)
+    sample_stats : diverging, energy, lp, n_steps, tree_depth, acceptance_rate, step_size -> (chain, draw)
+    seconds : stage ("compile", "sample") -> seconds
+    """
+
+    posterior: Draws
+    sample_stats: Draws
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A way to draw from a posterior.
+
+    Attributes
+    ----------
+    name : in configs, `sampler.name`
+    sample : (model, counts, values, *, seed, sampler, device, resume_from, on_chunk, on_progress) -> Fit; see
+        `inference.engines.nuts.sample`
+    refusal : model -> why it cannot be sampled, a sentence with the remedy; empty if it can
+    """
+
+    name: str
+    sample: Callable[..., Fit]
+    refusal: Callable[[Model], str] = lambda model: ""

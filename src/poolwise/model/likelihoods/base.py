@@ -1,0 +1,119 @@
+"""What a likelihood is: the law of one count given its rate, and what it can do better than by cell.
+
+An instance must give its name, its sites, its distribution and its words. Everything else has a default that serves any
+distribution of NumPyro and costs by cell; an instance overrides what it has in closed form. Parameters are passed as a
+mapping: the sites (`delta`) and what is derived from them (`phi`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+
+from poolwise.counts.statistics import CELLS, Statistics
+from poolwise.model.priors import Arrays, Priors
+from poolwise.model.sites import Site
+
+Params = Mapping[str, Any]
+
+
+class Likelihood(ABC):
+    """The law of a count given its rate r, exposure times lam.
+
+    Attributes
+    ----------
+    name, short : in configs, and in the names of runs
+    sites : its parameters that take a prior
+    meaning : what it takes for granted, a sentence
+    formula : (HTML formula, what it says), from the count down
+    statistics : what `log_likelihood` needs of a table
+    has_marginal : whether rates with a gamma law can be integrated out: `log_marginal` and `draw_rates`
+    exact : its part of the exact answer, in NumPy alone; None if there is none
+    """
+
+    name: str
+    short: str
+    sites: tuple[Site, ...] = ()
+    meaning: str
+    formula: tuple[tuple[str, str], ...]
+    statistics: Statistics = CELLS
+    has_marginal = False
+    exact: Any = None
+
+    @abstractmethod
+    def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
+        """The law of one count; arguments broadcast."""
+
+    def derived(self, params: Params) -> dict[str, jax.Array]:
+        """What is computed from the sites and stored beside them."""
+        return {}
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the sites and of what is derived from them."""
+        shapes = {site.name: jax.ShapeDtypeStruct((), float) for site in self.sites}
+        return (*shapes, *jax.eval_shape(self.derived, shapes))
+
+    def sample_params(self, prior: Priors) -> Params:
+        """The parameters, inside a NumPyro model; outside every plate: one of each for all groups."""
+        sampled = {site.name: numpyro.sample(site.name, prior[site.name]) for site in self.sites}
+        return sampled | {name: numpyro.deterministic(name, x) for name, x in self.derived(sampled).items()}
+
+    # Densities, with JAX.
+
+    def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
+        """Log probability of single counts; arguments broadcast."""
+        return self.distribution(rate, params).log_prob(count)
+
+    def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
+        rate = statistics["cell_exposure"] * lam[statistics["cell_group"]]  # (C,)
+        return jnp.sum(statistics["cell_rows"] * self.log_prob(statistics["cell_count"], rate, params))
+
+    def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """Fisher information of the counts of each group on log lam, (G,).
+
+        It only places z in the standardised parameterisation, so any positive value is right; by default the Poisson's.
+        """
+        return statistics["group_exposure"] * lam
+
+    def log_marginal(self, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params) -> jax.Array:
+        """Log probability of all rows, (), with the rates integrated out under Gamma(shape, mean mu)."""
+        raise NotImplementedError
+
+    def draw_rates(
+        self, key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params
+    ) -> jax.Array:
+        """Independent draws of the rates, (G,), given the counts and everything else."""
+        raise NotImplementedError
+
+    # Predictions, with NumPy.
+
+    def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """P(Y < count); by default the sum of the probabilities of all smaller counts."""
+        count = np.asarray(count)
+        total = np.zeros(np.broadcast_shapes(count.shape, np.shape(rate), *(np.shape(x) for x in params.values())))
+        for smaller in range(int(count.max(initial=0))):
+            total += np.where(count > smaller, np.exp(self.log_prob(float(smaller), rate, params)), 0.0)
+        return np.minimum(total, 1.0)
+
+    def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """One count for each rate."""
+        key = jax.random.key(rng.integers(2**32))
+        return np.asarray(self.distribution(rate, params).sample(key)).astype(np.int64)
+
+    def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray] | None:
+        """E y and E y^2 where E r and E r^2 are these, if that is all they depend on; else None."""
+        return None
+
+    def moments_at(self, rate: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """E y and E y^2 at single rates."""
+        law = self.distribution(rate, params)
+        mean = np.asarray(law.mean)
+        return mean, np.asarray(law.variance) + mean**2

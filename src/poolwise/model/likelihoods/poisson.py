@@ -1,0 +1,66 @@
+"""Poisson counts: the variance is the mean."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import gammaln, xlogy
+from jax.typing import ArrayLike
+from scipy import special
+
+from poolwise.counts.statistics import SUFFICIENT
+from poolwise.model.likelihoods.base import Likelihood, Params
+from poolwise.model.priors import Arrays
+from poolwise.model.special import log_rising
+
+
+class Poisson(Likelihood):
+    """y ~ Poisson(r)."""
+
+    name, short = "poisson", "pois"
+    meaning = "Given its rate, a count varies as a Poisson count does: variance equal to the mean."
+    formula = (("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i"),)
+    statistics = SUFFICIENT
+    has_marginal = True
+
+    def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
+        """Poisson(r)."""
+        return dist.Poisson(rate)
+
+    def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
+        """Log probability of single counts."""
+        return xlogy(count, rate) - rate - gammaln(count + 1.0)
+
+    def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """By group: its total and its exposure are sufficient."""
+        by_group = xlogy(statistics["group_total"], lam) - statistics["group_exposure"] * lam
+        return jnp.sum(by_group) + statistics["constant"]
+
+    def log_marginal(self, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params) -> jax.Array:
+        """By group: the total S is negative binomial with mean e mu and concentration a."""
+        total = statistics["group_total"]
+        spread = (shape + total) * jnp.log1p(statistics["group_exposure"] * mu / shape)
+        by_group = total * jnp.log(mu) - spread + log_rising(shape, total)
+        return jnp.sum(by_group) + statistics["constant"]
+
+    def draw_rates(
+        self, key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params
+    ) -> jax.Array:
+        """Gamma(a + S, a / mu + e)."""
+        draws = jax.random.gamma(key, shape + statistics["group_total"])
+        return draws / (shape / mu + statistics["group_exposure"])
+
+    def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """By the incomplete gamma function; 0 for a count of 0."""
+        return special.gammaincc(count, rate) * (count > 0)
+
+    def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """One count for each rate."""
+        return rng.poisson(np.minimum(rate, 2.0**62))  # NumPy's own limit is a little above
+
+    def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """E y = E r, E y^2 = E r^2 + E r."""
+        return rate, square + rate
+
+
+POISSON = Poisson()

@@ -1,0 +1,169 @@
+"""Rows that share one rate to their marginal likelihood F(rows; h) = int p(rows | lam, h) p(lam | h) dlam.
+
+h are the parameters that are not rates. F is the likelihood's own where the rate has a gamma law and the likelihood
+integrates it faster; else a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform: the
+logit): the tails of the integrand fall at least like a power of lam, so doubly exponentially in t.
+
+References
+----------
+Trefethen and Weideman (2014), The exponentially convergent trapezoidal rule, SIAM Review 56(3), doi:10.1137/130932132.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poolwise.counts.cells import Columns, Counts
+from poolwise.counts.statistics import filled_up
+from poolwise.model.count_model import Model
+from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.poolings.base import RateLaw
+from poolwise.model.priors import FAMILIES, Arrays, PriorValues, distribution
+from poolwise.model.special import exp_remainder, log_gamma_scale
+
+BLOCK = 2**20  # values held at once
+NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
+FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
+LARGEST = 1e30  # of a shape or a concentration: from there on nothing changes
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cells that share one rate, by exposure; hashable."""
+
+    exposure: tuple[float, ...]
+    count: tuple[int, ...]
+    multiplicity: tuple[int, ...]
+
+    @classmethod
+    def of(cls, exposure: np.ndarray, count: np.ndarray, multiplicity: np.ndarray) -> "Rows":
+        """From columns (C,) in any order."""
+        order = np.lexsort((count, exposure))
+        return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
+
+    def less_one(self, exposure: float, count: int) -> "Rows":
+        """Without one such row, in the same shape."""
+        at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
+        return replace(self, multiplicity=tuple(m - (i == at) for i, m in enumerate(self.multiplicity)))
+
+    def counts(self) -> Counts:
+        """A table of one group, without a name or digest."""
+        exposure, count, multiplicity = (np.array(each) for each in (self.exposure, self.count, self.multiplicity))
+        group, columns = np.zeros(len(count), int), Columns("", "", None)
+        return Counts("", ("",), group, exposure, count, multiplicity, "", "", "", columns)
+
+
+@dataclass(frozen=True)
+class RateIntegral:
+    """F of one model at the draws of its posterior.
+
+    Attributes
+    ----------
+    law : of a rate
+    drawn : parameter of the law or of the likelihood -> its draws, (chain, draw); empty if F depends on none
+    """
+
+    likelihood: Likelihood
+    law: RateLaw
+    drawn: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, model: Model, values: PriorValues, posterior: Mapping[str, np.ndarray]) -> "RateIntegral":
+        """From the draws (chain, draw) of the sites that are not rates."""
+        law = model.rate_law(values)
+        drawn = {parameter: posterior[site] for parameter, site in law.drawn.items()}
+        return cls(model.likelihood, law, drawn | dict(model.params_of(posterior)))
+
+    @staticmethod
+    def sites(model: Model, values: PriorValues) -> tuple[str, ...]:
+        """The sites of a posterior that F depends on."""
+        return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
+
+    def log_marginal(self, rows: Rows) -> np.ndarray:
+        """Log F(rows; h), (chain, draw); () if there is no h."""
+        shape = next((value.shape for value in self.drawn.values()), ())
+        if not any(rows.multiplicity):
+            return np.zeros(shape)
+        given = {name: np.minimum(value, LARGEST).reshape(-1) for name, value in self.drawn.items()}
+        statistics = filled_up(self.likelihood.statistics.of(rows.counts()), to=_power_of_two)
+        found = _integrate(
+            statistics,
+            dict(self.law.values),
+            given or {"none": np.zeros(1)},
+            likelihood=self.likelihood,
+            family=self.law.family,
+        )
+        return np.asarray(found).reshape(shape)
+
+
+def _power_of_two(name: str, length: int) -> int:
+    """So that many tables share few shapes."""
+    return 2 ** (length - 1).bit_length()
+
+
+@functools.partial(jax.jit, static_argnames=("likelihood", "family"))
+def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
+    """Log F for draws (D,) of h."""
+
+    def one(given: dict[str, jax.Array]) -> jax.Array:
+        law = {**fixed, **given}
+        params = {name: given[name] for name in likelihood.parameters}
+        if family == "Gamma" and likelihood.has_marginal:
+            return likelihood.log_marginal(statistics, law["mu"], law["shape"], params)
+        log_prior, coordinate, bounds = _law_of_log_rate(family, law)
+        return _trapezoid(
+            lambda x: log_prior(x) + likelihood.log_likelihood(statistics, coordinate(x)[None], params), bounds
+        )
+
+    size = max(1, BLOCK // (NODES * max(len(each) for each in statistics.values() if each.ndim)))
+    return jax.lax.map(one, drawn, batch_size=size)
+
+
+def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.Array]:
+    """Log density in a coordinate on the whole line, the rate at it, and how far it goes."""
+    dtype = jnp.zeros(()).dtype
+    farthest = jnp.asarray(FARTHEST * np.log(jnp.finfo(dtype).max), dtype)
+
+    def rate(x: jax.Array) -> jax.Array:
+        return jnp.exp(jnp.clip(x, -farthest, farthest))
+
+    if family == "Gamma":
+        shape, log_mu = law["shape"], jnp.log(law["mu"])
+        return lambda x: log_gamma_scale(shape) - shape * exp_remainder(x - log_mu), rate, farthest
+    values = {name: law[name] for name in FAMILIES[family].parameters}
+    prior = distribution(family, values)
+    if not FAMILIES[family].is_bounded:
+        return lambda x: prior.log_prob(rate(x)) + x, rate, farthest
+    width = law["high"] - law["low"]
+
+    def between(x: jax.Array) -> jax.Array:
+        return law["low"] + width * jax.nn.sigmoid(x)
+
+    def log_prior(x: jax.Array) -> jax.Array:
+        return prior.log_prob(between(x)) + jnp.log(width) + jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x)
+
+    return log_prior, between, farthest
+
+
+def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> jax.Array:
+    """Log of the integral of exp(height) over the line, ()."""
+    slope = jax.grad(height)
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        middle = (ends[0] + ends[1]) / 2
+        is_left = slope(middle) > 0
+        return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
+
+    mode = sum(jax.lax.fori_loop(0, 64, halve, (-farthest, farthest))) / 2
+    scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-jax.grad(slope)(mode), 1e-12)), 2.0)
+    peak = height(mode)
+
+    def add(k: int, total: jax.Array) -> jax.Array:
+        t = FIRST + STEP * k
+        return total + jnp.exp(height(mode + scale * jnp.sinh(t)) - peak) * jnp.cosh(t)
+
+    return peak + jnp.log(STEP * scale * jax.lax.fori_loop(0, NODES, add, jnp.zeros_like(peak)))

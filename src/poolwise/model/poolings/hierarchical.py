@@ -1,0 +1,111 @@
+"""Partial pooling: the rates come from one gamma distribution, whose mean and standard deviation are learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.poolings.base import Density, Draws, Families, NewGroupWords, Pooling, RateLaw
+from poolwise.model.priors import Arrays, Priors, PriorValues
+from poolwise.model.sites import Site
+from poolwise.model.special import concentration_of, exp_remainder, log_gamma_scale, mean_one_gamma
+
+
+class Hierarchical(Pooling):
+    """mu, sigma ~ priors; lam[g] ~ Gamma(alpha, beta) with alpha = mu^2 / sigma^2 and beta = mu / sigma^2."""
+
+    name, short = "hierarchical", "hier"
+    sites = (
+        Site("mu", "μ", "mean of the groups' rates"),
+        Site("sigma", "σ", "standard deviation between the groups' rates"),
+    )
+    meaning = (
+        "Every group has a rate of its own; the rates come from one distribution, whose mean and spread"
+        " are estimated too, so that groups with few data lean on the others."
+    )
+    formula = (
+        ("λ<sub>g</sub> ~ Gamma(α, β)", "lam: the rate of group g, with mean μ and standard deviation σ"),
+        (
+            "α = μ<sup>2</sup> / σ<sup>2</sup>, β = μ / σ<sup>2</sup>",
+            "alpha and beta: shape and rate of that distribution",
+        ),
+    )
+    has_population = True
+    new_group_words = NewGroupWords(
+        title="What would a new group be like?",
+        caption="Here a new group is drawn from the distribution that the groups of the data come from, with what "
+        "is not known of it.",
+    )
+
+    def rates(self, prior: Priors, num_groups: int) -> jax.Array:
+        """lam[g] ~ Gamma(alpha, beta)."""
+        *_, alpha, beta = population(prior)
+        with numpyro.plate("group", num_groups):
+            return numpyro.sample("lam", dist.Gamma(alpha, beta))
+
+    @property
+    def parameterisations(self) -> dict[str, Density]:
+        """Three, with the same posterior."""
+        return {"standardised": standardised, "centred": self.centred, "marginal": marginal}
+
+    def offered(self, likelihood: Likelihood) -> list[str]:
+        """The marginal one needs a likelihood that can integrate the rates out."""
+        return [name for name in self.parameterisations if name != "marginal" or likelihood.has_marginal]
+
+    def rate_law(self, families: Families, values: PriorValues) -> RateLaw:
+        """Gamma with mean mu and shape alpha."""
+        return RateLaw("Gamma", {}, {"mu": "mu", "shape": "alpha"})
+
+    def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
+        """From the Gamma of each draw."""
+        return draws["mu"] * mean_one_gamma(draws["alpha"], rng)
+
+    def new_rate_moments(self, draws: Draws, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Given mu and sigma: less noise than of one rate."""
+        return draws["mu"], draws["mu"] ** 2 + draws["sigma"] ** 2
+
+
+def population(prior: Priors) -> tuple[jax.Array, ...]:
+    """mu, sigma ~ priors, and alpha = mu^2 / sigma^2, beta = mu / sigma^2."""
+    mu = numpyro.sample("mu", prior["mu"])
+    sigma = numpyro.sample("sigma", prior["sigma"])
+    alpha = numpyro.deterministic("alpha", mu**2 / sigma**2)
+    beta = numpyro.deterministic("beta", mu / sigma**2)
+    return mu, sigma, alpha, beta
+
+
+def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
+    """Log lam[g] = centre + scale z[g], with z[g] sampled in place of lam[g].
+
+    Centre and scale are about mean and sd of log lam given everything else: the prior weighs alpha, the counts what
+    they tell of log lam (Fisher information), at their own rate, half a count of the overall rate added. So z is about
+    standard normal for any mu and sigma, and small sigma are no funnel. They only place z: its density is that of lam,
+    with the Jacobian.
+    """
+    params = likelihood.sample_params(prior)
+    mu, sigma, *_ = population(prior)
+    shape = concentration_of(sigma / mu)
+    total, exposure = statistics["group_total"], statistics["group_exposure"]
+    overall = (jnp.sum(total) + 0.5) / jnp.sum(exposure)
+    rate = (total + 0.5) / (exposure + 0.5 / overall)  # (G,)
+    weight = likelihood.information(statistics, rate, params)
+    scale = 1.0 / jnp.sqrt(shape + weight)
+    with numpyro.plate("group", rate.shape[0]):
+        z = numpyro.sample("z", dist.ImproperUniform(dist.constraints.real, (), ()))
+    log_w = weight / (shape + weight) * jnp.log(rate / mu) + scale * z  # w = lam / mu ~ Gamma(shape, shape)
+    log_density = log_gamma_scale(shape) - shape * exp_remainder(log_w) + jnp.log(scale)
+    numpyro.factor("lam | z", jnp.sum(log_density))
+    lam = numpyro.deterministic("lam", mu * jnp.exp(log_w))
+    numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
+
+
+def marginal(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
+    """The rates are integrated out; they are drawn afterwards."""
+    mu, sigma, *_ = population(prior)
+    params = likelihood.sample_params(prior)
+    numpyro.factor("y", likelihood.log_marginal(statistics, mu, concentration_of(sigma / mu), params))
+
+
+HIERARCHICAL = Hierarchical()

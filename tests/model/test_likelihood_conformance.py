@@ -1,0 +1,207 @@
+"""What every likelihood promises, held for all of them. A new one adds a row to `CASES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import logsumexp
+from scipy import stats
+
+from poolwise.counts.cells import counts_from_rows
+from poolwise.inference.engines.nuts import sample
+from poolwise.model.count_model import SITES, count_model
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.marginal_quadrature import RateIntegral, Rows
+from poolwise.model.priors import prior_values
+from poolwise.model.sites import Support
+from support import DEVICE, PRIORS, SAMPLER
+
+
+@dataclass(frozen=True)
+class Case:
+    """A likelihood with values of its sites, SciPy's distribution with mean r, and the values at which it is Poisson."""
+
+    name: str
+    reference: Callable[[np.ndarray], np.ndarray]  # rate -> pmf(count) as a function
+    sites: dict[str, float] = field(default_factory=dict)
+    poisson_at: dict[str, float] = field(default_factory=dict)
+
+
+CASES = [
+    Case("poisson", lambda r: stats.poisson(r).pmf),
+    Case(
+        "negative_binomial", lambda r: stats.nbinom(1 / 0.36, 1 / (1 + 0.36 * r)).pmf, {"delta": 0.6}, {"delta": 1e-9}
+    ),
+]
+RATES = [0.02, 1.0, 9.3, 60.0]
+COUNTS = np.arange(400)
+TABLE = counts_from_rows(
+    ["a"] * 5 + ["b"] * 4 + ["c"] * 6,
+    [0, 3, 3, 0, 7, 12, 9, 0, 9, 1, 0, 0, 2, 0, 4],
+    [1.0, 1, 1, 2, 2, 1, 1, 3, 1] + [0.5] * 6,
+)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def likelihood(case):
+    return LIKELIHOODS[case.name]
+
+
+def params_of(likelihood, sites):
+    return sites | {name: np.asarray(x) for name, x in likelihood.derived(jax.tree.map(jnp.asarray, sites)).items()}
+
+
+@pytest.fixture
+def params(case, likelihood):
+    return params_of(likelihood, case.sites)
+
+
+def test_every_likelihood_has_a_row():
+    assert [case.name for case in CASES] == list(LIKELIHOODS)
+
+
+def test_registered_under_its_own_name_and_a_short_one(case, likelihood):
+    assert likelihood.name == case.name
+    assert len({each.short for each in LIKELIHOODS.values()}) == len(LIKELIHOODS)
+
+
+def test_sites_have_values_in_their_support_and_names_of_their_own(case, likelihood):
+    assert case.sites.keys() == {site.name for site in likelihood.sites}
+    assert all(
+        0 < value and (value < 1 or SITES[name].support is Support.POSITIVE) for name, value in case.sites.items()
+    )
+
+
+def test_parameters_are_the_sites_and_what_is_derived(likelihood, params):
+    assert set(likelihood.parameters) == set(params)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_probabilities_are_those_of_scipy(case, likelihood, params, rate):
+    found = np.exp(likelihood.log_prob(COUNTS.astype(float), rate, params))
+    np.testing.assert_allclose(found, case.reference(rate)(COUNTS), rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_log_prob_is_that_of_the_distribution(likelihood, params, rate):
+    counts = COUNTS[:150].astype(float)
+    np.testing.assert_allclose(
+        likelihood.log_prob(counts, rate, params),
+        likelihood.distribution(rate, params).log_prob(counts),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_probabilities_sum_to_one(likelihood, params, rate):
+    total = logsumexp(likelihood.log_prob(np.arange(4000.0), rate, params))
+    assert abs(float(total)) < 1e-9
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_below_is_the_sum_of_all_smaller_counts(case, likelihood, params, rate):
+    counts = np.array([0, 1, 2, 5, 30])
+    found = likelihood.below(counts.astype(float), np.full(5, rate), params)
+    np.testing.assert_allclose(found, [case.reference(rate)(np.arange(k)).sum() for k in counts], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_samples_have_the_mean_and_variance_of_the_distribution(likelihood, params, rate):
+    number = 100_000
+    drawn = likelihood.sample(np.full(number, rate), params, np.random.default_rng(1))
+    law = likelihood.distribution(rate, params)
+    mean, variance = float(law.mean), float(law.variance)
+    assert abs(drawn.mean() - mean) < 5 * np.sqrt(variance / number)
+    fourth = float(np.mean((drawn - mean) ** 4.0))
+    assert abs(drawn.var() - variance) < 5 * np.sqrt(max(fourth - variance**2, variance) / number)
+    assert drawn.dtype.kind in "iu"
+
+
+def test_moments_are_those_of_the_distribution_averaged_over_rates(likelihood, params):
+    rate = np.random.default_rng(2).gamma(3.0, 2.0, 50)
+    mean, square = likelihood.moments_at(rate, params)
+    found = likelihood.moments(np.mean(rate), np.mean(rate**2), params)
+    if found is not None:
+        np.testing.assert_allclose(found, [np.mean(mean), np.mean(square)], rtol=1e-10)
+
+
+def test_sum_of_the_table_is_the_sum_over_its_rows(likelihood, params):
+    lam = jnp.array([1.3, 6.0, 0.8])
+    group, exposure, count = TABLE.rows()
+    rows = likelihood.log_prob(count.astype(float), exposure * lam[group], params).sum()
+    found = likelihood.log_likelihood(likelihood.statistics.of(TABLE), lam, params)
+    np.testing.assert_allclose(found, rows, rtol=1e-11)
+
+
+def test_statistics_of_simulated_rows_are_those_of_a_table(likelihood, params):
+    lam, statistics = jnp.array([1.3, 6.0, 0.8]), likelihood.statistics
+    group, exposure, count = TABLE.rows()
+    both = statistics.design(TABLE) | statistics.of_table(count.astype(float), group, exposure)
+    np.testing.assert_allclose(
+        likelihood.log_likelihood(both, lam, params),
+        likelihood.log_likelihood(statistics.of(TABLE), lam, params),
+        rtol=1e-12,
+    )
+
+
+def test_information_is_positive(likelihood, params):
+    found = likelihood.information(likelihood.statistics.of(TABLE), jnp.array([1.3, 6.0, 0.8]), params)
+    assert found.shape == (3,)
+    assert np.all(found > 0)
+
+
+def test_limit_is_the_poisson(case, likelihood):
+    if case.poisson_at:
+        found = likelihood.log_prob(np.arange(60.0), 9.3, params_of(likelihood, case.poisson_at))
+        np.testing.assert_allclose(found, stats.poisson(9.3).logpmf(np.arange(60)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [0.7, 12.0])
+def test_marginal_likelihood_is_the_integral_over_the_rate(likelihood, params, shape):
+    mu = 4.0
+    given = {name: np.full((1, 1), value) for name, value in params.items()}
+    posterior = given | {"mu": np.full((1, 1), mu), "alpha": np.full((1, 1), shape)}
+    families = {"mu": "Gamma", "sigma": "Exponential"} | {site.name: "HalfNormal" for site in likelihood.sites}
+    model = count_model("hierarchical", likelihood.name, families)
+    rows = Rows.of(TABLE.cell_exposure[:4], TABLE.cell_count[:4], TABLE.cell_multiplicity[:4])
+    found = RateIntegral.of(model, {}, posterior).log_marginal(rows)
+    log_lam, step = np.linspace(-40, 8, 20_001, retstep=True)
+    log_density = stats.gamma(shape, scale=mu / shape).logpdf(np.exp(log_lam)) + log_lam
+    for exposure, count, rows_of_cell in zip(rows.exposure, rows.count, rows.multiplicity, strict=True):
+        log_density = log_density + rows_of_cell * likelihood.log_prob(float(count), exposure * np.exp(log_lam), params)
+    np.testing.assert_allclose(found.item(), float(logsumexp(log_density) + np.log(step)), rtol=1e-6)
+
+
+def test_words_are_sentences_and_formulas_name_the_count(likelihood):
+    assert likelihood.meaning.endswith(".")
+    assert "y<sub>i</sub>" in likelihood.formula[0][0]
+    assert all(site.meaning and site.symbol for site in likelihood.sites)
+
+
+def test_standardised_and_centred_rates_have_one_posterior(likelihood):
+    rng = np.random.default_rng(5)
+    rates = np.repeat([6.0, 9.0, 12.0, 8.0, 15.0, 10.0], 8)
+    table = counts_from_rows(np.repeat(list("abcdef"), 8), rng.poisson(rates))
+    families = {name: prior["name"] for name, prior in PRIORS.items()}
+    moments = []
+    for parameterisation in ("standardised", "centred"):
+        model = count_model("hierarchical", likelihood.name, families, parameterisation)
+        values = prior_values(PRIORS, sites=tuple(site for site, _ in model.families))
+        sampler = replace(SAMPLER, num_warmup=600, num_samples=2000)
+        draws = sample(model, table, values, seed=3, sampler=sampler, device=DEVICE).posterior
+        names = ["mu", "lam", *(site.name for site in likelihood.sites)]
+        moments.append(
+            np.concatenate([np.stack([draws[n].mean((0, 1)), draws[n].std((0, 1))]).reshape(2, -1) for n in names], 1)
+        )
+    # 8000 draws of each; 0.12 posterior standard deviations is more than five Monte Carlo errors at an ESS of 2000
+    assert np.all(np.abs(moments[0][0] - moments[1][0]) < 0.12 * moments[0][1])
+    assert np.all(np.abs(moments[0][1] / moments[1][1] - 1) < 0.12)

@@ -1,0 +1,161 @@
+"""What every pooling promises, held for all of them. A new one adds a row to `CASES`."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro import handlers
+from numpyro.infer.util import log_density
+from scipy import stats
+
+from poolwise.counts.cells import counts_from_rows
+from poolwise.inference.engines.nuts import sample
+from poolwise.model.count_model import SITES, count_model
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.poolings import POOLINGS
+from poolwise.model.priors import law, prior_values
+from support import DEVICE, PRIORS, SAMPLER
+
+FAMILIES = {name: prior["name"] for name, prior in PRIORS.items()}
+RATES = np.repeat([6.0, 9.0, 12.0, 8.0, 15.0, 10.0], 8)
+TABLE = counts_from_rows(np.repeat(list("abcdef"), 8), np.random.default_rng(5).poisson(RATES))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pooling with values of its parameters, and the law that a rate then has."""
+
+    name: str
+    values: dict[str, object]
+    rate: object
+
+
+CASES = [
+    Case("pooled", {"lam": 7.0}, stats.gamma(2.0, scale=5.0)),
+    Case("unpooled", {"lam": np.array([6.0, 9, 12, 8, 15, 10])}, stats.gamma(2.0, scale=5.0)),
+    Case(
+        "hierarchical",
+        {"mu": 9.0, "sigma": 3.0, "alpha": 9.0, "beta": 1.0, "lam": np.array([6.0, 9, 12, 8, 15, 10])},
+        stats.gamma(9.0),
+    ),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def pooling(case):
+    return POOLINGS[case.name]
+
+
+def model_and_values(pooling, likelihood="poisson", parameterisation=None):
+    model = count_model(pooling.name, likelihood, FAMILIES, parameterisation)
+    return model, prior_values(PRIORS, sites=tuple(site for site, _ in model.families))
+
+
+def test_every_pooling_has_a_row():
+    assert [case.name for case in CASES] == list(POOLINGS)
+
+
+def test_registered_under_its_own_name_and_a_short_one(case, pooling):
+    assert pooling.name == case.name
+    assert len({each.short for each in POOLINGS.values()}) == len(POOLINGS)
+    assert all(site.name in SITES for site in pooling.sites)
+
+
+def test_generative_form_gives_every_group_a_positive_rate(pooling):
+    model, values = model_and_values(pooling)
+    lam, _ = handlers.seed(model.parameters, jax.random.key(0))(values, 6)
+    assert lam.shape == (6,)
+    assert np.all(lam > 0)
+    assert (len(np.unique(lam)) == 1) == pooling.is_shared
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_centred_density_is_that_of_the_generative_form(case, pooling, likelihood):
+    model, values = model_and_values(pooling, likelihood, "centred")
+    group, exposure, count = TABLE.rows()
+    point = {site: jnp.asarray(case.values[site]) for site in case.values if site not in ("alpha", "beta")}
+    point |= {site.name: jnp.asarray(0.4) for site in LIKELIHOODS[likelihood].sites}
+    joint, _ = log_density(model.log_joint, (model.likelihood.statistics.of(TABLE), values), {}, point)
+    rows, _ = log_density(model.generative, (group, exposure, values, 6), {"count": count}, point)
+    # NumPyro's own negative binomial errs by up to 7e-7 an observation
+    assert abs(float(joint - rows)) < 48e-6
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_offered_parameterisations_have_a_finite_density(case, pooling, likelihood):
+    offered = pooling.offered(LIKELIHOODS[likelihood])
+    assert offered
+    assert set(offered) <= set(pooling.parameterisations)
+    for parameterisation in offered:
+        model, values = model_and_values(pooling, likelihood, parameterisation)
+        point = {"z": jnp.zeros(6)} | {k: jnp.asarray(v) for k, v in case.values.items() if k not in ("alpha", "beta")}
+        point |= {site.name: jnp.asarray(0.4) for site in LIKELIHOODS[likelihood].sites}
+        statistics = model.likelihood.statistics.of(TABLE)
+        sites = handlers.trace(handlers.substitute(handlers.seed(model.log_joint, 1), point)).get_trace(
+            statistics, values
+        )
+        assert np.isfinite(float(sites["y"]["fn"].log_factor))
+
+
+def test_parameterisations_have_one_posterior(pooling):
+    found = []
+    for parameterisation in pooling.offered(LIKELIHOODS["poisson"]):
+        model, values = model_and_values(pooling, parameterisation=parameterisation)
+        sampler = replace(SAMPLER, num_warmup=600, num_samples=2000)
+        draws = sample(model, TABLE, values, seed=3, sampler=sampler, device=DEVICE).posterior
+        flat = np.concatenate([draws[name].reshape(8000, -1) for name in sorted(draws)], axis=1)
+        found.append((np.median(flat, axis=0), np.subtract(*np.percentile(flat, [75, 25], axis=0))))
+    for median, spread in found[1:]:
+        # 8000 draws of each: five Monte Carlo errors of a median at an ESS of 2000 are a tenth of the quartile range
+        assert np.all(np.abs(median - found[0][0]) < 0.1 * found[0][1])
+        assert np.all(np.abs(spread / found[0][1] - 1) < 0.15)
+
+
+def draws_of(case, number):
+    return {name: np.broadcast_to(value, (number, *np.shape(value))) for name, value in case.values.items()}
+
+
+def test_new_group_has_the_rate_that_the_pooling_says(case, pooling):
+    model, values = model_and_values(pooling)
+    rates = pooling.new_rates(draws_of(case, 4000), dict(model.families), values, np.random.default_rng(0))
+    assert rates.shape == (4000,)
+    if pooling.is_shared:
+        assert np.all(rates == case.values["lam"])
+    else:
+        assert stats.kstest(rates, case.rate.cdf).pvalue > 1e-3
+
+
+def test_moments_of_a_new_rate_are_those_of_its_draws(case, pooling):
+    model, values = model_and_values(pooling)
+    draws = draws_of(case, 40_000)
+    rates = pooling.new_rates(draws, dict(model.families), values, np.random.default_rng(0))
+    mean, square = pooling.new_rate_moments(draws, rates)
+    error = 5 * rates.std() / 200 + 1e-12
+    assert abs(mean.mean() - rates.mean()) < error
+    assert abs(square.mean() - np.mean(rates**2)) < 5 * np.std(rates**2) / 200 + 1e-12
+
+
+def test_law_of_a_rate_is_that_of_its_new_groups_or_its_prior(case, pooling):
+    model, values = model_and_values(pooling)
+    found = model.rate_law(values)
+    given = dict(found.values) | {name: case.values[site] for name, site in found.drawn.items()}
+    if found.family == "Gamma":
+        known = stats.gamma(float(given["shape"]), scale=float(given["mu"] / given["shape"]))
+    else:
+        known = law(found.family, found.values)
+    np.testing.assert_allclose(known.ppf([0.1, 0.5, 0.9]), case.rate.ppf([0.1, 0.5, 0.9]), rtol=1e-9)
+
+
+def test_words_are_sentences(pooling):
+    words = pooling.new_group_words
+    assert pooling.meaning.endswith(".")
+    assert words.title
+    assert words.caption.endswith(".")
+    assert all(site.meaning and site.symbol for site in pooling.sites)
