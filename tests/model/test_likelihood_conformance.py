@@ -22,7 +22,7 @@ from support import DEVICE, PRIORS, SAMPLER
 
 @dataclass(frozen=True)
 class Case:
-    """A likelihood with values of its sites, SciPy's distribution with mean r, and the values at which it is Poisson."""
+    """A likelihood with values of its sites, SciPy's distribution at rate r, and values at which it is the Poisson."""
 
     name: str
     reference: Callable[[np.ndarray], np.ndarray]  # rate -> pmf(count) as a function
@@ -76,7 +76,7 @@ def test_registered_under_its_own_name_and_a_short_one(case, likelihood):
 def test_sites_have_values_in_their_support_and_names_of_their_own(case, likelihood):
     assert case.sites.keys() == {site.name for site in likelihood.sites}
     assert all(
-        0 < value and (value < 1 or SITES[name].support is Support.POSITIVE) for name, value in case.sites.items()
+        value > 0 and (value < 1 or SITES[name].support is Support.POSITIVE) for name, value in case.sites.items()
     )
 
 

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
-from poolwise.model.priors import prior_values
 from scipy import stats
 
 import exact_reference
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
+from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import sites_of
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.priors import prior_values
+from poolwise.model.special import mean_one_gamma
 from support import PRIORS, VARIANTS, model_of
 
 
@@ -26,16 +29,21 @@ def new_group_of(fit_of, cookies, pooling, likelihood, *, exposure=1.0, **asked)
 
 def replicated(draws, counts, *, num_draws=1000, seed=0):
     tree = tree_of(draws, counts)
-    rng = predictive.generator(seed, "posterior_predictive")
+    model = model_of("pooled", "negative_binomial" if "phi" in draws.posterior else "poisson")
+    rng = named_generator(seed, "posterior_predictive")
     posterior, rows = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    return predictive.posterior_predictive(posterior, rows, num_draws=num_draws, rng=rng)["y"]
+    return predictive.posterior_predictive(model, posterior, rows, num_draws=num_draws, rng=rng)["y"]
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     found = np.concatenate(
-        list(predictive.pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()))
+        list(
+            predictive.pointwise_log_likelihood(
+                model_of(pooling, likelihood), tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+            )
+        )
     )
     posterior = tree["posterior"]
     assert found.shape == (55, 4, 4000)
@@ -56,7 +64,9 @@ def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     kept = predictive.evenly_spaced(4000, 5)
-    found = np.concatenate(list(predictive.pointwise_log_below(posterior, cells, draws=kept)))
+    found = np.concatenate(
+        list(predictive.pointwise_log_below(model_of(pooling, likelihood), posterior, cells, draws=kept))
+    )
     assert found.shape == (55, 4, 5)
     lam = posterior["lam"].values[:, kept]  # (chain, draw), or a rate a group
     for cell in (0, 30, 54):
@@ -71,12 +81,10 @@ def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
 
 def test_nothing_lies_below_no_event_and_a_huge_concentration_is_the_poisson():
     rate, phi = np.full(3, 4.0), np.array([1e7, 1e9, 1e30])
-    assert (
-        predictive._below(np.array(0.0), rate, phi).tolist()
-        == predictive._below(np.array(0.0), rate, None).tolist()
-        == [0] * 3
-    )
-    assert predictive._below(np.array(6.0), rate, phi) == pytest.approx(stats.poisson.cdf(5, 4.0), abs=1e-7)
+    wide, poisson = LIKELIHOODS["negative_binomial"], LIKELIHOODS["poisson"]
+    assert wide.below(np.array(0.0), rate, {"phi": phi}).tolist() == [0] * 3
+    assert poisson.below(np.array(0.0), rate, {}).tolist() == [0] * 3
+    assert wide.below(np.array(6.0), rate, {"phi": phi}) == pytest.approx(stats.poisson.cdf(5, 4.0), abs=1e-7)
 
 
 def test_replicated_counts_have_the_mean_and_variance_of_the_model(fit_of, cookies):
@@ -151,7 +159,7 @@ def test_new_group_of_a_pooled_model_has_the_common_rate(fit_of, cookies):
 def test_new_group_of_unpooled_rates_is_the_prior_and_says_so(fit_of, cookies):
     # Gamma(2, 0.2): mean 10, so the count has mean 10 and variance 50 + 10
     found = new_group_of(fit_of, cookies, "unpooled", "poisson")
-    assert not found.learnt
+    assert not found.is_informed_by_data
     assert (found.mean, found.sd) == pytest.approx((10.0, np.sqrt(60)), rel=0.03)
 
 
@@ -176,7 +184,7 @@ def test_new_group_table_of_large_counts_is_binned_and_complete(fit_of, cookies)
 
 def test_an_infinite_concentration_adds_no_spread():
     rng = np.random.default_rng(0)
-    assert np.all(predictive._mean_one_gamma(np.array([np.inf, 1e30]), rng) == pytest.approx(1.0))
+    assert np.all(mean_one_gamma(np.array([np.inf, 1e30]), rng) == pytest.approx(1.0))
 
 
 # What lies above, and groups that are in the data.
@@ -209,7 +217,7 @@ def test_a_group_of_the_data_is_predicted_from_its_own_rate(fit_of, cookies):
     total, rows = count[group == 4].sum(), np.sum(group == 4)
     exact = stats.nbinom(2 + total, (0.2 + rows) / (1.2 + rows))
     found = new_group_of(fit_of, cookies, "unpooled", "poisson", label="5", above=(12,))
-    assert (found.label, found.learnt) == ("5", True)
+    assert (found.label, found.is_informed_by_data) == ("5", True)
     assert (found.mean, found.sd) == pytest.approx((exact.mean(), exact.std()), rel=3e-3)
     assert found.above[0][1] == pytest.approx(exact.sf(12), rel=0.01)
 

@@ -21,7 +21,7 @@ from poolwise.counts.cells import Counts, counts_from_rows, read_counts
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.errors import DataError, RequestError
 
-COOKIES = Path(__file__).parents[1] / "data" / "cookies.csv"
+COOKIES = Path(__file__).parents[2] / "data" / "cookies.csv"
 
 TABLES = st.lists(  # (label, count, exposure); few distinct values, so that cells do collect rows
     st.tuples(

@@ -2,28 +2,28 @@
 
 import numpy as np
 import pytest
-from poolwise.model.priors import prior_values
 from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
-from poolwise.counts.statistics import sufficient_statistics
+from poolwise.counts.statistics import SUFFICIENT, sufficient_statistics
 from poolwise.model.count_model import sites_of
-from poolwise.simulated import BY_DESIGN, _tables, simulate
+from poolwise.model.priors import prior_values
+from poolwise.simulated import simulate
 from support import PRIORS, model_of, same_bits
 
 TABLE = counts_from_rows(["a", "a", "a", "b", "b"], [1, 9, 40, 0, 2], [0.5, 1.0, 0.5, 1.0, 2.0])
 
 
-def simulated(pooling, likelihood, *, rates="sampled", priors=PRIORS, table=TABLE, **given):
+def simulated(pooling, likelihood, *, parameterisation=None, priors=PRIORS, table=TABLE, **given):
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
-    return simulate(model_of(pooling, likelihood, priors, rates), table, values, **({"seed": 0} | given))
+    return simulate(model_of(pooling, likelihood, priors, parameterisation), table, values, **({"seed": 0} | given))
 
 
 def test_statistics_of_a_table_are_those_of_its_rows():
     group, exposure, count = TABLE.rows()
-    (found,) = _tables(count[None].astype(float), group, exposure)
+    found = SUFFICIENT.of_table(count.astype(float), group, exposure) | SUFFICIENT.design(TABLE)
     known = sufficient_statistics(TABLE)
-    assert found.keys() | set(BY_DESIGN) == known.keys()
+    assert found.keys() == known.keys()
     for name in found:
         np.testing.assert_allclose(found[name], known[name], err_msg=name)
 
@@ -31,7 +31,7 @@ def test_statistics_of_a_table_are_those_of_its_rows():
 def test_all_tables_share_the_design(cookies):
     found = simulated("hierarchical", "negative_binomial", table=cookies, simulations=20)
     known = sufficient_statistics(cookies)
-    assert same_bits(found.design, {name: known[name] for name in BY_DESIGN})
+    assert same_bits(found.design, {name: known[name] for name in found.design})
     assert found.statistics["value_rows"].sum(axis=1).tolist() == [cookies.num_rows] * 20
 
 
@@ -60,7 +60,7 @@ def test_negative_binomial_counts_are_wider_by_delta():
 
 
 def test_tables_are_the_same_for_every_form_of_the_rates_and_any_number():
-    few = simulated("hierarchical", "poisson", rates="integrated", simulations=3)
+    few = simulated("hierarchical", "poisson", parameterisation="marginal", simulations=3)
     many = simulated("hierarchical", "poisson", simulations=7)
     assert same_bits(few.truth, {name: each[:3] for name, each in many.truth.items()})
     assert np.array_equal(few.statistics["stratum_total"], many.statistics["stratum_total"][:3])

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpyro.distributions import constraints
-from poolwise.model.priors import FAMILIES, distribution, faults_of, prior_values
 
+from poolwise.model.count_model import SITES
+from poolwise.model.priors import FAMILIES, distribution, families_for, faults_of, law, prior_values
+from poolwise.model.sites import Site, Support
 from support import PRIORS
 
 VALUES = {  # possible values of every family, none of them 0 or 1, no two equal
@@ -18,6 +20,7 @@ VALUES = {  # possible values of every family, none of them 0 or 1, no two equal
     "LogNormal": {"loc": -1.5, "scale": 0.5},
     "Uniform": {"low": 0.5, "high": 4.0},
     "Weibull": {"scale": 2.0, "concentration": 1.5},
+    "Beta": {"concentration1": 1.5, "concentration0": 4.0},
 }
 SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwise
     "Exponential": scipy.stats.expon(scale=1 / 2.0),
@@ -28,14 +31,23 @@ SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwi
     "LogNormal": scipy.stats.lognorm(0.5, scale=np.exp(-1.5)),
     "Uniform": scipy.stats.uniform(0.5, 4.0 - 0.5),
     "Weibull": scipy.stats.weibull_min(1.5, scale=2.0),
+    "Beta": scipy.stats.beta(1.5, 4.0),
 }
-PARAMETERS = [(family, key) for family in FAMILIES for key in FAMILIES[family].arg_constraints]
+PARAMETERS = [(family, key) for family in FAMILIES for key in FAMILIES[family].parameters]
 IMPOSSIBLE = [  # 0 is possible for a bound of Uniform, any number for the location of a LogNormal
     (family, key, value)
     for family, key in PARAMETERS
     for value in (-1.0, 0.0)
     if family not in ("Uniform", "LogNormal") or (family, key, value) == ("Uniform", "low", -1.0) or key == "scale"
 ]
+
+
+SIGMA, ZI = SITES["sigma"], Site("zi", "ζ", "a share", Support.UNIT)
+
+
+def site_for(family: str) -> Site:
+    """A site that takes this family."""
+    return SIGMA if Support.POSITIVE in FAMILIES[family].supports else ZI
 
 
 def setting(family: str, **changes: object) -> dict:
@@ -61,13 +73,15 @@ def test_family_has_no_mass_below_zero(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_is_the_distribution_that_scipy_knows_by_its_parameters(family):
-    x = np.array([0.6, 1.0, 3.5])  # inside the support of all, the Uniform's 0.5 to 4 too
-    np.testing.assert_allclose(distribution(family, VALUES[family]).log_prob(x), SCIPY[family].logpdf(x), rtol=1e-12)
+    x = np.array([0.6, 0.7, 0.9])  # inside the support of all
+    for route in (distribution(family, VALUES[family]).log_prob, law(family, VALUES[family]).logpdf):
+        np.testing.assert_allclose(route(x), SCIPY[family].logpdf(x), rtol=1e-12)
+    np.testing.assert_allclose(law(family, VALUES[family]).cdf(x), SCIPY[family].cdf(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_possible_values_have_no_fault(family):
-    assert faults_of("sigma", setting(family)) == []
+    assert faults_of(site_for(family), setting(family)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,64 +89,66 @@ def test_possible_values_have_no_fault(family):
     [("Uniform", "low", 0.0), ("Uniform", "low", 0), ("LogNormal", "loc", 0.0), ("LogNormal", "loc", -3)],
 )
 def test_a_bound_of_zero_and_any_location_are_possible(family, key, value):
-    assert faults_of("sigma", setting(family, **{key: value})) == []
+    assert faults_of(site_for(family), setting(family, **{key: value})) == []
 
 
 @pytest.mark.parametrize(("family", "key", "value"), IMPOSSIBLE)
 def test_an_impossible_value_is_refused(family, key, value):
     rule = "sigma is positive, so it must be >= 0" if family == "Uniform" else "it must be > 0"
-    assert faults_of("sigma", setting(family, **{key: value})) == [f"prior.sigma.{key} is {value}; {rule}."]
+    site = site_for(family)
+    assert faults_of(site, setting(family, **{key: value})) == [f"prior.{site.name}.{key} is {value}; {rule}."]
 
 
 @pytest.mark.parametrize(("family", "key"), PARAMETERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None, "2", True, [2.0]], ids=str)
 def test_a_value_that_is_no_finite_number_is_refused(family, key, value):
-    expected = [f"prior.sigma.{key} is {value}; it must be a finite number."]
-    assert faults_of("sigma", setting(family, **{key: value})) == expected
+    expected = [f"prior.{site_for(family).name}.{key} is {value}; it must be a finite number."]
+    assert faults_of(site_for(family), setting(family, **{key: value})) == expected
 
 
 def test_a_whole_number_too_large_for_a_float_is_refused():
-    (fault,) = faults_of("sigma", setting("Exponential", rate=10**400))
+    (fault,) = faults_of(SIGMA, setting("Exponential", rate=10**400))
     assert fault.endswith("; it must be a finite number.")
 
 
 @pytest.mark.parametrize("high", [0.5, 0.25])
 def test_a_uniform_without_width_is_refused(high):
     expected = [f"prior.sigma.low is 0.5, not below prior.sigma.high = {high}."]
-    assert faults_of("sigma", setting("Uniform", high=high)) == expected
+    assert faults_of(SIGMA, setting("Uniform", high=high)) == expected
 
 
 @pytest.mark.parametrize(("family", "key"), PARAMETERS)
 def test_a_missing_parameter_is_named(family, key):
     prior = {name: value for name, value in setting(family).items() if name != key}
-    assert faults_of("mu", prior) == [f"prior.mu.{key} is missing; {family} needs it."]
+    site = site_for(family)
+    assert faults_of(site, prior) == [f"prior.{site.name}.{key} is missing; {family} needs it."]
 
 
 @pytest.mark.parametrize(
     ("key", "hint"), [("scael", "; did you mean scale?"), ("df", " (it has loc, scale)")], ids=["near", "far"]
 )
 def test_an_unknown_parameter_is_named_with_the_nearest(key, hint):
-    expected = [f"prior.lam.{key} is no parameter of LogNormal{hint}."]
-    assert faults_of("lam", setting("LogNormal", **{key: 1.0})) == expected
+    expected = [f"prior.lam.{key} is not a parameter of LogNormal{hint}."]
+    assert faults_of(SITES["lam"], setting("LogNormal", **{key: 1.0})) == expected
 
 
 @pytest.mark.parametrize("name", ["Normal", "Cauchy", "gamma", "numpyro.distributions.Gamma", "", None, 3])
 def test_a_family_that_is_not_registered_is_refused_with_all_that_are(name):
-    (fault,) = faults_of("delta", {"name": name, "scale": 1.0})
+    (fault,) = faults_of(SITES["delta"], {"name": name, "scale": 1.0})
     assert fault == (
-        f"prior.delta.name is {name}; delta is positive and takes one of {', '.join(FAMILIES)}. "
+        f"prior.delta.name is {name}; delta is positive and takes one of {', '.join(families_for(Support.POSITIVE))}. "
         "Choose one of them, e.g. with prior/delta=<choice>."
     )
 
 
 @pytest.mark.parametrize("prior", [None, {}])
 def test_a_prior_that_is_not_there_is_refused(prior):
-    (fault,) = faults_of("mu", prior)
+    (fault,) = faults_of(SITES["mu"], prior)
     assert fault.startswith("prior.mu") and "prior/mu=<choice>" in fault
 
 
 def test_all_faults_of_the_values_are_told():
-    faults = faults_of("mu", setting("Gamma", concentration=-2, rate=float("nan")))
+    faults = faults_of(SITES["mu"], setting("Gamma", concentration=-2, rate=float("nan")))
     assert [fault.split(" ")[0] for fault in faults] == ["prior.mu.concentration", "prior.mu.rate"]
 
 
@@ -158,3 +174,14 @@ def test_a_distribution_takes_traced_values():
     log_prob = jax.jit(lambda rate: distribution("Exponential", {"rate": rate}).log_prob(3.0))
     # log(2) - 2 * 3
     assert float(log_prob(2.0)) == pytest.approx(np.log(2) - 6, rel=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high", "fault"), [(0.1, 0.9, ""), (0.1, 1.5, "it must be <= 1"), (-0.1, 0.9, ">= 0")])
+def test_bounds_of_a_share_lie_between_0_and_1(low, high, fault):
+    found = faults_of(ZI, {"name": "Uniform", "low": low, "high": high})
+    assert fault in " ".join(found) if fault else not found
+
+
+def test_a_share_takes_no_family_that_goes_beyond_1():
+    (fault,) = faults_of(ZI, setting("Gamma"))
+    assert "zi is between 0 and 1 and takes one of Uniform, Beta" in fault

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpyro.infer.util import log_density
-from poolwise.model.priors import prior_values
-from poolwise.model.special import concentration_of
 from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
-from poolwise.model.count_model import SITES, collapsed_log_likelihood, information, log_likelihood, sites_of
+from poolwise.model.count_model import SITES, sites_of
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.priors import prior_values
+from poolwise.model.special import concentration_of
 from support import PRIORS, VARIANTS, model_of
 
 
@@ -29,8 +30,19 @@ def tables(draw):
     return table, np.array(lam), draw(st.floats(0.05, 1e4))
 
 
+def law_of(phi):
+    """The Poisson, or the negative binomial with this concentration; and its parameters."""
+    return (LIKELIHOODS["poisson"], {}) if phi is None else (LIKELIHOODS["negative_binomial"], {"phi": phi})
+
+
+def log_likelihood(count, rate, phi):
+    likelihood, params = law_of(phi)
+    return likelihood.log_prob(count, rate, params)
+
+
 def by_statistics(table, lam, phi):
-    return float(collapsed_log_likelihood(sufficient_statistics(table), jnp.asarray(lam), phi))
+    likelihood, params = law_of(phi)
+    return float(likelihood.log_likelihood(sufficient_statistics(table), jnp.asarray(lam), params))
 
 
 def by_cell(table, lam, phi):
@@ -63,13 +75,13 @@ def test_negative_binomial_density_is_the_same_by_statistics_cells_and_rows(draw
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_collapsed_model_has_the_density_of_the_generative_one(pooling, likelihood, cookies):
-    model = model_of(pooling, likelihood, rates="sampled")
+    model = model_of(pooling, likelihood, parameterisation="centred")
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
     rates = 9.0 if pooling == "pooled" else np.array([9.3, 6.2, 9.5, 8.9, 11.8])
     point = {"lam": rates, "mu": 9.1, "sigma": 2.1, "delta": 0.14}
     group, exposure, count = cookies.rows()
-    by_rows, _ = log_density(model.rows, (group, exposure, values, cookies.num_groups, count), {}, point)
-    collapsed, _ = log_density(model.collapsed, (sufficient_statistics(cookies), values), {}, point)
+    by_rows, _ = log_density(model.generative, (group, exposure, values, cookies.num_groups, count), {}, point)
+    collapsed, _ = log_density(model.log_joint, (sufficient_statistics(cookies), values), {}, point)
     # NumPyro's own NegativeBinomial2 errs by up to 7e-7 a row in float64 (150 rows)
     assert float(collapsed) == pytest.approx(float(by_rows), rel=1e-10, abs=0 if likelihood == "poisson" else 1e-4)
 
@@ -87,24 +99,27 @@ def test_hierarchical_rates_have_mean_mu_and_standard_deviation_sigma():
     mu, sigma = 9.0, 2.0
     rates = stats.gamma(mu**2 / sigma**2, scale=sigma**2 / mu)
     assert (rates.mean(), rates.std()) == pytest.approx((mu, sigma))
-    model, values = model_of("hierarchical", "poisson", rates="sampled"), prior_values(PRIORS, sites=("mu", "sigma"))
+    model, values = (
+        model_of("hierarchical", "poisson", parameterisation="centred"),
+        prior_values(PRIORS, sites=("mu", "sigma")),
+    )
     table = counts_from_rows(["a"], [3])
 
     def density(lam):
         point = {"mu": mu, "sigma": sigma, "lam": np.array([lam])}
-        return float(log_density(model.collapsed, (sufficient_statistics(table), values), {}, point)[0])
+        return float(log_density(model.log_joint, (sufficient_statistics(table), values), {}, point)[0])
 
     likelihood = stats.poisson.logpmf(3, 11.0) - stats.poisson.logpmf(3, 7.0)
     assert density(11.0) - density(7.0) - likelihood == pytest.approx(rates.logpdf(11.0) - rates.logpdf(7.0))
 
 
-def joint_of(table, likelihood, rates, point):
+def joint_of(table, likelihood, parameterisation, point):
     """Log joint density of a hierarchical model, and the rates."""
     model, values = (
-        model_of("hierarchical", likelihood, rates=rates),
+        model_of("hierarchical", likelihood, parameterisation=parameterisation),
         prior_values(PRIORS, sites=sites_of("hierarchical", likelihood)),
     )
-    log_joint, trace = log_density(model.collapsed, (sufficient_statistics(table), values), {}, point)
+    log_joint, trace = log_density(model.log_joint, (sufficient_statistics(table), values), {}, point)
     return log_joint, trace["lam"]["value"]
 
 
@@ -116,7 +131,7 @@ def test_standardised_rates_have_the_density_of_the_sampled_ones(likelihood, sig
     point, z = {"mu": 9.1, "sigma": sigma, "delta": 0.4}, jnp.array([-1.3, 0.4, 2.0])
     log_joint, lam = joint_of(table, likelihood, "standardised", point | {"z": z})
     slopes = jax.jacfwd(lambda z: joint_of(table, likelihood, "standardised", point | {"z": z})[1])(z)
-    expected = joint_of(table, likelihood, "sampled", point | {"lam": lam})[0] + np.sum(np.log(np.diag(slopes)))
+    expected = joint_of(table, likelihood, "centred", point | {"lam": lam})[0] + np.sum(np.log(np.diag(slopes)))
     assert np.count_nonzero(slopes) == 3  # a rate depends on its own z alone
     assert float(log_joint) == pytest.approx(float(expected), rel=1e-10)
 
@@ -144,7 +159,9 @@ def test_information_is_the_variance_of_the_score(phi, exposures):
     group, exposure, _ = table.rows()
     rate = exposure * lam[group]
     expected = np.bincount(group, rate if phi is None else rate / (1 + rate / phi))
-    assert np.allclose(information(sufficient_statistics(table), jnp.asarray(lam), phi), expected, rtol=1e-13)
+    likelihood, params = law_of(phi)
+    found = likelihood.information(sufficient_statistics(table), jnp.asarray(lam), params)
+    assert np.allclose(found, expected, rtol=1e-13)
 
 
 def test_sites_of_each_variant_are_those_of_its_formula():

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
 from scipy import special, stats
+
+from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 150, 20_000])
