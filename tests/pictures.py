@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from poolwise.model.priors import prior_values
 
 from poolwise.counts.cells import Columns, Counts, counts_from_rows
 from poolwise.figures import Picture, draw, png
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import sites_of
+from poolwise.model.priors import prior_values
 from support import PRIORS, model_of
 
 CHAINS, DRAWS = 4, 200

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 from arviz_stats.base import array_stats
-from poolwise.model.priors import prior_values
 
 from poolwise.counts.cells import Counts
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.engines.nuts import sample as fit
 from poolwise.inference.settings import Device, Sampler
 from poolwise.model.count_model import Model, count_model, sites_of
+from poolwise.model.priors import prior_values
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = [

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from poolwise.model.priors import prior_values
+from poolwise.inference.nuts import fit
 
 from poolwise.inference import checkpoint
-from poolwise.inference.nuts import fit
 from poolwise.inference.snapshot import Snapshot
+from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, ROOT, SAMPLER, model_of, same_bits
 
 NUM_WARMUP = 10

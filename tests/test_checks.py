@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
-from poolwise.model.priors import prior_values
 
 import exact_reference
 from poolwise import checks, exact
@@ -18,6 +17,7 @@ from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
+from poolwise.model.priors import prior_values
 from support import PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
 GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}

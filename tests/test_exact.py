@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-from poolwise.model.priors import prior_values
 from scipy import stats
 
 from exact_reference import exact as reference
@@ -12,6 +11,7 @@ from poolwise import exact, laws
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.exact import NotExact, reason_against, solve
 from poolwise.model.count_model import POOLINGS, sites_of
+from poolwise.model.priors import prior_values
 from support import PRIORS, VARIANTS, model_of
 
 MARGINAL_AND_ELPD = {  # of the cookies: 700 x 1400 and 1200 x 300 grids, computed before this project's code

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
-from poolwise.model.priors import prior_values
 
 import exact_reference
 from poolwise.counts.cells import counts_from_rows
 from poolwise.errors import DeviceError, FitError
 from poolwise.inference import devices as devices_module
 from poolwise.inference import nuts
+from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, ROOT, SAMPLER, VARIANTS, assert_moments_are_exact, fit_cookies, model_of, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)

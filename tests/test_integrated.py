@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
-from poolwise.model.special import concentration_of
 from scipy import integrate, stats
 from scipy.special import gammaln
 
@@ -18,6 +17,7 @@ from poolwise import integrated
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.model.count_model import collapsed_log_likelihood
+from poolwise.model.special import concentration_of
 from support import ROOT, SAMPLER, assert_moments_are_exact, fit_cookies, same_bits
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)

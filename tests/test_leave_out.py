@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 from numpyro import handlers
-from poolwise.model.priors import law
-from poolwise.model.priors import prior_values
 from scipy import integrate, stats
 
 import exact_reference
@@ -17,6 +15,7 @@ from poolwise.counts.statistics import sufficient_statistics
 from poolwise.inference import devices, nuts, predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.model.count_model import FORMS, LIKELIHOODS, sites_of
+from poolwise.model.priors import law, prior_values
 from support import DEVICE, PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
 # log p(y) - log p(y_-g), both from exact_reference.exact of the cookies; made again by the slow test below

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from poolwise.model.priors import prior_values
 
 from poolwise import checks, oracle
 from poolwise.exact import Exact, solve
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.model.count_model import sites_of
+from poolwise.model.priors import prior_values
 from support import PRIORS, VARIANTS, model_of
 
 

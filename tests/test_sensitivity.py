@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from poolwise.model.priors import prior_values
+from poolwise.inference.nuts import Fit
 from scipy import stats
 
 from poolwise import sensitivity
 from poolwise.inference.datatree import to_tree
-from poolwise.inference.nuts import Fit
 from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
+from poolwise.model.priors import prior_values
 from support import PRIORS, model_of
 
 

@@ -28,7 +28,7 @@ def main(composed: DictConfig) -> None:
     """Calibrate the composed variant."""
     try:
         config = check_as(Calibration, composed)
-        from poolwise.calibration import calibrate
+        from poolwise.calibration.pipeline import calibrate
 
         calibrate(config, list(HydraConfig.get().overrides.task))
     except PoolwiseError as error:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from poolwise import sbc
+from poolwise.calibration import ranks as sbc
 
 
 def uniform_ranks(number: int, *, size: int, num_draws: int, seed: int = 0) -> np.ndarray:

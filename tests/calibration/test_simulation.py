@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from poolwise.calibration.simulation import simulate
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import SUFFICIENT, sufficient_statistics
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
-from poolwise.simulated import simulate
 from support import PRIORS, model_of, same_bits
 
 TABLE = counts_from_rows(["a", "a", "a", "b", "b"], [1, 9, 40, 0, 2], [0.5, 1.0, 0.5, 1.0, 2.0])

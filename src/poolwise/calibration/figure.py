@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from poolwise import sbc
-from poolwise.calibration_words import p_text
+from poolwise.calibration import ranks as rank_statistics
+from poolwise.calibration.note import p_text
 from poolwise.figures_style import BLACK, BLUE, GREY, MAX_PANELS, SKY, VERMILLION, legend_below, panels
 from poolwise.figures_words import printable
 
@@ -20,12 +20,12 @@ def ecdf_pit(ranks: np.ndarray, table: pd.DataFrame, *, num_draws: int, title: s
     names = [str(name) for name in table.index]
     shown = _shown(table)
     size = len(ranks)
-    level = sbc.LEVEL / len(names)
-    low, high = sbc.band(size, num_draws=num_draws, level=level)
+    level = rank_statistics.LEVEL / len(names)
+    low, high = rank_statistics.band(size, num_draws=num_draws, level=level)
     place = np.arange(num_draws + 2) / (num_draws + 1)
     due = place[1:-1]
     lower, upper = (np.concatenate([[0.0], each / size - due, [0.0]]) for each in (low, high))
-    curves = {q: sbc.differences(ranks[:, q], num_draws=num_draws) for q in shown}
+    curves = {q: rank_statistics.differences(ranks[:, q], num_draws=num_draws) for q in shown}
     top = 1.1 * max(np.abs([lower, upper]).max(), *(np.abs(curve).max() for curve in curves.values()))
     figure, grid = panels(len(shown), title, columns=4, height=2.1, x="place among the draws")
     for axes, q in zip(grid, shown, strict=True):

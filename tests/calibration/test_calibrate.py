@@ -17,11 +17,13 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from poolwise import calibration, calibration_findings, calibration_words, sbc
+from poolwise.calibration import findings as calibration_findings
+from poolwise.calibration import note, pipeline
+from poolwise.calibration import ranks as sbc
+from poolwise.calibration.fits import Recovered
 from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
 from poolwise.errors import ConfigError, FitError
 from poolwise.inference import checkpoint
-from poolwise.recovery import Recovered
 
 TINY = (
     *("pooling=unpooled", "simulations=25", "batch=10", "draws=19", "thin=2"),
@@ -50,7 +52,7 @@ def logged(tmp_path_factory, migrated_store):
     outputs = tmp_path_factory.mktemp("calibrated") / "outputs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POOLWISE_OUTPUTS", str(outputs))
-        run = calibration.calibrate(composed(*TINY), list(TINY))
+        run = pipeline.calibrate(composed(*TINY), list(TINY))
     return outputs, MlflowClient(run.uri).get_run(run.run_id), run.artifacts
 
 
@@ -143,23 +145,23 @@ def test_a_stopped_calibration_goes_on_to_the_same_ranks(logged, outputs, monkey
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", save_and_stop)
-        calibration.calibrate(composed(*TINY))
+        pipeline.calibrate(composed(*TINY))
     assert [run.info.status for run in runs(outputs)] == ["KILLED"]
-    run = calibration.calibrate(composed(*TINY, "batch=6"))  # how many at a time is no part of what is calibrated
+    run = pipeline.calibrate(composed(*TINY, "batch=6"))  # how many at a time is no part of what is calibrated
     assert "resuming after 20 of 25 simulations" in capsys.readouterr().out
     assert (run.artifacts / "tables/ranks.csv").read_bytes() == (logged[2] / "tables/ranks.csv").read_bytes()
     assert not list((outputs / "calibrations").glob("*"))
 
 
 def test_ranks_kept_by_other_code_are_not_gone_on_with(monkeypatch):
-    job = calibration.start(composed(*TINY), TINY)
-    before = calibration.describe(job).tags["calibration_fingerprint"]
-    monkeypatch.setitem(calibration.ingredients.__globals__, "MODULES", ("model.py",))
-    assert calibration.describe(job).tags["calibration_fingerprint"] != before
+    job = pipeline.start(composed(*TINY), TINY)
+    before = pipeline.describe(job).tags["calibration_fingerprint"]
+    monkeypatch.setitem(pipeline.ingredients.__globals__, "MODULES", ("model.py",))
+    assert pipeline.describe(job).tags["calibration_fingerprint"] != before
 
 
 def test_a_store_that_is_down_loses_nothing(outputs, capsys):
-    run = calibration.calibrate(composed(*TINY, "tracking.uri=http://127.0.0.1:9"))
+    run = pipeline.calibrate(composed(*TINY, "tracking.uri=http://127.0.0.1:9"))
     assert run.is_waiting
     kept = MlflowClient(run.uri).get_run(run.place_id)
     assert kept.info.status == "FINISHED"
@@ -188,14 +190,14 @@ def test_reasons_name_the_quantity_and_how():
     assert findings.reasons == (findings.reasons[0],)
     assert findings.reasons[0].startswith("mu: small values are left out: ")
     assert calibration_findings.metrics(findings)["calibrated"] == 0.0
-    assert calibration_words.judgement(findings)[0].startswith("miscalibrated: smallest p under 1e-")
+    assert note.judgement(findings)[0].startswith("miscalibrated: smallest p under 1e-")
 
 
 @pytest.mark.parametrize(
     ("p", "told"), [(0.5, "0.50"), (0.00125, "0.0013"), (3e-7, "under 1e-6"), (1e-12, "under 1e-12")]
 )
 def test_p_values_are_readable(p, told):
-    assert calibration_words.p_text(p) == told
+    assert note.p_text(p) == told
 
 
 @pytest.mark.slow

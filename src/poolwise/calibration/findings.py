@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poolwise import sbc
+from poolwise.calibration import ranks as rank_statistics
+from poolwise.calibration.fits import Recovered
 from poolwise.errors import FitError
 from poolwise.record import PARAMETERS_SHOWN, metric_name
-from poolwise.recovery import Recovered
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Findings:
 
     Attributes
     ----------
-    table : a row a quantity, see `sbc.judge`, with `ess_per_draw` (median), `ess_per_draw_min` and `autocorrelation`
+    table : a row a quantity, see `rank_statistics.judge`, with `ess_per_draw` (median), `ess_per_draw_min` and `autocorrelation`
     lost : simulations without a finite start, draw or table
     reasons : why it is miscalibrated; none if it is calibrated
     """
@@ -50,7 +50,7 @@ def examine(found: Recovered) -> Findings:
             "The priors reach too far; compare prior.* with the counts you expect."
         )
     num_draws = found.num_draws
-    table = sbc.judge(found.rank[fitted], found.names, num_draws=num_draws)
+    table = rank_statistics.judge(found.rank[fitted], found.names, num_draws=num_draws)
     table["ess_per_draw"] = np.median(found.ess[fitted], axis=0) / num_draws
     table["ess_per_draw_min"] = np.min(found.ess[fitted], axis=0) / num_draws
     table["autocorrelation"] = np.mean(found.autocorrelation[fitted], axis=0)

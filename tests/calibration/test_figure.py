@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from poolwise import sbc
-from poolwise.figures_calibration import ecdf_pit
+from poolwise.calibration import ranks as sbc
+from poolwise.calibration.figure import ecdf_pit
 from poolwise.figures_style import BLUE, MAX_PANELS, VERMILLION
 
 

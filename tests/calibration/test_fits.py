@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poolwise.model.priors import prior_values
+from poolwise.inference.nuts import Device
 from scipy import stats
 
-from poolwise import sbc
+from poolwise.calibration import ranks
+from poolwise.calibration.fits import Plan, Recovered, names_of, recover
+from poolwise.calibration.simulation import Simulated, simulate
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.inference import checkpoint
-from poolwise.inference.nuts import Device
 from poolwise.model.count_model import FORMS
-from poolwise.recovery import Plan, Recovered, names_of, recover
-from poolwise.simulated import Simulated, simulate
+from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, model_of
 
 SMALL = counts_from_rows(["a", "b", "c"], [1, 2, 3])  # a row a group: the prior tells
@@ -79,13 +79,13 @@ def test_draws_after_thinning_are_nearly_independent(found):
 
 
 def test_a_right_model_is_calibrated(found):
-    assert sbc.judge(found.rank, found.names, num_draws=99)["is_calibrated"].all()
+    assert ranks.judge(found.rank, found.names, num_draws=99)["is_calibrated"].all()
 
 
 def test_a_prior_of_another_scale_is_found_miscalibrated(tables, tmp_path):
     wrong = prior_values({"lam": PRIORS["lam"] | {"rate": 0.6}}, sites=("lam",))  # a third of the true scale
     found = recovered(tables, tmp_path, values=wrong)
-    table = sbc.judge(found.rank, found.names, num_draws=99)
+    table = ranks.judge(found.rank, found.names, num_draws=99)
     rates = ["lam.a", "lam.b", "lam.c"]
     assert not table.loc[rates, "is_calibrated"].any()
     assert (table.loc[rates, "mean"] > 0.55).all()  # draws too small: truths rank high
@@ -136,6 +136,6 @@ def test_bits_of_every_form_depend_on_neither_devices_nor_batches(tmp_path, rate
 def test_form_of_the_rates_decides_the_calibration_of_the_hierarchy(tmp_path, cookies, rates, is_calibrated):
     plan = Plan(num_warmup=1000, target_accept=0.9, max_tree_depth=10, draws=99, thin=10)
     found = of_hierarchy(tmp_path, cookies, rates=rates, simulations=400, plan=plan)
-    table = sbc.judge(found.rank, found.names, num_draws=99)
+    table = ranks.judge(found.rank, found.names, num_draws=99)
     assert table["is_calibrated"].all() == is_calibrated
     assert is_calibrated or table.loc["sigma", "how"].startswith("small values are left out")

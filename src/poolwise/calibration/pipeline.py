@@ -16,29 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from poolwise import (
-    artifacts,
-    calibration_words,
-    figures_calibration,
-    interrupts,
-    pipeline,
-    provenance,
-    spool,
-    store,
-    terminal,
-    tracking,
-)
-from poolwise.calibration_findings import Findings, examine, metrics, ranks_table
+from poolwise import artifacts, interrupts, pipeline, provenance, spool, store, terminal, tracking
+from poolwise.calibration import figure, note
+from poolwise.calibration.findings import Findings, examine, metrics, ranks_table
+from poolwise.calibration.fits import Plan, Recovered, recover
+from poolwise.calibration.simulation import simulate
 from poolwise.config import Calibration, outputs
 from poolwise.credentials import store_uri
 from poolwise.errors import FitError
 from poolwise.figures_style import png
-from poolwise.inference import checkpoint, devices, nuts
+from poolwise.inference import checkpoint, devices
 from poolwise.locks import held
 from poolwise.pipeline import Job
 from poolwise.record import Record, run_name
-from poolwise.recovery import Plan, Recovered, recover
-from poolwise.simulated import simulate
 
 KEYS = ("simulations", "draws", "thin", "batch")  # of the calibration alone
 SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # what one chain needs to know
@@ -67,10 +57,10 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> tracking.Ru
             write(job, findings, logged)
             logged.record.tags |= {"verdict": findings.status, "verdict_reasons": "; ".join(findings.reasons) or "none"}
             logged.record.metrics |= metrics(findings)
-            logged.record.note = calibration_words.note(job, findings)
+            logged.record.note = note.note(job, findings)
         shutil.rmtree(folder, ignore_errors=True)
     logged.state("done", verdict=findings.status)
-    terminal.say(*calibration_words.closing_lines(job, findings), *logged.whereabouts())
+    terminal.say(*note.closing_lines(job, findings), *logged.whereabouts())
     return logged
 
 
@@ -114,9 +104,10 @@ def describe(job: Job) -> Record:
     """What is known of the run before its fits."""
     config = settings_of(job)
     told = [each for each in job.overrides if not each.startswith(("pooling.", *(f"{key}=" for key in KEYS)))]
-    rates = f" {job.model.rates}" if job.model.pooling == "hierarchical" else ""
+    model = job.model
+    form = f" {model.parameterisation}" if len(model.pooling.parameterisations) > 1 else ""
     return Record(
-        name=f"{run_name(job.model.pooling, job.model.likelihood, told)}{rates} calibration",
+        name=f"{run_name(model, told)}{form} calibration",
         experiment=config.data.name,
         params={key: value for key, value in config.leaves().items() if not key.startswith(UNUSED)},
         tags={
@@ -166,7 +157,7 @@ def recovered(job: Job, logged: tracking.Run, folder: Path) -> Recovered:
                     draws=config.draws,
                     thin=config.thin,
                 ),
-                device=nuts.Device(**config.device.model_dump()),
+                device=config.device,
                 batch=config.batch,
                 folder=folder,
                 begin=begin,
@@ -184,10 +175,10 @@ def write(job: Job, findings: Findings, logged: tracking.Run) -> None:
     found = findings.recovered
     logged.write("tables/ranks.csv", ranks_table(found).to_csv(index=False))
     logged.write("tables/calibration.csv", findings.table.to_csv())
-    picture = figures_calibration.ecdf_pit(
+    picture = figure.ecdf_pit(
         found.rank[found.is_fitted],
         findings.table,
         num_draws=found.num_draws,
-        title=calibration_words.title(job, findings),
+        title=note.title(job, findings),
     )
     logged.write("figures/ecdf_pit.png", png(picture))

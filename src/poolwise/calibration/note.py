@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from poolwise import sbc
-from poolwise.calibration_findings import Findings
+from poolwise.calibration import ranks
+from poolwise.calibration.findings import Findings
 from poolwise.pipeline import Job
 
 SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
@@ -14,8 +14,9 @@ SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
 
 def variant(job: Job) -> str:
     """What is calibrated."""
-    name = f"{job.model.pooling} {job.model.likelihood.replace('_', ' ')}"
-    return f"{name}, rates {job.model.rates}" if job.model.pooling == "hierarchical" else name
+    model = job.model
+    has_choice = len(model.pooling.parameterisations) > 1
+    return f"{model.name}, {model.parameterisation} parameterisation" if has_choice else model.name
 
 
 def title(job: Job, findings: Findings) -> str:
@@ -49,7 +50,7 @@ def judgement(findings: Findings) -> list[str]:
 
 def level(findings: Findings) -> float:
     """The p-value below which a single quantity is miscalibrated."""
-    return sbc.LEVEL / len(findings.table)
+    return ranks.LEVEL / len(findings.table)
 
 
 def note(job: Job, findings: Findings) -> str:
@@ -61,7 +62,7 @@ def note(job: Job, findings: Findings) -> str:
         "",
         "Truths are drawn from the prior, a table from each, and the posterior of each table is sampled. If all is "
         f"right the rank of a truth among {findings.recovered.num_draws} draws is uniform. p is the chance of ranks as "
-        f"far from uniform; at {p_text(level(findings))} or below ({sbc.LEVEL:.0%} over {len(findings.table)} "
+        f"far from uniform; at {p_text(level(findings))} or below ({ranks.LEVEL:.0%} over {len(findings.table)} "
         "quantities) a quantity is called miscalibrated.",
         "",
         *_markdown(findings.table.head(SHOWN)),
@@ -87,7 +88,7 @@ def _divergent(findings: Findings) -> str:
 def _independence(findings: Findings) -> str:
     table, found = findings.table, findings.recovered
     noise = np.random.default_rng(0).normal(size=(2000, found.num_draws))
-    independent = float(np.median(sbc.effective(noise)[0])) / found.num_draws
+    independent = float(np.median(ranks.effective(noise)[0])) / found.num_draws
     median = float(np.median(found.ess[found.is_fitted])) / found.num_draws
     return (
         f"kept draws: ESS {median:.2f} of their number in the median, {table['ess_per_draw_min'].min():.2f} at least "

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import NUTS
 
-from poolwise import sbc
+from poolwise.calibration import ranks
+from poolwise.calibration.simulation import Simulated
 from poolwise.counts.cells import Counts
 from poolwise.inference import checkpoint
 from poolwise.inference.settings import Device
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import Model
-from poolwise.simulated import Simulated
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
 WIDTH = 5  # tables that the program takes
@@ -220,10 +220,10 @@ def _ranked(
     is_finite = np.isfinite(draws).all(axis=(1, 2)) & np.isfinite(truth).all(axis=1)
     draws = np.where(is_finite[:, None, None], draws, 0.0)
     rank = [
-        sbc.ranks(each, true, named_generator(seed, "rank_ties", number))
+        ranks.ranks(each, true, named_generator(seed, "rank_ties", number))
         for each, true, number in zip(draws, truth, numbers.tolist(), strict=True)
     ]
-    ess, autocorrelation = sbc.effective(draws)
+    ess, autocorrelation = ranks.effective(draws)
     return {
         "truth": truth,
         "rank": np.array(rank),
