@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_wrong_request_ends_with_2_and_one_message_before_anything_is_made(comma
     assert len(done.stderr.splitlines()) == 1
     assert not (outputs / "runs").exists()
     assert not (outputs / "calibrations").exists()
+
+
+def test_a_dry_run_fits_nothing(command, outputs):
+    done = command("sweep.dry_run=true", "simulations=20", module="poolwise.calibrate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"20 tables like .*cookies\.csv would be simulated, the .* model fitted to each\n", done.stdout)
+    assert not (outputs / "calibrations").exists()
+    assert not (outputs / "runs").exists()
 
 
 def test_a_calibration_logs_verdict_and_headline_metrics(logged):

@@ -510,12 +510,15 @@ def test_whole_numbers_in_priors_become_floats():
         (f"https://ada:{SECRET}@mlflow.example.org/x", "https://mlflow.example.org/x"),
         (f"postgresql://ada:{SECRET}@db:5432/runs", "postgresql://db:5432/runs"),
         (f"https://{SECRET}@mlflow.example.org", "https://mlflow.example.org"),  # a token for a user name
+        (f"postgresql://host/db?user=u&password={SECRET}", "postgresql://host/db"),
+        (f"mysql://host/db?PassWd={SECRET}&charset=utf8", "mysql://host/db?charset=utf8"),
+        (f"mssql+pyodbc:///?odbc_connect=DSN%3Dx%3BPWD%3D{SECRET}", "mssql+pyodbc:///"),
     ],
 )
 def test_credentials_in_the_config_are_refused_and_not_repeated(uri, shown):
     with pytest.raises(ConfigError, match=r"^tracking\.uri holds a user name or password") as caught:
         altered({"tracking.uri": uri})
-    assert f"Write tracking.uri={shown} and set MLFLOW_TRACKING_USERNAME" in str(caught.value)
+    assert f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={shown}." in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 

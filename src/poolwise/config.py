@@ -340,9 +340,8 @@ def _credential_faults(uri: str | None) -> list[str]:
     if uri is None or public(uri) == uri:
         return []
     return [
-        "tracking.uri holds a user name or password, and configs are recorded. Write "
-        f"tracking.uri={public(uri)} and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
-        "or put the whole address into MLFLOW_TRACKING_URI."
+        "tracking.uri holds a user name or password, and configs are recorded. "
+        f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={public(uri)}."
     ]
 
 
