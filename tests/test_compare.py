@@ -103,6 +103,21 @@ def test_a_comparison_is_a_run_with_tables_figures_and_links_to_its_members(log,
     assert "Weights are not model probabilities" in note
 
 
+def test_runs_of_the_version_that_said_rates_have_the_key_of_this_one(log, compared, uri):
+    ids = [
+        log("then", params={"pooling.rates": "integrated"}),
+        log("now", behind=1.0, params={"pooling.parameterisation": "marginal"}),
+        log("other", behind=2.0, params={"pooling.parameterisation": "centred"}),
+    ]
+    differing = read(compared(ids), "tables/differing.csv", uri=uri).set_index("key")
+    assert list(differing.index) == ["pooling.parameterisation"]
+    assert dict(differing.loc["pooling.parameterisation"]) == {
+        "then": "marginal",
+        "now": "marginal",
+        "other": "centred",
+    }
+
+
 def test_a_comparison_does_not_show_up_among_the_ranked_runs(log, compared, uri):
     run = compared([log("a"), log("b", behind=1.0)])
     assert "elpd_loo" not in run.metrics

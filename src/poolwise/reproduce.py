@@ -117,7 +117,7 @@ def reproduce(
         if it was tried and no draws came of it.
     """
     original = of_run(run_id, uri=uri)
-    settings = _changed(original.settings, changes)
+    settings = _changed(original.settings if at_commit else evidence.as_today(original.settings), changes)
     if data:
         settings["data"] = settings.get("data", {}) | {"path": data}
     again = _at_commit if at_commit else _here
@@ -323,7 +323,7 @@ def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
         for name in sections:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{key} is no key: {name} holds a value.")
+                raise ConfigError(f"unknown key {key}. {name} holds a value.")
         place[leaf] = each.value()
     return changed
 
