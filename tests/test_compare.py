@@ -1,5 +1,9 @@
 """Logged runs to a comparison run: which runs take part, what is logged, what is printed, how it ends."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from poolwise.errors import UnknownRunError
 from poolwise.record import Record
 from test_comparison_figures import make_new_group
 
+ROOT = Path(__file__).resolve().parents[1]
 ELPD = -2.0 - np.random.default_rng(0).exponential(1.0, 30)
 
 
@@ -29,7 +34,16 @@ def log(outputs, uri):
     """`log("hier-nb", behind=3.0)`: a finished fit as the pipeline leaves it, with a table of 30 rows."""
 
     def logged(
-        name: str, *, behind=0.0, pooling="hierarchical", parent="", with_loo=True, with_draws=True, params=None, **tags
+        name: str,
+        *,
+        behind=0.0,
+        pooling="hierarchical",
+        parent="",
+        with_loo=True,
+        with_draws=True,
+        params=None,
+        r_hat_max=1.0,
+        **tags,
     ) -> str:
         tree = make_tree(pooling=pooling)
         record = Record(
@@ -37,7 +51,7 @@ def log(outputs, uri):
             experiment=tags.pop("experiment", "cookies"),
             params={"pooling.name": pooling, "likelihood.name": "poisson"} | (params or {}),
             tags={"data_sha256": "d1", "verdict": "trusted"} | tags,
-            metrics={"elpd_loo": ELPD.sum() - behind, "p_loo": 3.0, "pareto_k_max": 0.2},
+            metrics={"elpd_loo": ELPD.sum() - behind, "p_loo": 3.0, "pareto_k_max": 0.2, "r_hat_max": r_hat_max},
         )
         with tracking.logged_run(record, uri=uri, outputs=outputs, parent=parent) as run:
             cells = {"group": np.repeat(["1", "2", "NA"], 10), "exposure": 1.0, "count": list(range(10)) * 3}
@@ -87,6 +101,21 @@ def test_a_comparison_is_a_run_with_tables_figures_and_links_to_its_members(log,
     assert all(f"(#/experiments/1/runs/{run_id})" in note for run_id in ids)
     assert "- Best of 3 runs by elpd_loo on 30 rows: " in note
     assert "Weights are not model probabilities" in note
+
+
+def test_runs_of_the_version_that_said_rates_have_the_key_of_this_one(log, compared, uri):
+    ids = [
+        log("then", params={"pooling.rates": "integrated"}),
+        log("now", behind=1.0, params={"pooling.parameterisation": "marginal"}),
+        log("other", behind=2.0, params={"pooling.parameterisation": "centred"}),
+    ]
+    differing = read(compared(ids), "tables/differing.csv", uri=uri).set_index("key")
+    assert list(differing.index) == ["pooling.parameterisation"]
+    assert dict(differing.loc["pooling.parameterisation"]) == {
+        "then": "marginal",
+        "now": "marginal",
+        "other": "centred",
+    }
 
 
 def test_a_comparison_does_not_show_up_among_the_ranked_runs(log, compared, uri):
@@ -236,3 +265,15 @@ def test_a_password_in_the_address_goes_to_the_environment(monkeypatch):
         monkeypatch.setenv(name, "")
     assert given_uri("https://me:secret@host/path") == "https://host/path"
     assert given_uri(None) is None
+
+
+def test_the_filter_of_the_readme_works_as_it_is_pasted(log, outputs, tmp_path):
+    (line,) = re.findall(r"^python -m poolwise\.compare --filter .*$", (ROOT / "README.md").read_text(), re.M)
+    for name in ("a", "b"):
+        log(name, behind=float(name == "b"), r_hat_max=1.001)
+    other = log("c", r_hat_max=1.5)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Best of 2 runs" in done.stdout
+    assert other[:8] not in done.stdout

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from poolwise import config
-from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path
+from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path, upgraded
 from poolwise.errors import ConfigError, RequestError
 from poolwise.figures import FIGURES
 from poolwise.inference import nuts
@@ -91,7 +91,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "count": "chips",
             "exposure": None,
         },
-        "pooling": {"name": "hierarchical", "rates": "standardised"},
+        "pooling": {"name": "hierarchical", "parameterisation": "standardised"},
         "likelihood": {"name": "poisson"},
         "prior": {site: PRIORS[site] for site in ("mu", "sigma")},
         "sampler": {
@@ -128,7 +128,9 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
     found = checked(override, *table).resolved()[group]
     plain = {key: value for key, value in written(f"{group}/{choice}.yaml").items() if key != "defaults"}
     plain |= TABLE | {"name": "defects"} if table else {}
-    plain = {key: value for key, value in plain.items() if key != "rates" or value}  # dropped where there is no choice
+    plain = {
+        key: value for key, value in plain.items() if key != "parameterisation" or value
+    }  # dropped where there is no choice
     assert {key: found[key] for key in plain} == plain
 
 
@@ -192,16 +194,16 @@ def test_the_schema_has_the_fields_that_the_fit_takes(section, taken_by):
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("sampler.num_sample", "sampler.num_sample is no key; did you mean sampler.num_samples?"),
-        ("tracking.url", "tracking.url is no key; did you mean tracking.uri?"),
-        ("sead", "sead is no key; did you mean seed?"),
+        ("sampler.num_sample", "unknown key sampler.num_sample. Did you mean sampler.num_samples?"),
+        ("tracking.url", "unknown key tracking.url. Did you mean tracking.uri?"),
+        ("sead", "unknown key sead. Did you mean seed?"),
         (
             "pooling.shrink",
-            "pooling.shrink is no key; there are pooling.name, pooling.rates.",
+            "unknown key pooling.shrink. Known keys: pooling.name, pooling.parameterisation.",
         ),  # nothing near: what there is
         (
             "checks.loo.folds",
-            "checks.loo is no key; there are checks.progress, checks.exact, checks.sensitivity, "
+            "unknown key checks.loo. Known keys: checks.progress, checks.exact, checks.sensitivity, "
             "checks.leave_group_out.",
         ),
     ],
@@ -212,7 +214,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key, sentence):
 
 
 def test_an_unknown_key_that_hydra_was_told_to_add_is_refused():
-    with pytest.raises(ConfigError, match=just("sampler.num_sample is no key; did you mean sampler.num_samples?")):
+    with pytest.raises(ConfigError, match=just("unknown key sampler.num_sample. Did you mean sampler.num_samples?")):
         checked("+sampler.num_sample=3")
 
 
@@ -349,16 +351,36 @@ def test_nothing_to_predict_is_refused_and_a_group_of_the_data_is_enough():
 
 
 @pytest.mark.parametrize("pooling", ["pooled", "unpooled"])
-def test_a_way_to_have_rates_is_dropped_where_there_is_one_only(pooling):
+def test_a_parameterisation_is_dropped_where_there_is_only_one(pooling):
     # a sweep over poolings may set it for all; it reaches neither fingerprints nor parameters
-    config = checked(f"pooling={pooling}", "pooling.rates=integrated")
+    config = checked(f"pooling={pooling}", "pooling.parameterisation=marginal")
     assert config == checked(f"pooling={pooling}")
-    assert "pooling.rates" not in config.leaves()
+    assert "pooling.parameterisation" not in config.leaves()
 
 
-@pytest.mark.parametrize("rates", ["sampled", "standardised", "integrated"])
-def test_the_rates_of_a_hierarchy_are_had_as_they_are_asked_for(rates):
-    assert checked(f"pooling.rates={rates}").model.rates == rates
+@pytest.mark.parametrize(
+    ("parameterisation", "rates"),
+    [("centred", "sampled"), ("standardised", "standardised"), ("marginal", "integrated")],
+)
+def test_a_hierarchy_has_the_parameterisation_that_is_asked_for(parameterisation, rates):
+    assert checked(f"pooling.parameterisation={parameterisation}").model.rates == rates
+
+
+def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
+    told = "unknown key pooling.rates. Did you mean pooling.parameterisation?"
+    with pytest.raises(HydraException) as caught:
+        checked("pooling.rates=sampled")
+    assert str(hydra_fault(caught.value)) == told
+    with pytest.raises(ConfigError, match=just(told)):
+        altered({"pooling": {"name": "hierarchical", "rates": "sampled"}})
+
+
+def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
+    assert upgraded({"pooling.rates": "sampled", "seed": 0}) == {"pooling.parameterisation": "centred", "seed": 0}
+    assert upgraded({"pooling.parameterisation": "marginal"}) == {"pooling.parameterisation": "marginal"}
+    assert upgraded({"pooling.name": "pooled"}) == {"pooling.name": "pooled"}
+    now = checked().leaves()
+    assert upgraded(now) == now
 
 
 @pytest.mark.parametrize("key", ["seed", "sampler", "sampler.num_warmup", "data.group", "tracking.uri"])
@@ -370,8 +392,14 @@ def test_a_key_taken_away_is_missed(key):
 def test_all_faults_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         altered({"seed": -1, "sampler.num_chains": 0, "prior.mu.rate": -1, "prior.tau": {}, "device.cores": 2})
-    keys = [line.split(" ")[0] for line in str(caught.value).splitlines()]
-    assert sorted(keys) == ["device.cores", "prior.mu.rate", "prior.tau", "sampler.num_chains", "seed"]
+    keys = [line.removeprefix("unknown key ").split(" ")[0] for line in str(caught.value).splitlines()]
+    assert sorted(key.rstrip(".") for key in keys) == [
+        "device.cores",
+        "prior.mu.rate",
+        "prior.tau",
+        "sampler.num_chains",
+        "seed",
+    ]
 
 
 def test_an_interpolation_that_leads_nowhere_is_refused():
@@ -436,13 +464,20 @@ def test_sites_that_the_variant_does_not_use_are_dropped(pooling, likelihood, si
 
 
 @pytest.mark.parametrize("pooling", ["pooled", "unpooled"])
-def test_how_to_sample_rates_is_a_choice_of_hierarchical_models_only(pooling):
-    assert altered({"pooling.name": pooling, "pooling.rates": "integrated"}).leaves()["pooling.name"] == pooling
-    assert "pooling.rates" not in altered({"pooling.name": pooling, "pooling.rates": "integrated"}).leaves()
+def test_parameterisation_is_a_choice_of_hierarchical_models_only(pooling):
+    assert (
+        altered({"pooling.name": pooling, "pooling.parameterisation": "marginal"}).leaves()["pooling.name"] == pooling
+    )
+    assert (
+        "pooling.parameterisation"
+        not in altered({"pooling.name": pooling, "pooling.parameterisation": "marginal"}).leaves()
+    )
     assert altered({"pooling.name": pooling}).model.rates == "sampled"
-    assert altered({"pooling.rates": "integrated"}).model.rates == "integrated"
-    with pytest.raises(ConfigError, match=just("pooling.rates must be given: sampled, standardised or integrated.")):
-        altered({"pooling.rates": None})
+    assert altered({"pooling.parameterisation": "marginal"}).model.rates == "integrated"
+    with pytest.raises(
+        ConfigError, match=just("pooling.parameterisation must be given: centred, standardised, marginal.")
+    ):
+        altered({"pooling.parameterisation": None})
 
 
 @pytest.mark.parametrize(
@@ -453,7 +488,7 @@ def test_a_fault_in_a_prior_that_is_not_used_is_none(key, value):
 
 
 def test_a_site_that_no_variant_knows_is_refused():
-    sentence = "prior.tau is no site of any model; there are lam, mu, sigma, delta. Remove it."
+    sentence = "prior.tau is not a site of any model. Remove it; sites are lam, mu, sigma, delta."
     with pytest.raises(ConfigError, match=just(sentence)):
         altered({"prior.tau.name": "Gamma"})
 
@@ -511,12 +546,15 @@ def test_whole_numbers_in_priors_become_floats():
         (f"https://ada:{SECRET}@mlflow.example.org/x", "https://mlflow.example.org/x"),
         (f"postgresql://ada:{SECRET}@db:5432/runs", "postgresql://db:5432/runs"),
         (f"https://{SECRET}@mlflow.example.org", "https://mlflow.example.org"),  # a token for a user name
+        (f"postgresql://host/db?user=u&password={SECRET}", "postgresql://host/db"),
+        (f"mysql://host/db?PassWd={SECRET}&charset=utf8", "mysql://host/db?charset=utf8"),
+        (f"mssql+pyodbc:///?odbc_connect=DSN%3Dx%3BPWD%3D{SECRET}", "mssql+pyodbc:///"),
     ],
 )
 def test_credentials_in_the_config_are_refused_and_not_repeated(uri, shown):
     with pytest.raises(ConfigError, match=r"^tracking\.uri holds a user name or password") as caught:
         altered({"tracking.uri": uri})
-    assert f"Write tracking.uri={shown} and set MLFLOW_TRACKING_USERNAME" in str(caught.value)
+    assert f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={shown}." in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -585,9 +623,9 @@ def test_on_devices_sets_the_number_of_devices_and_nothing_else():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("sampler.num_sample=3", "sampler.num_sample is no key; did you mean sampler.num_samples?"),
-        ("smpler.num_samples=3", "smpler.num_samples is no key; did you mean sampler.num_samples?"),
-        ("pooling=partial", "pooling=partial is no choice; there are hierarchical, pooled, unpooled."),
+        ("sampler.num_sample=3", "unknown key sampler.num_sample. Did you mean sampler.num_samples?"),
+        ("smpler.num_samples=3", "unknown key smpler.num_samples. Did you mean sampler.num_samples?"),
+        ("pooling=partial", "unknown choice pooling=partial. Choices: hierarchical, pooled, unpooled."),
         ("~thinning", "Could not delete from config. 'thinning' does not exist."),
         ("seed", "Error parsing override 'seed'"),
         ("seed=[1", "no viable alternative at input '[1'"),
@@ -606,7 +644,7 @@ def test_an_unknown_choice_is_refused_with_all_that_there_are(group, choices):
     with pytest.raises(HydraException) as caught:
         composed(f"{group}=flat")
     there_are = ", ".join(choice for each, choice in choices if each == group.rpartition("/")[2])
-    assert str(hydra_fault(caught.value)) == f"{group}=flat is no choice; there are {there_are}."
+    assert str(hydra_fault(caught.value)) == f"unknown choice {group}=flat. Choices: {there_are}."
 
 
 # Places.

@@ -25,6 +25,7 @@ PUBLIC = [
     "file:///home/ada@work/runs",
     "outputs/ada@work",
     "databricks",
+    "postgresql://db/runs?sslmode=require&application_name=poolwise",
 ]
 SERVERS = [  # (address, what may be written of it, user, password)
     (f"http://ada:{SECRET}@localhost:5000", "http://localhost:5000", "ada", SECRET),
@@ -39,7 +40,25 @@ DATABASES = [
     (f"postgresql://ada:{SECRET}@db:5432/runs", "postgresql://db:5432/runs"),
     (f"mysql+pymysql://ada:{SECRET}%2Fx@db/runs", "mysql+pymysql://db/runs"),
 ]
-PRIVATE = [*((uri, shown) for uri, shown, _, _ in SERVERS), *DATABASES]
+QUERIES = [  # a user or a password among the parameters
+    (f"postgresql://host/db?user=ada&password={SECRET}", "postgresql://host/db"),
+    (f"postgresql://host:5432/db?sslmode=require&password={SECRET}", "postgresql://host:5432/db?sslmode=require"),
+    (f"postgresql://host/db?user=ada@home&password={SECRET}&sslmode=require", "postgresql://host/db?sslmode=require"),
+    (f"postgresql://host/db?PassWord={SECRET}", "postgresql://host/db"),
+    (f"postgresql://host/db?pass%77ord={SECRET}", "postgresql://host/db"),
+    (f"postgresql://host/db?pass%2577ord={SECRET}", "postgresql://host/db"),
+    (f"postgresql://host/db?user=ada;password={SECRET}", "postgresql://host/db"),
+    (f"postgresql://host/db?sslpassword={SECRET}&a=b", "postgresql://host/db?a=b"),
+    (f"postgresql://host/db?password=x&{SECRET}&a=b", "postgresql://host/db?a=b"),  # an & not encoded
+    (f"postgresql://host/db?password=x#{SECRET}", "postgresql://host/db"),
+    (f"postgresql://ada:{SECRET}@host/db?password={SECRET}", "postgresql://host/db"),
+    (f"mysql://host/db?charset=utf8mb4&passwd={SECRET}", "mysql://host/db?charset=utf8mb4"),
+    (f"mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BODBC%7D%3BUID%3Dada%3BPWD%3D{SECRET}", "mssql+pyodbc:///"),
+    (f"mssql+pyodbc:///?odbc_connect=DRIVER%253Dx%253BPWD%253D{SECRET}", "mssql+pyodbc:///"),
+    (f"mssql+pyodbc:///?odbc_connect=DSN%3Dx%3BPWD+%3D+%7Ba%3B{SECRET}%7D&a=b", "mssql+pyodbc:///?a=b"),
+    (f"https://mlflow.example.org/x?access_token={SECRET}", "https://mlflow.example.org/x"),
+]
+PRIVATE = [*((uri, shown) for uri, shown, _, _ in SERVERS), *DATABASES, *QUERIES]
 VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -77,6 +96,20 @@ def test_scrub_leaves_no_secret_in_a_message(uri, shown):
     assert SECRET not in scrub(f"{uri}: no answer")
 
 
+def test_scrub_takes_an_odbc_string_with_blanks_out():
+    text = f"(mssql+pyodbc:///?odbc_connect=DRIVER={{ODBC Driver 17}};UID=ada;PWD={SECRET}) failed\nat line 3"
+    assert SECRET not in scrub(text)
+    assert scrub(text).endswith("\nat line 3")
+
+
+@pytest.mark.parametrize(("uri", "shown"), QUERIES)
+def test_hide_takes_the_parameters_of_a_quoted_address(uri, shown, known):
+    (hidden,) = hide([f"tracking.uri='{uri}'"])
+    assert read_by_hydra(hidden) == ("tracking.uri", shown)
+    assert known() == {"MLFLOW_TRACKING_URI": uri}
+    assert store_uri(shown, Path()) == uri
+
+
 @pytest.mark.parametrize("text", ["ask ada@example.org", "sqlite:////home/ada@work/mlflow.db is locked", ""])
 def test_scrub_leaves_other_texts_alone(text):
     assert scrub(text) == text
@@ -89,7 +122,7 @@ def test_public_knows_no_quoted_user_or_password(user, password):
 
 
 @pytest.mark.parametrize("key", ["tracking.uri", "+tracking.uri", "++tracking.uri"])
-@pytest.mark.parametrize(("uri", "shown"), PRIVATE)
+@pytest.mark.parametrize(("uri", "shown"), [each for each in PRIVATE if each not in QUERIES])
 def test_hide_leaves_the_public_address_on_the_command_line(key, uri, shown):
     (hidden,) = hide([f"{key}={uri}"])
     assert read_by_hydra(hidden) == (key, shown)

@@ -30,7 +30,7 @@ from poolwise.provenance import (
 
 SHA256 = "0" * 64  # of the data
 DRAWS_DECIDED_BY = {
-    *("seed", "pooling.name", "pooling.rates", "likelihood.name"),
+    *("seed", "pooling.name", "pooling.parameterisation", "likelihood.name"),
     *("prior.mu.name", "prior.mu.concentration", "prior.mu.rate", "prior.sigma.name", "prior.sigma.rate"),
     *(f"sampler.{key}" for key in ("num_warmup", "num_samples", "num_chains", "target_accept", "max_tree_depth")),
     *("device.platform", "device.chain_method", "device.x64"),

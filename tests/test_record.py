@@ -91,7 +91,7 @@ def test_run_name_says_the_variant(pooling, likelihood, name):
         ("prior.sigma.rate=2", "sigma.rate=2"),
         ("sampler.num_samples=8000", "num_samples=8000"),
         ("predict.exposure=2", "exposure=2"),
-        ("pooling.rates=sampled", "rates=sampled"),
+        ("pooling.parameterisation=centred", "parameterisation=centred"),
         ("seed=3", "seed=3"),
         ("+seed=3", "seed=3"),
         ("++sampler.num_samples=8000", "num_samples=8000"),

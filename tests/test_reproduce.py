@@ -118,6 +118,7 @@ def forge(client, original) -> Callable[..., str]:
         if settings is not None:
             text = settings if isinstance(settings, str) else yaml.safe_dump(settings, sort_keys=False)
             params = dict(leaves(settings)) if isinstance(settings, dict) else {}
+            (artifacts / "config/resolved.json").unlink()  # as a run of an older version
             (artifacts / "config/resolved.yaml").write_text(text)
         for path, content in (files or {}).items():
             if content is None:
@@ -351,14 +352,14 @@ BILLION = "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d [*c,*c]\n"
 type Hostile = dict[str, tuple[Any, str]]  # label: (what becomes of the config, a part of the message)
 
 NOT_READ: Hostile = {
-    "tag that calls": ("seed: !!python/object/apply:os.system ['touch pwned']", "a tag"),
-    "tag that names": ("seed: !!python/name:os.system", "a tag"),
-    "tag of a module": ("seed: !!python/module:this", "a tag"),
+    "tag that calls": ("seed: !!python/object/apply:os.system ['touch pwned']", "cannot be read: could not determine"),
+    "tag that names": ("seed: !!python/name:os.system", "cannot be read: could not determine"),
+    "tag of a module": ("seed: !!python/module:this", "cannot be read: could not determine"),
     "aliases, a billion": (BILLION, "an alias"),
     "merge of an alias": ("a: &a {x: 1}\nb: {<<: *a}", "an alias"),
-    "levels without end": ("[" * 90_000, "more than 20 levels"),
+    "levels without end": ("[" * 90_000, "cannot be read"),
     "text without end": ("a" * 200_000, "200000 characters"),
-    "a number without end": ("seed: " + "9" * 5000, "is no YAML"),
+    "a number without end": ("seed: " + "9" * 5000, "cannot be read: Exceeds the limit"),
     "no sections": ("- seed: 0", "has no sections"),
     "empty": ("# nothing", "has no sections"),
     "environment read": ({"data.path": "${oc.env:HOME}"}, "an interpolation"),
@@ -395,7 +396,7 @@ NOT_TAKEN: Hostile = {
     "a prior's value, inf": ({"prior.mu.rate": float("inf")}, "prior.mu.rate is inf"),
     "a prior's value, a list": ({"prior.mu.rate": [0.2]}, "prior.mu.rate is [0.2]"),
     "a prior of no use": ({"prior.delta": {"name": "os.system"}}, "prior.delta is of no use"),
-    "a site of no model": ({"prior.os": {"name": "system"}}, "prior.os is no site of any model"),
+    "a site of no model": ({"prior.os": {"name": "system"}}, "prior.os is not a site of any model"),
     "import path of a pooling": ({"pooling.name": "os.system"}, "pooling.name is 'os.system'"),
     "a pooling that is a path": ({"pooling.name": "../../pooled"}, "pooling.name is '../../pooled'"),
     "import path of a likelihood": ({"likelihood.name": "os.system"}, "likelihood.name is 'os.system'"),
@@ -403,8 +404,8 @@ NOT_TAKEN: Hostile = {
     "a figure that is a path": ({"plots.figures": ["../../rank"]}, "plots.figures.0 is '../../rank'"),
     "a platform that is a plugin": ({"device.platform": "os"}, "device.platform is 'os'"),
     "devices without end": ({"device.num_devices": 10**9}, "does not divide"),
-    "an unknown section": ({"extra": {"name": "x"}}, "extra is no key"),
-    "an unknown key": ({"sampler.init_strategy": "os.system"}, "sampler.init_strategy is no key"),
+    "an unknown section": ({"extra": {"name": "x"}}, "unknown key extra"),
+    "an unknown key": ({"sampler.init_strategy": "os.system"}, "unknown key sampler.init_strategy"),
     "a seed that is none": ({"seed": -1}, "seed is -1"),
     "a seed without end": ({"seed": 2**63}, f"seed is {2**63}"),
     "a number as text": ({"sampler.num_samples": "400"}, "sampler.num_samples is '400'"),
@@ -418,7 +419,7 @@ NOT_TAKEN: Hostile = {
     "a column that is another": ({"data.count": "location"}, "asked for twice"),
     "a column that is not there": ({"data.count": "crumbs"}, "its artifact: "),
     "a password": ({"tracking.uri": "http://me:hunter2@host/"}, "tracking.uri holds a user name or password"),
-    "a key for the terminal": ({"sampler.\x1b]0;x\x07": 1}, "sampler.\\x1b]0;x\\x07 is no key"),
+    "a key for the terminal": ({"sampler.\x1b]0;x\x07": 1}, "unknown key sampler.\\x1b]0;x\\x07"),
 }
 HOSTILE = NOT_READ | NOT_TAKEN
 
@@ -456,12 +457,19 @@ def test_what_is_forged_well_reproduces(again, forge, settings):
     assert again(forge(settings)).code == 0
 
 
+def test_a_run_of_the_version_that_said_rates_reproduces(again, forge, settings):
+    then = settings | {"pooling": {"name": "hierarchical", "rates": "standardised"}}
+    ended = again(forge(then, {"config/overrides.yaml": "- pooling.rates=standardised\n"}))
+    assert ended.code == 0
+    assert "bit-identical" in ended.out
+    assert "nothing that is recorded differs" in ended.out
+
+
 def test_a_config_that_was_edited_in_the_store_is_refused(again, forge, settings):
-    text = yaml.safe_dump(settings).replace("seed: 0", "seed: 1")
-    run_id = forge(files={"config/resolved.yaml": text})
+    run_id = forge(files={"config/resolved.json": json.dumps(settings | {"seed": 1})})
     ended = again(run_id)
     assert (ended.code, ended.made) == (2, ())
-    assert "contradicts itself: seed is 1 in config/resolved.yaml, '0' in its parameters" in ended.err
+    assert "contradicts itself: seed is 1 in config/resolved.json, '0' in its parameters" in ended.err
 
 
 def test_a_name_cannot_write_to_the_terminal(again, forge):
@@ -548,8 +556,8 @@ def test_data_that_were_changed_are_not_fitted(again, forge, settings, tmp_path)
         (["data.path=x.csv"], "data.path=x.csv cannot be changed here. Give another table with --data."),
         (["tracking.uri=http://x"], "cannot be changed here. Name the store with --tracking-uri."),
         (["hydra.run.dir=x"], "hydra.run.dir=x is no setting of a run."),
-        (["seed.x=1"], "seed.x is no key: seed holds a value."),
-        (["sampler.num_sample=1"], "did you mean sampler.num_samples?"),
+        (["seed.x=1"], "unknown key seed.x. seed holds a value."),
+        (["sampler.num_sample=1"], "Did you mean sampler.num_samples?"),
         (["prior.delta.scale=1"], "prior.delta is of no use to the hierarchical poisson model."),
         (["device.num_devices=3"], "does not divide"),
         (["device.platform=gpu"], "DeviceError"),
@@ -592,7 +600,7 @@ def test_a_store_that_does_not_answer_is_told(again, original):
         ({"tags": {"kind": "comparison"}}, "is a comparison. Name one of its fits."),
         ({"status": "FAILED"}, "is FAILED: it has no result to be compared with."),
         ({"status": "KILLED"}, "is KILLED: it has no result"),
-        ({"files": {"config/resolved.yaml": None}}, "it is no fit of poolwise."),
+        ({"files": {"config/resolved.json": None, "config/resolved.yaml": None}}, "it is no fit of poolwise."),
         ({"files": {"tables/summary.csv": None}}, "has no tables/summary.csv"),
         ({"tags": {"posterior_sha256": "0" * 64}}, "contradicts itself: posterior_sha256"),
         ({"tags": {"data_sha256": "0" * 64}}, "contradicts itself: data_sha256"),

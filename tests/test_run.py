@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
+from scipy import stats
 
 import poolwise
 from poolwise.figures import FIGURES
@@ -141,15 +142,42 @@ def test_pointwise_elpd_adds_up_to_the_metric(quick_run):
     assert (table["elpd"] * table["multiplicity"]).sum() == pytest.approx(run.data.metrics["elpd_loo"])
 
 
-def test_a_logged_run_can_be_loaded_with_its_log_likelihood(quick_run):
-    _, outputs, run, folder = quick_run
+def test_a_logged_run_can_be_loaded_with_its_log_likelihood_by_row(quick_run):
+    _, outputs, run, _ = quick_run
     tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
-    assert tree["posterior"]["lam"].shape == (4, 1000, 5)
-    cells = tree["log_likelihood"]["y"]
-    assert cells.dims == ("chain", "draw", "cell")
-    # log mean exp over draws is above the leave-one-out value of every cell
-    lppd = np.log(np.exp(cells.values).mean((0, 1)))
-    assert np.all(lppd > pd.read_csv(folder / "loo/pointwise.csv")["elpd"])
+    values = tree["log_likelihood"]["y"]
+    assert (values.dims, values.dtype) == (("chain", "draw", "row"), np.float64)
+    lam, phi = tree["posterior"]["lam"].values, tree["posterior"]["phi"].values[..., None]  # (4, 1000, 5)
+    rate = lam[..., tree["constant_data"]["row_group"].values] * tree["constant_data"]["row_exposure"].values
+    expected = stats.nbinom.logpmf(tree["observed_data"]["y"].values, phi, phi / (phi + rate))
+    off = np.abs(values.values - expected)
+    assert np.median(off) < 1e-13
+    assert off.max() < 1e-5  # SciPy's own loss for a concentration that is large
+
+
+def test_loo_of_arviz_on_a_loaded_run_is_the_logged_one_whatever_jax_is_set_to(quick_run):
+    _, outputs, run, folder = quick_run
+    ess = pd.read_csv(folder / "tables/summary.csv")["ess_bulk"].mean()
+    code = (
+        "import arviz, poolwise\n"
+        f"tree = poolwise.load({run.info.run_id!r}, 'sqlite:///{outputs}/mlflow.db')\n"
+        f"print(arviz.loo(tree).elpd, arviz.loo(tree, reff=min(1.0, {ess} / 4000)).elpd)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_ENABLE_X64"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    plain, alike = map(float, done.stdout.split())
+    logged = run.data.metrics
+    assert logged["loo_replaced"] == 0
+    assert alike == pytest.approx(logged["elpd_loo"], abs=1e-6)
+    assert plain == pytest.approx(logged["elpd_loo"], abs=logged["elpd_loo_mcse"])  # ArviZ has another mean ESS
+
+
+def test_a_log_likelihood_that_is_too_large_is_left_out_with_the_reason(quick_run, monkeypatch):
+    _, outputs, run, _ = quick_run
+    monkeypatch.setattr("poolwise.logged.MOST_VALUES", 599_999)
+    tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
+    assert "log_likelihood" not in tree.children
+    assert tree.attrs["log_likelihood"] == "left out: 150 rows x 4000 draws are more than 599999 values"
 
 
 def test_seed_zero_is_a_seed(command, outputs):
@@ -170,8 +198,8 @@ def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sampler.num_sample=3"], "ConfigError: sampler.num_sample is no key; did you mean sampler.num_samples?"),
-        (["pooling=partial"], "ConfigError: pooling=partial is no choice; there are hierarchical, pooled, unpooled."),
+        (["sampler.num_sample=3"], "ConfigError: unknown key sampler.num_sample. Did you mean sampler.num_samples?"),
+        (["pooling=partial"], "ConfigError: unknown choice pooling=partial. Choices: hierarchical, pooled, unpooled."),
         (["sampler.num_samples=0"], "ConfigError: sampler.num_samples is 0; it must be"),
         (["data=table", "data.path=none.csv", "data.group=a", "data.count=b"], "DataError: none.csv: no such file"),
         (["device.num_devices=3"], "DeviceError: device.num_devices=3 does not divide sampler.num_chains=4"),

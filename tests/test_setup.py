@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,9 @@ def test_an_interpreter_that_was_named_and_does_not_run_is_refused(machine):
     done = set_up(machine, PYTHON=str(machine / "bin" / "python3.12"))
     assert done.returncode == 2
     assert "is no working Python 3.12 to 3.14" in done.stderr
+
+
+def test_every_command_has_a_console_script():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    commands = [path.stem for path in (ROOT / "src/poolwise").glob("*.py") if "\ndef cli(" in path.read_text()]
+    assert scripts == {f"poolwise-{name}": f"poolwise.{name}:cli" for name in commands}

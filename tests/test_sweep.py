@@ -180,6 +180,22 @@ def test_a_dry_run_lists_the_jobs_and_logs_nothing(command, outputs):
     assert logged(outputs) == []
 
 
+def test_a_dry_run_asked_for_by_one_job_alone_fits_none(command, outputs):
+    done = command("-m", *TINY, "sweep.dry_run=false,true")
+    assert done.returncode == 0, done.stderr
+    assert not (outputs / "runs").exists()
+
+
+def test_a_dry_run_of_a_single_run_is_its_line_of_the_list(pair):
+    before = len(logged(pair[1]))
+    asked = (*TINY, "pooling=pooled", "sweep.dry_run=true")
+    plain, reusing = again(pair, *asked), again(pair, *asked, "reuse=true")
+    assert (plain.returncode, reusing.returncode) == (0, 0), plain.stderr + reusing.stderr
+    assert re.fullmatch(r" +0  pooled-pois.* fitted\n", plain.stdout)
+    assert re.fullmatch(r" +0  pooled-pois.* (reused from|analysed again from the draws of) run .*\n", reusing.stdout)
+    assert len(logged(pair[1])) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "numbers"),
     [

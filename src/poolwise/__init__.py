@@ -18,8 +18,9 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
 
     Notes
     -----
-    `log_likelihood["y"]` (chain, draw, cell) is computed from the draws: the log probability of one row of each
-    cell. `constant_data["cell_multiplicity"]` tells how many rows a cell stands for.
+    `log_likelihood["y"]` (chain, draw, row) is computed from the draws, in float64, with the rows of `observed_data`:
+    `arviz.loo(tree)` is right as it stands. Where it would have more than 1e8 values it is left out, and
+    `tree.attrs["log_likelihood"]` says so.
 
     Raises
     ------

@@ -29,6 +29,7 @@ def write_inputs(job: "Job", run: Run) -> None:
     """Settings, environment, code and, while it is small, the data."""
     settings, sha256 = job.config.resolved(), job.counts.sha256
     run.write("config/resolved.yaml", _yaml(settings))
+    run.write("config/resolved.json", _json(settings))
     run.write("config/overrides.yaml", _yaml(list(job.overrides)))
     run.write("environment/requirements.txt", provenance.distributions())
     run.write("environment/stack.json", _json(job.stack))

@@ -17,6 +17,7 @@ from poolwise import credentials
 from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
 from poolwise.errors import ConfigError, PoolwiseError
 from poolwise.run import end, exit_codes
+from poolwise.terminal import say
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # what asks for more than one variant
 
@@ -28,6 +29,10 @@ def main(composed: DictConfig) -> None:
     """Calibrate the composed variant."""
     try:
         config = check_as(Calibration, composed)
+        if config.sweep.dry_run:
+            model = f"{config.pooling.name} {config.likelihood.name} model"
+            say(f"{config.simulations} tables like {config.data.path} would be simulated, the {model} fitted to each")
+            return
         from poolwise.calibration.pipeline import calibrate
 
         calibrate(config, list(HydraConfig.get().overrides.task))

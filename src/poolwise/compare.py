@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from poolwise import store, tracking
 from poolwise.comparison import WIDTH, Candidate, Comparison, cells, compare, markdown, read_pointwise, text
 from poolwise.comparison_figures import FIGURES, MAX_MODELS, Member, absent, draw, png
-from poolwise.config import outputs
+from poolwise.config import outputs, upgraded
 from poolwise.credentials import given_uri, store_uri
 from poolwise.errors import UnknownRunError
 from poolwise.record import Record
@@ -197,7 +197,7 @@ def _candidate(run: Logged, pointwise: Path) -> Candidate:
         name=run.name,
         data_sha256=run.tags.get("data_sha256", ""),
         verdict=run.tags.get("verdict", "unknown"),
-        params=run.params,
+        params=upgraded(run.params),
         p_loo=run.metrics.get("p_loo", float("nan")),
         k_max=run.metrics.get("pareto_k_max", float("nan")),
         pointwise=read_pointwise(pointwise),

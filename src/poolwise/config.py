@@ -37,6 +37,8 @@ ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "co
 CONF = ROOT / "conf"
 FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder of the sweep that is running
 
+RATES = {"centred": "sampled", "standardised": "standardised", "marginal": "integrated"}  # as the model calls them
+RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys of earlier versions, which their records have
 Positive = Annotated[int, Field(ge=1)]
 FigureName = Literal[
     "counts", "groups", "model", "prior_predictive", "prior_posterior", "sensitivity", "forest", "rank", "trace",
@@ -65,7 +67,7 @@ class Pooling(Section):
     """How groups share a rate; see `conf/pooling`."""
 
     name: Literal["pooled", "unpooled", "hierarchical"]
-    rates: Literal["sampled", "standardised", "integrated"] | None = None  # of a hierarchical model; else None
+    parameterisation: Literal["centred", "standardised", "marginal"] | None = None  # of a hierarchical model; else None
 
     @model_serializer(mode="wrap")
     def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -159,7 +161,8 @@ class Config(Section):
         """The variant that is fitted."""
         from poolwise.model.count_model import Model
 
-        return Model(self.pooling.name, self.likelihood.name, self.families, self.pooling.rates or "sampled")
+        rates = RATES[self.pooling.parameterisation or "centred"]
+        return Model(self.pooling.name, self.likelihood.name, self.families, rates)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -232,15 +235,24 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
     """The sentence for a key that the schema does not have, with the nearest one that it has."""
     if re.match(r"prior[./]", key):
         return (
-            f"{key} is no key here; a prior has those of its family. Choose the family first, "
+            f"unknown key {key}. A prior has the keys of its family. Choose the family first, "
             "prior/<site>=<choice>; sites are lam, mu, sigma, delta."
         )
     known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
     if close:
-        return f"{key} is no key; did you mean {close[0]}?"
-    return f"{key} is no key" + (f"; there are {', '.join(siblings)}." if siblings else ".")
+        return f"unknown key {key}. Did you mean {close[0]}?"
+    return f"unknown key {key}." + (f" Known keys: {', '.join(siblings)}." if siblings else "")
+
+
+def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values of a record of any version, as this version has them."""
+    found = {RENAMED.get(key, key): value for key, value in leaves.items()}
+    if "pooling.rates" in leaves:
+        names = {rates: name for name, rates in RATES.items()}
+        found["pooling.parameterisation"] = names.get(leaves["pooling.rates"], leaves["pooling.rates"])
+    return found
 
 
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
@@ -251,7 +263,7 @@ def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         listed = text.partition(":\n")[2].partition("Config search path")[0].splitlines()
         choices = ", ".join(sorted(each.strip() for each in listed if each.strip()))
-        return ConfigError(f"{found[1]}={found[2]} is no choice; there are {choices}.")
+        return ConfigError(f"unknown choice {found[1]}={found[2]}. Choices: {choices}.")
     return ConfigError(text.strip().splitlines()[0])
 
 
@@ -296,13 +308,13 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _used_pooling(pooling: Any) -> tuple[Any, list[str]]:
-    """Without `rates` where there is one way only to have them, so that a sweep may set it for all; and its faults."""
+    """Without `parameterisation` where there is only one, so that a sweep may set it for all; and its faults."""
     if not isinstance(pooling, dict) or pooling.get("name") not in ("pooled", "unpooled", "hierarchical"):
         return pooling, []
     if pooling["name"] != "hierarchical":
-        return {key: value for key, value in pooling.items() if key != "rates"}, []
-    choices = "sampled, standardised or integrated"
-    return pooling, [] if pooling.get("rates") else [f"pooling.rates must be given: {choices}."]
+        return {key: value for key, value in pooling.items() if key != "parameterisation"}, []
+    is_given = pooling.get("parameterisation") or "rates" in pooling  # which is answered as an unknown key
+    return pooling, [] if is_given else [f"pooling.parameterisation must be given: {', '.join(RATES)}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -314,7 +326,7 @@ def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(priors, dict):
         return {}, ["prior must hold a choice per site, e.g. prior=notebook."]
     faults = [
-        f"prior.{site} is no site of any model; there are {', '.join(SITES)}. Remove it."
+        f"prior.{site} is not a site of any model. Remove it; sites are {', '.join(SITES)}."
         for site in priors
         if site not in SITES
     ]
@@ -340,9 +352,8 @@ def _credential_faults(uri: str | None) -> list[str]:
     if uri is None or public(uri) == uri:
         return []
     return [
-        "tracking.uri holds a user name or password, and configs are recorded. Write "
-        f"tracking.uri={public(uri)} and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
-        "or put the whole address into MLFLOW_TRACKING_URI."
+        "tracking.uri holds a user name or password, and configs are recorded. "
+        f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={public(uri)}."
     ]
 
 

@@ -7,21 +7,30 @@ address, and the environment keeps the rest for this process and its children.
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 _SERVERS = ("http", "https")
 _FILES = ("sqlite", "file")  # an @ is part of the path
+# names of parameters that hold a user or a secret, and those of an ODBC string within a parameter
+_PRIVATE = re.compile(r"(?i)(user|uid|pass|pwd|secret|token|credential|(api|access|account)[ _-]?key)[\w .-]*=")
+_ODBC = re.compile(r"(?i)odbc_connect=[^'\"\n]*")
 
 
 def public(uri: str) -> str:
-    """The address less user name and password."""
+    """The address less user name and password, which stand before the @ or among the parameters after the ?."""
     scheme, found, rest = uri.partition("://")
+    if not found:
+        return uri
     user = _user(scheme, rest)
-    return f"{scheme}{found}{rest[len(user) + 1 :]}" if user else uri
+    place, asked, query = rest[len(user) + 1 if user else 0 :].partition("?")
+    kept = _public_query(query)
+    return f"{scheme}{found}{place}{asked if kept or not query else ''}{kept}"
 
 
 def scrub(text: str) -> str:
     """Any text with the user names and passwords of the addresses in it taken out."""
+    text = _ODBC.sub("", text)  # which may hold blanks
+    text = re.sub(r"[a-zA-Z][\w+.-]*://[^\s'\"]*", lambda found: public(found[0]), text)
     return re.sub(r"://(?!/)[^\s'\"]*@", "://", text)
 
 
@@ -70,6 +79,21 @@ def _user(scheme: str, rest: str) -> str:
     # a password with a / or ? in it that should have been percent-encoded; host:port/a@b is none
     odd = re.match(r"([^/?#:@]*:(?!\d+(?:[/?#]|$)).*)@", rest, flags=re.DOTALL)
     return odd[1] if odd else ""
+
+
+def _public_query(query: str) -> str:
+    """The parameters of an address less those that hold a user or a secret, however often they are encoded."""
+    parts = query.split("&")
+    kept = [part for part in parts if not _PRIVATE.search(_decoded(part))]
+    if len(kept) < len(parts):
+        kept = [part for part in kept if "=" in part]  # else the rest of a secret that has an & in it
+    return "&".join(kept)
+
+
+def _decoded(part: str) -> str:
+    while (once := unquote_plus(part)) != part:
+        part = once
+    return part
 
 
 def _keep(uri: str) -> str:

@@ -1,9 +1,9 @@
 """What a logged run left, read back to be judged or made again. Nothing in it is trusted.
 
-A record comes from a tracking server that others write to. Its YAML may hold plain values only: no tags, no aliases,
-no interpolations, no keys that a config library obeys; what the values may be is for `config.check` to say. Where the
-record says a thing twice, it has to say the same. Nothing is unpickled, and no path in it is read outside the working
-directory and the checkout.
+A record comes from a tracking server that others write to. Its config may hold plain values only: no interpolations,
+no keys that a config library obeys; what the values may be is for `config.check` to say. Where the record says a thing
+twice, it has to say the same. Nothing is unpickled, and no path in it is read outside the working directory and the
+checkout.
 """
 
 import json
@@ -19,7 +19,7 @@ import yaml
 
 from poolwise import store
 from poolwise.checkout import one_line
-from poolwise.config import ROOT, Config
+from poolwise.config import ROOT, Config, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
@@ -27,7 +27,7 @@ from poolwise.judgement import Outcome
 from poolwise.provenance import versions_of
 from poolwise.store import SQLITE, Logged
 
-LARGEST_YAML, DEEPEST = 100_000, 20  # characters and levels; a config has 1,500 and 3
+LARGEST_CONFIG = 100_000  # characters; a config has 1,500
 LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary
 LONGEST_NAME = 500  # characters that MLflow takes for the name of an experiment
 LONGEST_PARAM = 500  # characters of a parameter that every store keeps
@@ -51,7 +51,8 @@ class Evidence:
 
     Attributes
     ----------
-    settings : its resolved config, plain values and not yet checked
+    settings : its resolved config, plain values, in the words of its version and not yet checked
+    overrides : its command line, in the words of this version
     commit, patch : of its code; empty where there was no checkout
     lock : name, sha256 and, if it was not the commit's, text of the lock of its environment
     requirements : `name==version` a line
@@ -129,12 +130,21 @@ def of_folder(folder: Path) -> Evidence:
     return _read(run, get)
 
 
+def as_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings with the keys of this version."""
+    renamed = dict(settings)
+    if "pooling" in settings:
+        pooling = upgraded({f"pooling.{key}": value for key, value in settings["pooling"].items()})
+        renamed["pooling"] = {key.removeprefix("pooling."): value for key, value in pooling.items()}
+    return renamed
+
+
 def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
-    """What a YAML text holds.
+    """What a JSON or YAML text holds.
 
     Parameters
     ----------
-    what : what to call it in an error
+    what : what to call it in an error; begins with the name of the file
     may_interpolate : whether a value may hold `${`, as one that nothing resolves
 
     Raises
@@ -142,22 +152,13 @@ def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
     ReproductionError
         if that is anything but plain values.
     """
-    if len(text) > LARGEST_YAML:
+    if len(text) > LARGEST_CONFIG:
         raise ReproductionError(f"{what} has {len(text)} characters: refused. None that a run records is so long.")
-    depth = 0
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one at a time, nothing is built of them
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise _refusal(what, "an alias")
-            if tag := getattr(event, "tag", None):
-                raise _refusal(what, f"a tag, {tag!r}")
-            if depth > DEEPEST:
-                raise _refusal(what, f"more than {DEEPEST} levels")
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # YAML's own; no such date, too long a number
+        values = json.loads(text) if ".json" in what else _from_yaml(text, what)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's own; no such date, too long a number
         told = getattr(error, "problem", None) or store.first_line(error)
-        raise ReproductionError(f"{what} is no YAML: {one_line(told)}. Mend it, or name another run.") from None
+        raise ReproductionError(f"{what} cannot be read: {one_line(told)}. Name another run.") from None
     for each in _parts(values):
         if isinstance(each, str):
             if "${" in each and not may_interpolate:
@@ -210,6 +211,12 @@ def counts_of(evidence: Evidence, *, given: str) -> Counts:
         f"the data of {evidence.name} (sha256 {evidence.facts.data_sha256[:12]}) cannot be had: {told}. "
         "Give the table: --data PATH."
     )
+
+
+def _from_yaml(text: str, what: str) -> Any:
+    if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise _refusal(what, "an alias")  # a few of which can stand for billions of values
+    return yaml.safe_load(text)
 
 
 def _refusal(what: str, found: str) -> ReproductionError:
@@ -282,7 +289,8 @@ def _evidence(run: Logged, get: Get) -> Evidence:
     def table(name: str) -> dict[str, Any]:
         return dict(json.loads(text(name) or "{}"))
 
-    settings = _settings(run, text("config/resolved.yaml"))
+    name = "config/resolved.json" if get("config/resolved.json") else "config/resolved.yaml"  # of an older version
+    settings = _settings(run, text(name), name)
     commit, ingredients = table("code/commit.json"), table("environment/fingerprint.json")
     requirements, digests = text("environment/requirements.txt"), table("posterior/sha256.json")
     draws = _agreed(run, "posterior_sha256", digests.get("all"), "posterior/sha256.json")
@@ -291,7 +299,7 @@ def _evidence(run: Logged, get: Get) -> Evidence:
         settings=settings,
         overrides=_overrides(run, text("config/overrides.yaml")),
         facts=Facts(
-            settings=settings,
+            settings=as_today(settings),
             data_sha256=_agreed(run, "data_sha256", ingredients.get("data_sha256"), "environment/fingerprint.json"),
             code=str(commit.get("state") or run.tags.get("code_state", "")),
             files=table("code/files.json") or dict(ingredients.get("source") or {}),
@@ -314,11 +322,11 @@ def _evidence(run: Logged, get: Get) -> Evidence:
     )
 
 
-def _settings(run: Logged, text: str) -> dict[str, Any]:
+def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
     """The resolved config: sections of plain values that are what the parameters of the run say."""
     if not text:
-        raise ReproductionError(f"{_called(run)} has no config/resolved.yaml: it is no fit of poolwise.")
-    what = f"config/resolved.yaml of {_called(run)}"
+        raise ReproductionError(f"{_called(run)} has no config/resolved.json: it is no fit of poolwise.")
+    what = f"{name} of {_called(run)}"
     settings = plain_values(text, what=what)
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ReproductionError(f"{what} has no sections: refused. A run records its settings by section.")
@@ -326,15 +334,15 @@ def _settings(run: Logged, text: str) -> dict[str, Any]:
     for key in leaves:
         if key.partition(".")[0] in RESERVED or re.search(r"(^|\.)_[^.]*_(\.|$)", key):
             raise _refusal(what, f"the key {key!r}, which is none of a setting")
-    for name in SECTIONS:
-        if not isinstance(settings.get(name, {}), dict):
-            raise ReproductionError(f"{what} has no keys in {name}: refused. A run records its settings by section.")
+    for section in SECTIONS:
+        if not isinstance(settings.get(section, {}), dict):
+            raise ReproductionError(f"{what} has no keys in {section}: refused. A run records its settings by section.")
     for key, value in leaves.items():
         if key == "device.num_devices":  # of the last start; a parameter stays what it was at the first
             continue
         logged = run.params.get(key, str(value))
         if logged[:LONGEST_PARAM] != str(value)[:LONGEST_PARAM]:
-            raise _contradiction(run, f"{key} is {value!r} in config/resolved.yaml, {logged!r} in its parameters")
+            raise _contradiction(run, f"{key} is {value!r} in {name}, {logged!r} in its parameters")
     return settings
 
 
@@ -344,7 +352,13 @@ def _overrides(run: Logged, text: str) -> tuple[str, ...]:
     overrides = plain_values(text or "[]", what=what, may_interpolate=True)
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise ReproductionError(f"{what} is no list of texts: refused. A run records its command line.")
-    return tuple(overrides)
+    return tuple(map(_override_as_today, overrides))
+
+
+def _override_as_today(override: str) -> str:
+    key, given, value = override.partition("=")
+    ((renamed, choice),) = upgraded({key: value}).items()
+    return f"{renamed}{given}{choice}"
 
 
 def _agreed(run: Logged, tag: str, recorded: Any, file: str) -> str:

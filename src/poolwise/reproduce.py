@@ -45,7 +45,11 @@ from poolwise.terminal import say
 from poolwise.tracking import Run
 
 MADE_UP = ("checks", "predict", "plots", "tracking", "sweep", "reuse")  # sections that decide no draw
-NOT_CHANGED = {"data": "Give another table with --data.", "tracking": "Name the store with --tracking-uri."}
+NOT_CHANGED = {
+    "data": "Give another table with --data.",
+    "tracking": "Name the store with --tracking-uri.",
+    "sweep.dry_run": "Judge two runs without a fit with --against.",
+}
 QUIET = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}, "_self_"]
 
 
@@ -113,7 +117,7 @@ def reproduce(
         if it was tried and no draws came of it.
     """
     original = of_run(run_id, uri=uri)
-    settings = _changed(original.settings, changes)
+    settings = _changed(original.settings if at_commit else evidence.as_today(original.settings), changes)
     if data:
         settings["data"] = settings.get("data", {}) | {"path": data}
     again = _at_commit if at_commit else _here
@@ -304,8 +308,8 @@ def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
     for each in parsed:
         key, told = each.get_key_element(), each.input_line or ""
         section = re.split("[./]", key)[0]
-        if section in NOT_CHANGED:
-            raise ConfigError(f"{told} cannot be changed here. {NOT_CHANGED[section]}")
+        if remedy := NOT_CHANGED.get(section) or NOT_CHANGED.get(key):
+            raise ConfigError(f"{told} cannot be changed here. {remedy}")
         if section in RESERVED:
             raise ConfigError(f"{told} is no setting of a run. Change <section>.<key>=<value>.")
         if key in SECTIONS or "/" in key:
@@ -319,7 +323,7 @@ def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
         for name in sections:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{key} is no key: {name} holds a value.")
+                raise ConfigError(f"unknown key {key}. {name} holds a value.")
         place[leaf] = each.value()
     return changed
 

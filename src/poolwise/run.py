@@ -32,6 +32,9 @@ def main(composed: DictConfig) -> float | None:
         return sweep.job(composed, overrides)
     try:
         config = check(composed)
+        if config.sweep.dry_run:
+            sweep.show_alone(config, overrides)
+            return None
         from poolwise.pipeline import run
 
         return run(config, overrides)

@@ -43,12 +43,12 @@ def store_of(configs: Sequence[Config]) -> str:
     return spool.reachable(store_uri(configs[0].tracking.uri, outputs()), outputs())
 
 
-def plan(request: Request, configs: Sequence[Config], *, uri: str) -> list[Planned]:
+def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) -> list[Planned]:
     """Every job with what will be done about it, its table read; none where a sweeper proposes the jobs."""
     planned, faults, among = [], [], dict[str, list[Logged]]()
-    for number, (overrides, config) in enumerate(zip(request.jobs, configs, strict=False)):
+    for number, (overrides, config) in enumerate(zip(jobs, configs, strict=False)):
         try:
-            job = pipeline.prepare(config, overrides)
+            job = pipeline.prepare(config, tuple(overrides))
         except DataError as error:
             faults.append(f"job {number}: {error}")
             continue

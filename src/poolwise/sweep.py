@@ -121,9 +121,9 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     from poolwise import supervise
 
     uri = supervise.store_of(configs)
-    planned = supervise.plan(request, configs, uri=uri)
+    planned = supervise.plan(request.jobs, configs, uri=uri)
     supervise.show(planned)
-    if configs[0].sweep.dry_run:
+    if any(each.sweep.dry_run for each in configs):
         return
     with frozen_settings() as arguments, supervise.parent_run(request, configs, planned, uri=uri) as parent:
         sys.argv += [*request.added, *arguments]
@@ -131,6 +131,14 @@ def run(request: Request, launch: Callable[[], object]) -> None:
         with supervise.table(parent, planned):
             ended = supervise.settled(parent, launch)
         supervise.conclude(parent, planned, configs, ended)
+
+
+def show_alone(config: Config, overrides: Sequence[str]) -> None:
+    """Print what a single run would do: it reuses a finished run only if asked to."""
+    from poolwise import supervise
+
+    as_job = config.model_copy(update={"reuse": bool(config.reuse)})
+    supervise.show(supervise.plan([overrides], [as_job], uri=supervise.store_of([config])))
 
 
 def checked(request: Request) -> list[Config]:

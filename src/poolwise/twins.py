@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from poolwise import store
+from poolwise.config import upgraded
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.inference.nuts import Fit
 from poolwise.provenance import posterior_digests
@@ -79,7 +80,8 @@ def same_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether the parameters of two runs agree in `SETTINGS`; lengths of chunks do not count."""
     wanted = {key: str(value) for key, value in now.items() if key.startswith(SETTINGS)}
     wanted.pop("sampler.checkpoint_every", None)
-    return all(key in then and str(then[key]) == value for key, value in wanted.items())
+    known = upgraded(then)
+    return all(key in known and str(known[key]) == value for key, value in wanted.items())
 
 
 def told(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

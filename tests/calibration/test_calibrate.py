@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,18 +74,18 @@ def test_all_faults_of_a_config_are_told_at_once():
     lines = str(caught.value).splitlines()
     assert any(line.startswith("simulations is 3; it must be") for line in lines)
     assert any(line.startswith("thin is 0; it must be") for line in lines)
-    assert "draw is no key; did you mean draws?" in lines
+    assert "unknown key draw. Did you mean draws?" in lines
 
 
 def test_unknown_key_is_refused_with_the_nearest():
     error = Exception("Could not override 'simulation'.\nKey 'simulation' is not in struct")
-    assert str(hydra_fault(error, Calibration)) == "simulation is no key; did you mean simulations?"
+    assert str(hydra_fault(error, Calibration)) == "unknown key simulation. Did you mean simulations?"
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["simulation=5"], "ConfigError: simulation is no key; did you mean simulations?\n"),
+        (["simulation=5"], "ConfigError: unknown key simulation. Did you mean simulations?\n"),
         (["-m", "thin=1,2"], "ConfigError: -m asks for a sweep, and a calibration is of one variant."),
         (["data=table", "data.path=no.csv", "data.group=a", "data.count=b"], "DataError: no.csv: no such file."),
     ],
@@ -96,6 +97,14 @@ def test_wrong_request_ends_with_2_and_one_message_before_anything_is_made(comma
     assert len(done.stderr.splitlines()) == 1
     assert not (outputs / "runs").exists()
     assert not (outputs / "calibrations").exists()
+
+
+def test_a_dry_run_fits_nothing(command, outputs):
+    done = command("sweep.dry_run=true", "simulations=20", module="poolwise.calibrate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"20 tables like .*cookies\.csv would be simulated, the .* model fitted to each\n", done.stdout)
+    assert not (outputs / "calibrations").exists()
+    assert not (outputs / "runs").exists()
 
 
 def test_a_calibration_logs_verdict_and_headline_metrics(logged):

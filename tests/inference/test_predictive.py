@@ -41,7 +41,7 @@ def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies
     found = np.concatenate(
         list(
             predictive.pointwise_log_likelihood(
-                model_of(pooling, likelihood), tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+                LIKELIHOODS[likelihood], tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
             )
         )
     )
@@ -64,9 +64,7 @@ def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     kept = predictive.evenly_spaced(4000, 5)
-    found = np.concatenate(
-        list(predictive.pointwise_log_below(model_of(pooling, likelihood), posterior, cells, draws=kept))
-    )
+    found = np.concatenate(list(predictive.pointwise_log_below(LIKELIHOODS[likelihood], posterior, cells, draws=kept)))
     assert found.shape == (55, 4, 5)
     lam = posterior["lam"].values[:, kept]  # (chain, draw), or a rate a group
     for cell in (0, 30, 54):

@@ -15,7 +15,7 @@ from numpyro import handlers
 
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import SITES, Model
-from poolwise.model.likelihoods.base import Params
+from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
@@ -48,14 +48,14 @@ class NewGroup:
     label: str | None = None
 
 
-def pointwise_log_likelihood(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[np.ndarray]:
+def pointwise_log_likelihood(likelihood: Likelihood, posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[np.ndarray]:
     """Log probability of one row of each cell under each draw, in blocks (cell, chain, draw).
 
     Parameters
     ----------
     cells : the `constant_data` of `datatree.to_tree`
     """
-    log_prob, params = _log_prob(model), model.params_of(_arrays(posterior))
+    log_prob, params = _log_prob(likelihood), likelihood.params_of(_arrays(posterior))
     for count, rate in _blocks(posterior, cells):
         yield np.asarray(log_prob(count, rate, params))
 
@@ -66,7 +66,7 @@ def evenly_spaced(length: int, num: int) -> np.ndarray:
 
 
 def pointwise_log_below(
-    model: Model, posterior: xr.Dataset, cells: xr.Dataset, *, draws: np.ndarray
+    likelihood: Likelihood, posterior: xr.Dataset, cells: xr.Dataset, *, draws: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Log P(Y < count of the cell) of a row like its own under some draws, in blocks (cell, chain, draw).
 
@@ -77,10 +77,10 @@ def pointwise_log_below(
     ----------
     draws : indices along `draw`, the same in every chain, such as `evenly_spaced(4000, 1000)`
     """
-    params = {name: each[..., draws] for name, each in model.params_of(_arrays(posterior)).items()}
+    params = {name: each[..., draws] for name, each in likelihood.params_of(_arrays(posterior)).items()}
     for count, rate in _blocks(posterior, cells):
         with np.errstate(divide="ignore"):  # nothing lies below 0
-            yield np.log(model.likelihood.below(count, rate[..., draws], params))
+            yield np.log(likelihood.below(count, rate[..., draws], params))
 
 
 def posterior_predictive(
@@ -97,7 +97,7 @@ def posterior_predictive(
     lam = _rates(kept)
     group = rows["row_group"].values if len(lam) > 1 else np.zeros(rows.sizes["row"], int)
     rate = np.moveaxis(lam[group], 0, -1) * rows["row_exposure"].values  # (chain, draw, row)
-    params = {name: each[..., None] for name, each in model.params_of(_arrays(kept)).items()}
+    params = {name: each[..., None] for name, each in model.likelihood.params_of(_arrays(kept)).items()}
     y = model.likelihood.sample(rate, params, rng)
     dims = ("chain", "draw", "row")
     return xr.Dataset({"y": (dims, y)}, coords={"chain": kept["chain"].values, "draw": kept["draw"].values})
@@ -128,7 +128,7 @@ def new_group(
     else:
         rate = draws["lam"][:, list(posterior["group"].values).index(label)]
         first, square = rate, rate**2
-    params = model.params_of(draws)
+    params = model.likelihood.params_of(draws)
     moments = model.likelihood.moments(exposure * first, exposure**2 * square, params)
     mean, mean_square = moments or model.likelihood.moments_at(exposure * rate, params)
     return NewGroup(
@@ -166,7 +166,7 @@ def prior(
     }
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)
-    params = {name: each[..., None] for name, each in model.params_of(sites).items()}
+    params = {name: each[..., None] for name, each in model.likelihood.params_of(sites).items()}
     y = model.likelihood.sample(rate, params, named_generator(seed, "prior_predictive"))
     dims = ("chain", "draw", "group")
     top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in SITES}
@@ -192,7 +192,7 @@ def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.
     top = int(np.quantile(simulated, 0.9995))
     count = np.unique(np.linspace(0, top, min(top + 1, TABLE_ROWS)).round().astype(int))
     if top < TABLE_ROWS:  # the conditional probabilities averaged: smoother than counting draws
-        log_prob = _log_prob(model)
+        log_prob = _log_prob(model.likelihood)
         probability = np.array([np.exp(log_prob(float(k), rate, params)).mean() for k in count])
     else:
         probability = np.diff(np.searchsorted(np.sort(simulated), count, side="right"), prepend=0) / rate.size
@@ -200,8 +200,8 @@ def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.
 
 
 @functools.lru_cache(maxsize=16)
-def _log_prob(model: Model) -> Callable:
-    return jax.jit(model.likelihood.log_prob)
+def _log_prob(likelihood: Likelihood) -> Callable:
+    return jax.jit(likelihood.log_prob)
 
 
 def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:

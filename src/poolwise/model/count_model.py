@@ -92,7 +92,7 @@ class Model:
             key, mu, shape, params = given
             return self.likelihood.draw_rates(key, statistics, mu, shape, params)
 
-        mu, params = draws["mu"], {name: draws[name] for name in self.likelihood.parameters}
+        mu, params = draws["mu"], self.likelihood.params_of(draws)
         keys = jax.random.split(key, mu.shape[0])
         size = max(1, BLOCK // statistics["group_total"].shape[0])
         lam = jax.lax.map(one, (keys, mu, concentration_of(draws["sigma"] / mu), params), batch_size=size)
@@ -101,10 +101,6 @@ class Model:
     def rate_law(self, values: PriorValues) -> RateLaw:
         """The law of a group's rate given the parameters that are not rates."""
         return self.pooling.rate_law(dict(self.families), values)
-
-    def params_of(self, posterior: Mapping) -> Params:
-        """The parameters of the likelihood, picked from draws by site."""
-        return {name: posterior[name] for name in self.likelihood.parameters}
 
     def _prior(self, values: PriorValues) -> Priors:
         return {site: distribution(family, values[site]) for site, family in self.families}

@@ -76,7 +76,7 @@ class RateIntegral:
         """From the draws (chain, draw) of the sites that are not rates."""
         law = model.rate_law(values)
         drawn = {parameter: posterior[site] for parameter, site in law.drawn.items()}
-        return cls(model.likelihood, law, drawn | dict(model.params_of(posterior)))
+        return cls(model.likelihood, law, drawn | dict(model.likelihood.params_of(posterior)))
 
     @staticmethod
     def sites(model: Model, values: PriorValues) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ class Likelihood(ABC):
         sampled = {site.name: numpyro.sample(site.name, prior[site.name]) for site in self.sites}
         return sampled | {name: numpyro.deterministic(name, x) for name, x in self.derived(sampled).items()}
 
+    def params_of(self, draws: Mapping[str, Any]) -> Params:
+        """Its parameters, picked from draws by name."""
+        return {name: draws[name] for name in self.parameters}
+
     # Densities, with JAX.
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
