@@ -206,6 +206,25 @@ def test_closed_form_and_quadrature_agree(pooling, cookies):
     assert one.new_group == pytest.approx(other.new_group, rel=1e-7)
 
 
+def million() -> Counts:
+    """A million rows of five groups, in 131 cells: Poisson counts."""
+    rng = np.random.default_rng(0)
+    rate = np.array([6.0, 8.0, 9.0, 10.0, 12.0])
+    return counts_from_rows(np.repeat(list("abcde"), 200_000), rng.poisson(np.repeat(rate, 200_000)))
+
+
+def test_rounding_of_a_million_rows_is_no_lack_of_agreement():
+    # log p(y) near -2.5e6 has an error of 1e-9, so that a difference of two, times a million rows, has 1e-3
+    counts = million()
+    numeric = PRIORS | {"lam": {"name": "Weibull", "scale": 5.0, "concentration": 1.0}}
+    closed = PRIORS | {"lam": {"name": "Exponential", "rate": 0.2}}
+    one, other = (answer("unpooled", "poisson", counts, priors) for priors in (closed, numeric))
+    assert other.log_marginal == pytest.approx(one.log_marginal, rel=1e-14)
+    assert other.elpd_loo == pytest.approx(one.elpd_loo, abs=5e-3)
+    np.testing.assert_allclose(other.leave_group_out, one.leave_group_out, rtol=1e-13)
+    assert exact.TOLERANCE < other.error < 5e-3
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_no_dispersion_is_the_poisson(pooling):
     priors = PRIORS | {"delta": {"name": "HalfNormal", "scale": 1e-6}}
@@ -255,6 +274,21 @@ def test_a_moment_that_does_not_exist_is_no_number():
 def test_counts_that_float64_cannot_tell_apart_are_refused():
     with pytest.raises(NotExact, match="the quadrature of pooled negative_binomial does not settle"):
         answer("pooled", "negative_binomial", counts_from_rows(list("ab"), [2**50, 2**51]))
+
+
+def test_what_a_smaller_step_does_not_help_is_given_up_early(monkeypatch):
+    made, integrate = [], exact._integrate
+    monkeypatch.setattr(exact, "_integrate", lambda *arguments: made.append(1) or integrate(*arguments))
+    with pytest.raises(NotExact):
+        answer("pooled", "negative_binomial", counts_from_rows(list("ab"), [2**50, 2**51]))
+    assert len(made) < len(exact.STEPS)
+
+
+def test_more_quadratures_than_seconds_allow_are_refused(monkeypatch):
+    # each of two groups far apart needs a grid of its own
+    monkeypatch.setattr(exact, "ALONE", 0)
+    with pytest.raises(NotExact, match="2 groups left out need quadrature of their own"):
+        answer("hierarchical", "poisson", counts_from_rows(list("aaabbb"), [4, 6, 5, 52, 48, 50]))
 
 
 def test_a_table_is_refused_for_its_cells_only_where_they_cost():

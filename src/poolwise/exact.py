@@ -11,7 +11,7 @@ trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit betwe
 that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`exact_nodes`).
 
 Nothing is returned on trust: steps are refined until two in a row agree, and a leave-out whose mass lies where the grid
-of all the data ends is integrated again on a grid of its own.
+of all the data ends is integrated again on a grid of its own. Agreement allows for rounding, which grows with |log p(y)|.
 """
 
 import itertools
@@ -28,7 +28,9 @@ from poolwise.exact_nodes import RIM, Problem, nodes_of, places_of
 from poolwise.model.count_model import SITES, Model
 from poolwise.quadrature import Place
 
-TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps
+TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps, and rounding on top
+# of |log p(y)|: float64 holds a marginal likelihood no better, whatever the step; a row left out is a difference of two
+ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
 CUT = 26.0  # nodes are left out where the logarithm of the posterior has fallen by this, once groups are left out
 FAR = 3e-7  # share of a sum at the ends from which on a grid is too short
@@ -40,13 +42,14 @@ CELLS = {  # pooling, likelihood: how many cells take seconds
     ("hierarchical", "poisson"): 5_000,
     ("hierarchical", "negative_binomial"): 150,
 }
+ALONE = 10  # leave-outs on grids of their own: at most so many times the cells of the largest table
 
 
 Array = np.ndarray
 
 
 class NotExact(PoolwiseError):
-    """The quadrature does not settle to `TOLERANCE`."""
+    """The quadrature does not settle to `TOLERANCE`, or would take more than seconds."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,25 @@ def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]
     Raises
     ------
     NotExact
-        Two resolutions do not agree, as for totals so large that float64 does not hold their log likelihood.
+        Two resolutions do not agree, as for totals so large that float64 does not hold their log likelihood, or too
+        many leave-outs need a grid of their own.
     """
     priors = {site: prior_law(family, values[site]) for site, family in model.families}
     table = table_of(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity)
     problem = Problem(model.pooling, priors, table)
+    most_alone = ALONE * CELLS[model.pooling, model.likelihood] // len(table.rows)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         if model.pooling == "pooled" and model.likelihood == "poisson" and priors["lam"].gamma is not None:
             return _pooled_gamma_poisson(table, priors["lam"].gamma)
+        last = np.inf
         for before, now in itertools.pairwise(_passes(problem)):
-            result = _result(problem, before, now)
-            if result is not None and result.error <= TOLERANCE:
+            result = _result(problem, before, now, most_alone)
+            if result is not None and result.error <= TOLERANCE + _rounding(now) * table.rows.sum():
                 return result
+            change = _change(before, now)
+            if result is None and not change <= max(last / 2, TOLERANCE):  # a smaller step does not help
+                break
+            last = change
     raise NotExact(f"{counts.name}: the quadrature of {model.pooling} {model.likelihood} does not settle.")
 
 
@@ -158,28 +168,43 @@ def _log_marginal(problem: Problem) -> tuple[float, float]:
     log_z, error = 0.0, 0.0
     if len(problem.table.rows):
         for before, now in itertools.pairwise(_passes(problem)):
-            log_z, error = now.log_z, abs(now.log_z - before.log_z) + now.end
-            if error < TOLERANCE / 100:
+            log_z, error = now.log_z, _change(before, now)
+            if error < TOLERANCE / 100 + _rounding(now):
                 break
     return log_z, error
 
 
-def _result(problem: Problem, before: _Pass, now: _Pass) -> Exact | None:
+def _rounding(now: _Pass) -> float:
+    """By how much log p(y) strays for want of digits."""
+    return ROUNDING * abs(now.log_z)
+
+
+def _change(before: _Pass, now: _Pass) -> float:
+    """By how much log p(y) may still be off."""
+    return abs(now.log_z - before.log_z) + now.end
+
+
+def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exact | None:
     """Two passes as one answer, with the leave-outs that they do not settle integrated by themselves; None: go on."""
-    table, limit = problem.table, TOLERANCE / 2
+    table, limit, rounding = problem.table, TOLERANCE / 2, _rounding(now)
     cell_elpd, left_out = now.cell_elpd.copy(), now.left_out.copy()
     cell_error, group_error = table.rows * abs(cell_elpd - before.cell_elpd), abs(left_out - before.left_out)
-    cell_is_open, group_is_open = ~(cell_error <= limit / 20), ~(group_error <= limit)
+    cell_is_open = ~(cell_error <= limit / 20 + table.rows * rounding)
+    group_is_open = ~(group_error <= limit + rounding)
     is_alone = table.group_rows[table.group] == 1  # the row is its group
     moves = (cell_is_open & ~now.cell_is_far & ~is_alone).any() or (group_is_open & ~now.group_is_far).any()
-    whole_error = abs(now.log_z - before.log_z) + now.end
-    if not whole_error <= limit or (moves and not now.is_last):
+    whole_error = _change(before, now)
+    if not whole_error <= limit + rounding or (moves and not now.is_last):
         return None
-    for g in np.flatnonzero(group_is_open | now.group_is_far):
+    groups_alone = np.flatnonzero(group_is_open | now.group_is_far)
+    cells_alone = np.flatnonzero((cell_is_open | now.cell_is_far) & ~is_alone)
+    if len(groups_alone) + len(cells_alone) > most_alone:
+        raise NotExact(f"{len(cells_alone)} rows and {len(groups_alone)} groups left out need quadrature of their own.")
+    for g in groups_alone:
         rest, error = _log_marginal(problem.without(table.rows * (table.group == g)))
         left_out[g], group_error[g] = now.log_z - rest, error + whole_error
     cell_elpd[is_alone], cell_error[is_alone] = (each[table.group[is_alone]] for each in (left_out, group_error))
-    for c in np.flatnonzero((cell_is_open | now.cell_is_far) & ~is_alone):
+    for c in cells_alone:
         rest, error = _log_marginal(problem.without(np.arange(len(table.rows)) == c))
         cell_elpd[c], cell_error[c] = now.log_z - rest, table.rows[c] * (error + whole_error)
     mean, sd = _moments(before, now)
