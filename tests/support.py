@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from arviz_stats.base import array_stats
 
 from poolwise.counts.cells import Counts
@@ -19,12 +20,20 @@ VARIANTS = [
     for pooling in ("pooled", "unpooled", "hierarchical")
     for likelihood in ("poisson", "negative_binomial")
 ]
-PRIORS = {  # conf/prior/notebook.yaml, which test_config holds equal to this
-    "lam": {"name": "Gamma", "concentration": 2.0, "rate": 0.2},
-    "mu": {"name": "Gamma", "concentration": 2.0, "rate": 0.2},
-    "sigma": {"name": "Exponential", "rate": 1.0},
-    "delta": {"name": "HalfNormal", "scale": 0.5},
-}
+
+
+def _notebook_priors() -> dict[str, dict]:
+    """The settings of `conf/prior/notebook.yaml`, by site."""
+    folder = ROOT / "conf" / "prior"
+    chosen = yaml.safe_load((folder / "notebook.yaml").read_text())["defaults"]
+    return {
+        site: yaml.safe_load((folder / site / f"{choice}.yaml").read_text())
+        for each in chosen
+        for site, choice in each.items()
+    }
+
+
+PRIORS = _notebook_priors()
 SAMPLER = Sampler(
     num_warmup=2000, num_samples=4000, num_chains=4, target_accept=0.9, max_tree_depth=10, checkpoint_every=1000
 )

@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 
 from exact_reference import exact as reference
-from poolwise import exact, laws
+from poolwise import exact
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.exact import NotExact, reason_against, solve
+from poolwise.model import priors as laws
 from poolwise.model.count_model import POOLINGS, sites_of
 from poolwise.model.priors import prior_values
 from support import PRIORS, VARIANTS, model_of
@@ -272,7 +273,7 @@ def test_a_moment_that_does_not_exist_is_no_number():
 
 
 def test_counts_that_float64_cannot_tell_apart_are_refused():
-    with pytest.raises(NotExact, match="the quadrature of pooled negative_binomial does not settle"):
+    with pytest.raises(NotExact, match="the quadrature of pooled negative binomial does not settle"):
         answer("pooled", "negative_binomial", counts_from_rows(list("ab"), [2**50, 2**51]))
 
 

@@ -11,7 +11,8 @@ trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit betwe
 that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`exact_nodes`).
 
 Nothing is returned on trust: steps are refined until two in a row agree, and a leave-out whose mass lies where the grid
-of all the data ends is integrated again on a grid of its own. Agreement allows for rounding, which grows with |log p(y)|.
+of all the data ends is integrated again on a grid of its own. To agree is to differ by no more than `TOLERANCE` and
+rounding, which grows with |log p(y)|.
 """
 
 import itertools
@@ -34,14 +35,6 @@ ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
 CUT = 26.0  # nodes are left out where the logarithm of the posterior has fallen by this, once groups are left out
 FAR = 3e-7  # share of a sum at the ends from which on a grid is too short
-CELLS = {  # pooling, likelihood: how many cells take seconds
-    ("pooled", "poisson"): 100_000,
-    ("pooled", "negative_binomial"): 20_000,
-    ("unpooled", "poisson"): 100_000,
-    ("unpooled", "negative_binomial"): 20_000,
-    ("hierarchical", "poisson"): 5_000,
-    ("hierarchical", "negative_binomial"): 150,
-}
 ALONE = 10  # leave-outs on grids of their own: at most so many times the cells of the largest table
 
 
@@ -79,13 +72,22 @@ class Exact:
 
 def reason_against(model: Model, counts: Counts) -> str:
     """Why there is no exact answer within seconds, or nothing."""
-    most = CELLS[model.pooling, model.likelihood]
+    if model.likelihood.exact_cells is None:
+        return f"none is known for {model.likelihood.name.replace('_', ' ')} counts"
+    most = most_cells(model)
     if counts.num_cells <= most:
         return ""
     return (
-        f"{counts.num_cells} cells (distinct group, exposure and count), more than the {most} of a "
-        f"{model.pooling} {model.likelihood} model"
+        f"{counts.num_cells} cells (distinct group, exposure and count), more than the {most} of a {model.name} model"
     )
+
+
+def most_cells(model: Model) -> int:
+    """How many cells take seconds; 0 where there is no exact answer."""
+    limits = model.likelihood.exact_cells
+    if limits is None:
+        return 0
+    return limits.by_population if model.pooling.has_population else limits.by_group
 
 
 def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]]) -> Exact:
@@ -104,9 +106,9 @@ def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]
     priors = {site: prior_law(family, values[site]) for site, family in model.families}
     table = table_of(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity)
     problem = Problem(model.pooling, priors, table)
-    most_alone = ALONE * CELLS[model.pooling, model.likelihood] // len(table.rows)
+    most_alone = ALONE * most_cells(model) // len(table.rows)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        if model.pooling == "pooled" and model.likelihood == "poisson" and priors["lam"].gamma is not None:
+        if model.pooling.is_shared and "delta" not in priors and priors["lam"].gamma is not None:
             return _pooled_gamma_poisson(table, priors["lam"].gamma)
         last = np.inf
         for before, now in itertools.pairwise(_passes(problem)):
@@ -117,7 +119,7 @@ def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]
             if result is None and not change <= max(last / 2, TOLERANCE):  # a smaller step does not help
                 break
             last = change
-    raise NotExact(f"{counts.name}: the quadrature of {model.pooling} {model.likelihood} does not settle.")
+    raise NotExact(f"{counts.name}: the quadrature of {model.name} does not settle.")
 
 
 def _pooled_gamma_poisson(table: Table, law: GammaLaw) -> Exact:
@@ -274,10 +276,10 @@ def _expectations(
     square = {site: expectation(x**2) for site, x in nodes.values.items()}
     mean["lam"] = expectation(factors.lam, factors.lam_end)
     square["lam"] = expectation(factors.square, factors.square_end)
-    if problem.pooling == "pooled":
+    if problem.pooling.is_shared:
         mean["lam"], square["lam"] = mean["lam"][0], square["lam"][0]
         rate, rate_square = factors.lam[0], factors.square[0]
-    elif problem.pooling == "unpooled":
+    elif not problem.pooling.has_population:
         law = problem.priors["lam"].law
         rate, rate_square = np.full(len(share), law.mean()), np.full(len(share), law.var() + law.mean() ** 2)
     else:

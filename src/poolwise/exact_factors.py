@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, log_expit
 
-from poolwise.model.priors import law
+from poolwise.model.priors import FAMILIES, law
 from poolwise.quadrature import FARTHEST, Place, log_sum, peak, place_around
 
 NARROWEST = 1e-6  # sigma / mu at least where lam is integrated numerically
@@ -189,7 +189,7 @@ def prior_law(family: str, values: Mapping[str, Array]) -> PriorLaw:
     if family in ("Gamma", "Exponential"):
         shape = np.array(numbers.get("concentration", 1.0))
         gamma = GammaLaw(np.log(shape / numbers["rate"]), 1 / shape)
-    bounds = (numbers["low"], numbers["high"]) if family == "Uniform" else None
+    bounds = (numbers["low"], numbers["high"]) if FAMILIES[family].is_bounded else None
     return PriorLaw(law(family, values), bounds, gamma)
 
 

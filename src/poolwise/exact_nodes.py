@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from poolwise.exact_factors import GammaLaw, Nodes, PriorLaw, Table, table_of
+from poolwise.model.poolings import Pooling
 from poolwise.quadrature import Place, peak, place_around
 
 # nodes are left out where the approximate posterior has fallen by this much, of all data and of all but any one group
@@ -24,7 +25,7 @@ Array = np.ndarray
 class Problem:
     """What is integrated; `with_cells`: with each row left out."""
 
-    pooling: str
+    pooling: Pooling
     priors: dict[str, PriorLaw]
     table: Table
     with_cells: bool = True
@@ -44,12 +45,12 @@ def nodes_of(problem: Problem, places: dict[str, Place], step: float) -> Nodes:
         u, log_weight = places["delta"].grid(step)
         log_weight, logs["delta"] = log_weight + priors["delta"].log_density(u), priors["delta"].log_x(u)
         delta = np.exp(logs["delta"])
-    if pooling == "pooled":
+    if pooling.is_shared:
         place = priors["lam"].place(problem.table.merged(), None if delta is None else delta[:, None])
         u, weight = (each[0] for each in place.grid(step))  # (D, U)
         log_weight = log_weight[:, None] + weight + priors["lam"].log_density(u)
         logs["lam"] = priors["lam"].log_x(u)
-    if pooling == "hierarchical":
+    if pooling.has_population:
         near = Approximation.of(problem, delta)
         w, weight = places["spread"].grid(step)  # (V,)
         u, mu_weight = place_around(partial(near.log_joint, w), *near.mean_peak(w)).grid(step)  # (D, V, U)
@@ -61,9 +62,9 @@ def nodes_of(problem: Problem, places: dict[str, Place], step: float) -> Nodes:
     ends = [(i == 0) | (i == n - 1) for i, n in zip(kept, shape, strict=True) if n > 1]
     values = {site: np.exp(_align(x, shape)[kept]) for site, x in logs.items()}
     law: PriorLaw | GammaLaw | None = None
-    if pooling == "hierarchical":
+    if pooling.has_population:
         law = GammaLaw(np.log(values["mu"]), (values["sigma"] / values["mu"]) ** 2)
-    elif pooling == "unpooled":
+    elif not pooling.is_shared:
         gamma = priors["lam"].gamma
         law = (
             priors["lam"] if gamma is None else GammaLaw(*(np.full(len(kept[0]), x) for x in (gamma.log_mu, gamma.cv2)))
@@ -82,14 +83,14 @@ def places_of(problem: Problem) -> dict[str, Place]:
     places, delta = {}, None
     if "delta" in problem.priors:
         prior = problem.priors["delta"]
-        whole = replace(problem, table=problem.table.merged()) if problem.pooling == "pooled" else problem
+        whole = replace(problem, table=problem.table.merged()) if problem.pooling.is_shared else problem
 
         def log_delta(u: Array) -> Array:
             return prior.log_density(u) + Approximation.of(whole, np.exp(prior.log_x(u))).log_free()
 
         places["delta"] = place_around(log_delta, *peak(log_delta, ()))
         delta = np.exp(prior.log_x(places["delta"].centre + places["delta"].scale * np.array([-2.0, 0.0, 2.0])))
-    if problem.pooling == "hierarchical":
+    if problem.pooling.has_population:
         near = Approximation.of(problem, delta)
 
         def log_spread(w: Array) -> Array:

@@ -19,7 +19,7 @@ class Findings:
 
     Attributes
     ----------
-    table : a row a quantity, see `rank_statistics.judge`, with `ess_per_draw` (median), `ess_per_draw_min` and `autocorrelation`
+    table : a row a quantity, see `ranks.judge`, with `ess_per_draw` (median), `ess_per_draw_min` and `autocorrelation`
     lost : simulations without a finite start, draw or table
     reasons : why it is miscalibrated; none if it is calibrated
     """

@@ -7,6 +7,7 @@ mapping: the sites (`delta`) and what is derived from them (`phi`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +24,14 @@ from poolwise.model.sites import Site
 Params = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class ExactCells:
+    """Up to how many cells an exact answer takes seconds: with a prior on each rate, and with a population of rates."""
+
+    by_group: int
+    by_population: int
+
+
 class Likelihood(ABC):
     """The law of a count given its rate r, exposure times lam.
 
@@ -34,7 +43,8 @@ class Likelihood(ABC):
     formula : (HTML formula, what it says), from the count down
     statistics : what `log_likelihood` needs of a table
     has_marginal : whether rates with a gamma law can be integrated out: `log_marginal` and `draw_rates`
-    exact : its part of the exact answer, in NumPy alone; None if there is none
+    exact_cells : up to how many cells the exact answer takes seconds; None where `checks.exact` has none, since it is
+        worked out for counts of the Poisson or the negative binomial with dispersion `delta`
     """
 
     name: str
@@ -44,7 +54,7 @@ class Likelihood(ABC):
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
     has_marginal = False
-    exact: Any = None
+    exact_cells: ExactCells | None = None
 
     @abstractmethod
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:

@@ -10,7 +10,7 @@ from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
 from poolwise.model import marginal
-from poolwise.model.likelihoods.base import Likelihood, Params
+from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
 from poolwise.model.sites import Site
@@ -34,6 +34,7 @@ class NegativeBinomial(Likelihood):
     )
     statistics = SUFFICIENT
     has_marginal = True
+    exact_cells = ExactCells(20_000, 150)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """NegativeBinomial2(r, phi)."""

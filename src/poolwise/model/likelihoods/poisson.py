@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
-from poolwise.model.likelihoods.base import Likelihood, Params
+from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
 from poolwise.model.priors import Arrays
 from poolwise.model.special import log_rising
 
@@ -22,6 +22,7 @@ class Poisson(Likelihood):
     formula = (("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i"),)
     statistics = SUFFICIENT
     has_marginal = True
+    exact_cells = ExactCells(100_000, 5_000)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """Poisson(r)."""
