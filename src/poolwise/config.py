@@ -26,6 +26,7 @@ from pydantic import (
     model_serializer,
 )
 
+from poolwise import figures_names
 from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
 
@@ -38,11 +39,10 @@ CONF = ROOT / "conf"
 FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder of the sweep that is running
 
 Positive = Annotated[int, Field(ge=1)]
-FigureName = Literal[
-    "counts", "groups", "model", "prior_predictive", "prior_posterior", "sensitivity", "forest", "rank", "trace",
-    "energy", "ecdf", "rootogram", "groups_predictive", "groups_rootogram", "statistics", "loo_pit", "calibration",
-    "pareto_k", "leave_group_out", "new_group",
-]  # fmt: skip
+if TYPE_CHECKING:
+    FigureName = str
+else:
+    FigureName = Literal[figures_names.NAMES]
 
 
 class Section(BaseModel):
