@@ -26,6 +26,7 @@ from poolwise.figures_style import (
 )
 from poolwise.figures_words import about, number, number_of
 
+FEW_ROWS = 5  # of a group: fewer have no density
 MAX_SIZES = 200  # exposures that the expected counts are averaged over
 
 
@@ -170,6 +171,10 @@ def _groups(fit: Drawing) -> Picture:
     figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
     table = explore.by_group(fit.view.counts)
     shows = _groups_words(fit, table, mean, len(value))
+    if few := sum(slices[g].stop - slices[g].start < FEW_ROWS for g in shown):
+        shows += (
+            f" Light dots in place of a violin are the counts of a group of fewer than {FEW_ROWS} rows ({few} here)."
+        )
     if many:
         shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
     return Picture(figure, shows, table)
@@ -216,18 +221,20 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
 
 
 def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
-    """Draw one group: its density both ways of a line, quartiles, median and mean."""
+    """Draw one group: its density both ways of a line, or its counts as dots; quartiles, median and mean."""
     distinct, rows = np.unique(values, return_counts=True)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    if len(distinct) > 1:
-        # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
-        sd, iqr = values.std(), (high - low) / 1.34
-        width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
-        reach = 0.5 if whole else 0
-        height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
-        height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
+    # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
+    sd, iqr = values.std(), (high - low) / 1.34
+    width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
+    reach = 0.5 if whole else 0
+    height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
+    height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
+    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: its counts say as much
+        axes.plot(distinct, np.full(len(distinct), centre), "o", color=SKY, markersize=5, clip_on=False)
+    else:
         half = 0.42 * height / height.max()
         axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
     axes.hlines(centre, low, high, color=BLUE, linewidth=4)
-    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6)
-    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4)
+    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
+    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)
