@@ -3,12 +3,15 @@
 Where a picture cannot show every parameter it shows the worst, and its caption says so.
 """
 
+import warnings
+
 import numpy as np
 import xarray as xr
 from arviz_stats.base import array_stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from poolwise.checks import BFMI_MIN
 from poolwise.figures_fit import INTERVAL, Drawing, Picture, draws_of, figure
 from poolwise.figures_numbers import BAND, bins_of
 from poolwise.figures_style import (
@@ -21,14 +24,14 @@ from poolwise.figures_style import (
     ORANGE,
     SKY,
     blank,
-    density,
+    collection,
     legend_below,
     legend_of_chains,
     panels,
     single,
     style,
 )
-from poolwise.figures_words import number, short
+from poolwise.figures_words import number, number_of, short
 
 MAX_TRACES = 8  # parameters
 MAX_POINTS = 800  # of a line: two thirds of the pixels that it has
@@ -220,26 +223,41 @@ def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
 @figure(
     "energy",
     look_for=(
-        "Look for two shapes of about the same width. The blue one holds the energies of all draws, the black line "
-        "the changes that one step makes; were the line much narrower, the sampler would crawl and miss the tails. "
-        "E-BFMI puts it in a number for each chain: near 1 is good, below 0.3 is not."
+        "Look for two shapes of about the same width. The blue one holds the energies of all draws (marginal), the "
+        "black one the changes that one step makes (transition); were the black one much narrower, the sampler would "
+        "crawl and miss the tails. On the left E-BFMI puts it in a number for each chain: near 1 is good, below "
+        f"{BFMI_MIN:g}, the dashed line, is not."
     ),
 )
 def _energy(fit: Drawing) -> Picture:
+    from arviz_plots import plot_energy
+
+    figure = blank(4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 3))
+    kinds = xr.Dataset({"Energy": ("energy", [0, 0])}, coords={"energy": ["marginal", "transition"]})
+    drawn = collection(
+        figure, {"column": ["bfmi", "energy"]}, [left, right], kinds, aes={"color": ["energy"]}, color=[SKY, BLACK]
+    )
+    looks = {"bfmi_points": {"color": BLUE}, "legend": {"title": "", "loc": "outside lower center", "ncols": 2}}
+    looks |= {"face": {"alpha": 0.3}, "title": False, "ylabel": False, "remove_axis": False}
     energy = fit.view.tree["sample_stats"].to_dataset()["energy"].transpose("chain", "draw").values
-    marginal, transition = energy - energy.mean(), np.diff(energy, axis=1)
-    edges = np.histogram_bin_edges(np.concatenate([marginal.ravel(), transition.ravel()]), bins=60)
-    figure, axes = single(4.2, "Did the sampler reach every energy?")
-    for values, colour, name, fill in (
-        (marginal, SKY, "energy, less its mean", True),
-        (transition, BLACK, "change of energy in one step", False),
-    ):
-        density(axes, values, edges, color=colour, fill=fill, linewidth=1.5, label=name)
-    bfmi = np.atleast_1d(array_stats.bfmi(energy))
-    each = ", ".join(f"{value:.2f}" for value in bfmi)
-    text = each if len(bfmi) <= len(CHAINS) else f"{bfmi.min():.2f} to {bfmi.max():.2f}"
-    axes.text(0.01, 0.97, f"E-BFMI by chain:\n{text}", transform=axes.transAxes, va="top")
-    style(axes, "energy (negative log density, no unit)", "density of draws")
-    axes.legend(loc="upper right", frameon=False)
-    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {bfmi.min():.2f}."
-    return Picture(figure, shows)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # of a chain whose energy never changes
+        warnings.filterwarnings("ignore", "Your data appears to have a single value")
+        plot_energy(fit.view.tree, plot_collection=drawn, threshold=BFMI_MIN, visuals=looks)
+        bfmi = np.atleast_1d(array_stats.bfmi(energy))
+    left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    left.yaxis.set_major_formatter(lambda chain, _: f"{chain + 1:.0f}")
+    left.set_ylim(len(bfmi) - 0.5, -0.5)
+    style(left, "E-BFMI", "chain")
+    style(right, "energy (negative log density, no unit)", "density of draws")
+    figure.suptitle("Did the sampler reach every energy?", fontsize=12)
+    return Picture(figure, _bfmi_words(bfmi))
+
+
+def _bfmi_words(bfmi: np.ndarray) -> str:
+    known = bfmi[np.isfinite(bfmi)]
+    stuck = f"no value for {number_of(len(bfmi) - len(known), 'chain')}, whose energy never changes"
+    if not len(known):
+        return f"Here there is {stuck}."
+    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {known.min():.2f}"
+    return f"{shows}." if len(known) == len(bfmi) else f"{shows}; there is {stuck}."

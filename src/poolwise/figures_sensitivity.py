@@ -10,10 +10,10 @@ from matplotlib.ticker import NullLocator
 from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_style import BLACK, BLUE, ORANGE, VERMILLION, blank, legend_below, style
 from poolwise.figures_words import number, short
+from poolwise.sensitivity import SENSITIVE
 
 MAX_ROWS = 20  # parameters, a line each
 FLOOR = 1e-3  # of a sensitivity: smaller ones are drawn here
-SENSITIVE = 0.05  # Kallioinen et al. (2024), Statistics and Computing 34(57): below it scaling moves little
 
 
 @figure(
