@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from poolwise.checks import Loo, Verdict
+from poolwise.checks_base import FitView, Result
 from poolwise.counts.cells import Columns, Counts, counts_from_rows
 from poolwise.figures import Picture, draw, png
 from poolwise.inference.datatree import to_tree
@@ -66,7 +68,7 @@ def make_summary(tree: xr.DataTree) -> pd.DataFrame:
     return table.assign(ess_bulk=len(draws), ess_tail=len(draws), r_hat=1.0)
 
 
-def make_new_group(*, rate=9.0, learnt=True, exposure=1.0, label=None) -> NewGroup:
+def make_new_group(*, rate=9.0, is_informed_by_data=True, exposure=1.0, label=None) -> NewGroup:
     """A new group, or a named one, with a geometric count of this mean."""
     count = np.arange(int(12 * rate) + 2)
     table = pd.DataFrame({"count": count, "probability": (rate / (1 + rate)) ** count / (1 + rate)})
@@ -75,39 +77,50 @@ def make_new_group(*, rate=9.0, learnt=True, exposure=1.0, label=None) -> NewGro
     return NewGroup(draws, exposure, rate, rate, table, learnt, label=label)
 
 
-def inputs(tree: xr.DataTree, counts: Counts | None = None) -> dict[str, Any]:
-    """All that `draw` can be given, of a tree."""
-    cells = tree["constant_data"].to_dataset()
-    labels, size = [str(label) for label in cells["group"].values], cells.sizes["cell"]
+def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> FitView:
+    """A judged fit of a tree; `given` replaces parts of it, by the names of `FitView`, of `Loo` and of checks."""
+    cells, size = tree["constant_data"].to_dataset(), tree["constant_data"].sizes["cell"]
+    labels = [str(label) for label in cells["group"].values]
     pooling = "pooled" if "group" not in tree["posterior"]["lam"].dims else "unpooled"
     pooling = "hierarchical" if "mu" in tree["posterior"] else pooling
-    summary = make_summary(tree)
+    summary = given.get("summary", make_summary(tree))
     parameters = [name for name in summary.index if name != "alpha"]
-    group, exposure, count = (
-        np.repeat(cells[f"cell_{name}"].values, cells["cell_multiplicity"].values)
-        for name in ("group", "exposure", "count")
-    )
-    counts = counts or counts_from_rows(np.array(labels, object)[group], count, exposure)
-    return {
-        "summary": summary,
-        "pareto_k": np.full(size, 0.1),
-        "k_threshold": THRESHOLD,
-        "counts": counts,
-        "model": model_of(pooling, "poisson"),
-        "values": prior_values(PRIORS, sites=sites_of(pooling, "poisson")),
-        "cell_elpd": np.full(size, np.log(0.1)),
-        "cell_below": np.linspace(0, 0.9, size),
-        "new_group": make_new_group(learnt=pooling != "unpooled"),
+    tables = {
         "sensitivity": pd.DataFrame(
             {"parameter": parameters, "prior": 0.02, "likelihood": np.linspace(0.06, 0.4, len(parameters))}
         ).assign(diagnosis="-"),
         "leave_group_out": pd.DataFrame({"group": labels, "elpd": -30.0 - np.arange(len(labels)), "mcse": 0.05}),
     }
+    elpd = given.get("cell_elpd", np.full(size, np.log(0.1)))
+    k = given.get("pareto_k", np.full(size, 0.1))
+    view = FitView(
+        counts=counts or counts_of(cells),
+        model=model_of(pooling, "poisson"),
+        prior_values=prior_values(PRIORS, sites=sites_of(pooling, "poisson")),
+        tree=tree,
+        summary=summary,
+        loo=Loo(elpd=-1.0, se=1.0, p_loo=1.0, mcse=0.01, cell_elpd=elpd, pareto_k=k, k_threshold=THRESHOLD, bad_rows=0),
+        verdict=Verdict("trusted", (), 1.0, 800.0, 800.0, 0, 1.0, 0, float(k.max()), 0),
+        new_group=given.get("new_group", make_new_group(is_informed_by_data=pooling != "unpooled")),
+        results={name: Result(tables={name: given.get(name, table)}) for name, table in tables.items()},
+    )
+    below = given.get("cell_below", np.linspace(0, 0.9, size))
+    object.__setattr__(view, "below", lambda: below)
+    return view
 
 
-def picture(name: str, tree: xr.DataTree, counts: Counts | None = None, **given) -> Picture:
-    """One figure of a tree, with other inputs where they are given."""
-    [(drawn, result)] = draw([name], tree, **inputs(tree, counts) | given)
+def counts_of(cells: xr.Dataset) -> Counts:
+    """The table whose cells these are."""
+    group, exposure, count = (
+        np.repeat(cells[f"cell_{name}"].values, cells["cell_multiplicity"].values)
+        for name in ("group", "exposure", "count")
+    )
+    return counts_from_rows(cells["group"].values.astype(object)[group], count, exposure)
+
+
+def picture(name: str, tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> Picture:
+    """One figure of a tree, with other parts of the fit where they are given."""
+    [(drawn, result)] = draw([name], view_of(tree, counts, **given))
     assert drawn == name
     return result
 

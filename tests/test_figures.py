@@ -1,5 +1,6 @@
 """Draws to pictures: that all are drawn, of tables that are hard to draw too, and that labels and captions hold."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,8 +9,9 @@ import xarray as xr
 from matplotlib.axis import Axis
 from matplotlib.text import Text
 
-from pictures import HARD_LABELS, inputs, make_counts, make_tree, picture, texts
+from pictures import HARD_LABELS, make_counts, make_tree, picture, texts, view_of
 from poolwise.figures import FIGURES, Picture, draw, png
+from poolwise.figures_fit import figure
 from poolwise.figures_style import DPI
 
 
@@ -20,46 +22,27 @@ def tree() -> xr.DataTree:
 
 def test_draw_yields_the_figures_asked_for_in_their_order(tree):
     names = ["energy", "rank"]
-    assert [name for name, _ in draw(names, tree, **inputs(tree))] == names
-
-
-def test_figures_have_the_names_that_configs_ask_for():
-    assert list(FIGURES) == [
-        *("counts", "groups", "model", "prior_predictive", "prior_posterior", "sensitivity"),
-        *("rank", "trace", "forest", "energy", "ecdf", "rootogram", "groups_predictive", "groups_rootogram"),
-        *("statistics", "loo_pit", "calibration", "pareto_k", "leave_group_out", "new_group"),
-    ]
+    assert [name for name, _ in draw(names, view_of(tree))] == names
 
 
 def test_draw_leaves_nothing_with_pyplot(tree):
     from matplotlib import pyplot
 
-    for _, result in draw(list(FIGURES), tree, **inputs(tree)):
+    for _, result in draw(list(FIGURES), view_of(tree)):
         png(result.figure)
     assert pyplot.get_fignums() == []
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [
-        ("counts", "counts"),
-        ("model", "model"),
-        ("new_group", "new_group"),
-        ("loo_pit", "cell_below"),
-        ("sensitivity", "sensitivity"),
-        ("leave_group_out", "leave_group_out"),
-    ],
-)
-def test_figure_without_what_it_is_drawn_from_says_what_it_needs(name, missing, tree):
-    with pytest.raises(ValueError, match="this figure needs"):
-        list(draw([name], tree, **inputs(tree) | {missing: None}))
+@pytest.mark.parametrize("name", ["sensitivity", "leave_group_out"])
+def test_figure_of_a_check_that_did_not_run_is_left_out(name, tree):
+    view = view_of(tree)
+    results = {each: result for each, result in view.results.items() if each != name}
+    assert [drawn for drawn, _ in draw([name, "energy"], replace(view, results=results))] == ["energy"]
 
 
-@pytest.mark.parametrize("name", ["rank", "trace", "forest", "energy", "ecdf", "rootogram", "pareto_k", "statistics"])
-def test_figure_of_a_fit_needs_no_more_than_the_fit(name, tree):
-    few = {key: inputs(tree)[key] for key in ("summary", "pareto_k", "k_threshold")}
-    [(_, result)] = draw([name], tree, **few)
-    assert "Here" in result.caption
+def test_figure_without_a_section_is_refused():
+    with pytest.raises(ValueError, match="add it to figures_names"):
+        figure("portrait", look_for="Look.")
 
 
 def test_png_is_a_picture_1056_pixels_wide(tree):
@@ -147,7 +130,7 @@ def test_caption_of_drawable_labels_tells_of_no_placeholder(tree):
 
 def test_placeholders_of_one_picture_are_not_told_under_the_next():
     tree = make_tree(["a", "東京"])
-    drawn = dict(draw(["forest", "energy"], tree, **inputs(tree)))
+    drawn = dict(draw(["forest", "energy"], view_of(tree)))
     assert "東京" not in drawn["energy"].caption
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 
 from pictures import (
     make_tree,
@@ -54,6 +55,22 @@ def test_groups_of_many_shows_some_evenly_spaced_by_mean():
     assert (labels[0], labels[-1]) == ("g000", "g199")
     assert "Shown are 12 of the 200 groups" in result.caption
     assert len(result.table) == 200  # the table has them all
+
+
+def test_groups_of_few_rows_have_dots_in_place_of_a_violin():
+    # two rows a group, far from the other groups: no point of the grid lies between the counts of one
+    tree = make_tree(["a", "b", "c"], rows=2, counts=[1, 2, 503, 504, 1000, 1001])
+    result = picture("groups", tree)
+    right = result.figure.axes[1]
+    dots = [line for line in right.lines if len(line.get_xdata()) == 2]
+    assert [line.get_xdata().tolist() for line in dots] == [[1, 2], [503, 504], [1000, 1001]]
+    assert not [each for each in right.collections if isinstance(each, PolyCollection)]
+    assert "the counts of a group of fewer than 5 rows (3 here)" in result.caption
+
+
+def test_groups_of_many_rows_narrower_than_the_grid_have_dots_too():
+    right = picture("groups", make_tree(["a", "b"], rows=10, counts=[1, 2] * 5 + [0, 9000] * 5)).figure.axes[1]
+    assert [1, 2] in [line.get_xdata().tolist() for line in right.lines]
 
 
 def test_groups_divides_by_the_exposure():

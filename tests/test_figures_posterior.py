@@ -99,6 +99,25 @@ def test_energy_caption_gives_the_smallest_bfmi():
     assert float(caption.removesuffix(".").split()[-1]) == pytest.approx(bfmi, abs=0.006)
 
 
+@pytest.mark.parametrize(
+    ("stuck", "words"), [(1, "; there is no value for 1 chain,"), (4, "Here there is no value for 4")]
+)
+def test_energy_of_a_stuck_chain_has_no_bfmi(stuck, words):
+    tree = make_tree()
+    energy = np.random.default_rng(1).normal(size=(CHAINS, DRAWS))
+    energy[:stuck] = 3.0
+    tree["sample_stats"]["energy"] = xr.DataArray(energy, dims=("chain", "draw"))
+    caption = picture("energy", tree).caption
+    assert words in caption
+    assert "nan" not in caption
+
+
+def test_energy_shows_the_bfmi_of_every_chain_and_the_limit():
+    left = picture("energy", make_tree()).figure.axes[0]
+    assert len([point for points in left.collections for point in points.get_offsets()]) == CHAINS
+    assert [line.get_xdata()[0] for line in left.lines] == [0.3]
+
+
 def test_trace_tells_divergences_and_the_parameter_with_the_fewest_independent_draws():
     tree = make_tree()
     diverging = np.zeros((CHAINS, DRAWS), bool)

@@ -26,6 +26,7 @@ from pydantic import (
     model_serializer,
 )
 
+from poolwise import figures_names
 from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
 
@@ -40,11 +41,10 @@ FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder o
 RATES = {"centred": "sampled", "standardised": "standardised", "marginal": "integrated"}  # as the model calls them
 RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys of earlier versions, which their records have
 Positive = Annotated[int, Field(ge=1)]
-FigureName = Literal[
-    "counts", "groups", "model", "prior_predictive", "prior_posterior", "sensitivity", "forest", "rank", "trace",
-    "energy", "ecdf", "rootogram", "groups_predictive", "groups_rootogram", "statistics", "loo_pit", "calibration",
-    "pareto_k", "leave_group_out", "new_group",
-]  # fmt: skip
+if TYPE_CHECKING:
+    FigureName = str
+else:
+    FigureName = Literal[figures_names.NAMES]
 
 
 class Section(BaseModel):

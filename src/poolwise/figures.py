@@ -1,13 +1,14 @@
-"""DataTree to figures, each with a caption that says what to look for and what this one shows.
+"""A judged fit to figures, each with a caption that says what to look for and what this one shows.
 
-A label too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
-shows. The pictures stand in the modules of `_PARTS`; what they share in `figures_fit` (what they are drawn from),
-`figures_numbers`, `figures_style` and `figures_words`.
+A figure is one function that `figures_fit.figure` marks, in one of `MODULES`; its name stands in `figures_names`. A
+label too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
+shows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,17 +25,14 @@ from poolwise import (
     figures_sensitivity,
     figures_statistics,
 )
-from poolwise.figures_fit import Fit, Picture
+from poolwise.checks_base import FitView, Result
+from poolwise.figures_fit import Drawing, Picture, Plot
+from poolwise.figures_names import NAMES
 from poolwise.figures_style import png
-
-if TYPE_CHECKING:
-    from poolwise.counts.cells import Counts
-    from poolwise.inference.predictive import NewGroup
-    from poolwise.model.count_model import Model
 
 __all__ = ["FIGURES", "Picture", "draw", "png"]
 
-_PARTS = (
+MODULES = (
     figures_data,
     figures_model,
     figures_prior,
@@ -45,68 +43,46 @@ _PARTS = (
     figures_left_out,
     figures_new,
 )
-_LOOK_FOR: dict[str, str] = {name: text for part in _PARTS for name, text in part.LOOK_FOR.items()}
-FIGURES: dict[str, Callable[[Fit], Picture]] = {name: fn for part in _PARTS for name, fn in part.FIGURES.items()}
+_MARKED = {each.name: each for module in MODULES for each in vars(module).values() if isinstance(each, Plot)}
+FIGURES: dict[str, Plot] = {name: _MARKED[name] for name in NAMES}
 
 
-def draw(
-    names: Sequence[str],
-    tree: xr.DataTree,
-    *,
-    summary: pd.DataFrame,
-    pareto_k: np.ndarray,
-    k_threshold: float,
-    counts: "Counts | None" = None,
-    model: "Model | None" = None,
-    values: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-    cell_elpd: np.ndarray | None = None,
-    cell_below: np.ndarray | None = None,
-    new_group: "NewGroup | None" = None,
-    sensitivity: pd.DataFrame | None = None,
-    leave_group_out: pd.DataFrame | None = None,
-) -> Iterator[tuple[str, Picture]]:
-    """Draw the named figures, each when its turn comes.
+def draw(names: Sequence[str], view: FitView | xr.DataTree, **given: Any) -> Iterator[tuple[str, Picture]]:
+    """Draw the named figures, each when its turn comes; one that needs a check that did not run is left out.
 
     Parameters
     ----------
     names : keys of `FIGURES`
-    tree : posterior, sample_stats, observed_data, constant_data and posterior_predictive of one fit. For
-        `prior_predictive` and `prior_posterior` also prior, the sites of the posterior under their names with dims
-        (chain, draw) or (chain, draw, group), any number of draws, and, for the first, prior_predictive, with `y`
-        (chain, draw, cell), a count of one row of each cell
-    summary : a row a parameter, with columns mean, hdi_3%, hdi_97%, ess_bulk, ess_tail and r_hat
-    pareto_k : (C,), one a cell
-    k_threshold : above it the leave-one-out value of a cell is not reliable
-    counts : the data; for `counts` and `groups`, and for the names of what is counted
-    model, values : the model and the parameters of its priors; for `model`
-    cell_elpd, cell_below : (C,), the log of P(Y = y), and P(Y < y), of a row of each cell given all other rows; for
-        `loo_pit` and `calibration`
-    new_group : for `new_group`
-    sensitivity : a row a parameter, its name as index or in a column `parameter`; columns prior, likelihood and
-        diagnosis; for `sensitivity`
-    leave_group_out : a row a group, its label as index or in a column `group`; columns elpd, mcse and, where some
-        are in doubt, suspect; for `leave_group_out`
-
-    Raises
-    ------
-    ValueError
-        A figure is asked for without what it is drawn from.
+    view : the fit; `loo_pit` and `calibration` also call its `below`, which gives P(Y < y) of a row of each cell given
+        all other rows, (C,)
     """
-    fit = Fit(
-        tree,
-        summary,
-        np.asarray(pareto_k),
-        k_threshold,
-        counts=counts,
-        model=model,
-        values=values or {},
-        cell_elpd=cell_elpd,
-        cell_below=cell_below,
-        new_group=new_group,
-        sensitivity=sensitivity,
-        leave_group_out=leave_group_out,
-    )
+    fit = Drawing(view_of(view, **given) if isinstance(view, xr.DataTree) else view)
     for name in names:
+        plot = FIGURES[name]
+        if plot.needs and plot.needs not in fit.view.results:
+            continue
         fit.replaced.clear()
-        picture = FIGURES[name](fit)
-        yield name, replace(picture, caption=f"{_LOOK_FOR[name]} {picture.caption}{fit.told()}")
+        picture = plot.draw(fit)
+        yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")
+
+
+def view_of(
+    tree: xr.DataTree,
+    *,
+    pareto_k: np.ndarray,
+    k_threshold: float,
+    cell_elpd: np.ndarray | None = None,
+    cell_below: np.ndarray | None = None,
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    sensitivity: pd.DataFrame | None = None,
+    leave_group_out: pd.DataFrame | None = None,
+    **given: Any,
+) -> FitView:
+    """The fit as one object, of what callers that have none hand over."""
+    tables = {"sensitivity": sensitivity, "leave_group_out": leave_group_out}
+    loo: Any = SimpleNamespace(pareto_k=pareto_k, k_threshold=k_threshold, cell_elpd=cell_elpd)
+    results = {name: Result(tables={name: table}) for name, table in tables.items() if table is not None}
+    verdict: Any = None
+    view = FitView(prior_values=values, tree=tree, loo=loo, verdict=verdict, results=results, **given)
+    object.__setattr__(view, "below", lambda: cell_below)
+    return view

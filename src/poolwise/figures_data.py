@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.stats import poisson
 
 from poolwise.counts import description
-from poolwise.figures_fit import Fit, Picture, needed
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, spread_out, tabulate, whole_edges
 from poolwise.figures_style import (
     BLACK,
@@ -26,27 +26,21 @@ from poolwise.figures_style import (
 )
 from poolwise.figures_words import about, number, number_of
 
-__all__ = ["FIGURES", "LOOK_FOR"]
-
+FEW_ROWS = 5  # of a group: fewer have no density
 MAX_SIZES = 200  # exposures that the expected counts are averaged over
 
-LOOK_FOR = {
-    "counts": (
+
+@figure(
+    "counts",
+    look_for=(
         "Look for two things: whether the bars are wider than the orange dots, and whether groups lie above the "
         "dashed line. The bars show how many rows have a count, the dots how many Poisson noise would give if all "
         "groups shared one rate. On the right a dot is a group, its variance against its mean; for Poisson counts "
         f"these are equal up to chance, which the line through the dot shows ({BAND:.0%} of it)."
     ),
-    "groups": (
-        "Look for groups that are shifted, wider or lopsided against the others. A row is a group, on one scale for "
-        "all: on the left its histogram, on the right the same counts as a violin, whose width is the density of rows, "
-        "with the middle half of them (thick line), the median (white dot) and the mean (black diamond)."
-    ),
-}
-
-
-def _counts(fit: Fit) -> Picture:
-    counts = needed(fit.counts, "counts")
+)
+def _counts(fit: Drawing) -> Picture:
+    counts = fit.view.counts
     figure = blank(4.6)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _histogram(fit, left)
@@ -64,7 +58,7 @@ def _counts(fit: Fit) -> Picture:
     return Picture(figure, f"{shows}. {description.hint(counts)}{above}", table)
 
 
-def _histogram(fit: Fit, axes: Axes) -> None:
+def _histogram(fit: Drawing, axes: Axes) -> None:
     """Draw how many rows have a count, and how many Poisson noise about one rate would give."""
     observed, _ = fit.counted
     edges = whole_edges(observed.min(), observed.max(), most=MAX_BARS)
@@ -73,7 +67,7 @@ def _histogram(fit: Fit, axes: Axes) -> None:
     tops = tabulate(observed[None], edges)[0, 1:-1]
     axes.bar(middle, tops, width=0.86 * width, color=SKY, label="observed rows")
     axes.axvline(observed.mean(), color=BLACK, linewidth=1.2, linestyle=":", label=f"mean, {number(observed.mean())}")
-    expected = _one_rate(observed, fit.cells["row_exposure"].values, edges)
+    expected = _one_rate(observed, fit.view.cells["row_exposure"].values, edges)
     axes.plot(middle, expected, "o", color=ORANGE, mec=BLACK, mew=0.4, markersize=4, label="Poisson, one rate")
     rooted = max(tops.max(), expected.max()) > 100 * tops[tops > 0].min() or expected.max() > 4 * tops.max()
     bar = "" if width == 1 else f" (each bar spans {width:,})"
@@ -100,9 +94,9 @@ def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> 
     return len(exposure) * np.diff(below.mean(axis=1))
 
 
-def _variance(fit: Fit, axes: Axes) -> str:
+def _variance(fit: Drawing, axes: Axes) -> str:
     """Draw the variance of every group against its mean; groups that cannot be judged are left out."""
-    counts = needed(fit.counts, "counts")
+    counts = fit.view.counts
     each = description.dispersion_by_group(counts)
     known = np.array([found.freedom > 0 for found in each])
     axes.set_title("Each group, about its own rate" if fit.has_exposure else "Each group", fontsize=11)
@@ -148,9 +142,17 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
-def _groups(fit: Fit) -> Picture:
+@figure(
+    "groups",
+    look_for=(
+        "Look for groups that are shifted, wider or lopsided against the others. A row is a group, on one scale for "
+        "all: on the left its histogram, on the right the same counts as a violin, whose width is the density of rows, "
+        "with the middle half of them (thick line), the median (white dot) and the mean (black diamond)."
+    ),
+)
+def _groups(fit: Drawing) -> Picture:
     observed, _ = fit.counted
-    value = observed / fit.cells["row_exposure"].values if fit.has_exposure else observed.astype(float)
+    value = observed / fit.view.cells["row_exposure"].values if fit.has_exposure else observed.astype(float)
     slices = fit.by_group()
     mean = np.array([value[rows].mean() for rows in slices])
     many = len(slices) > MAX_PANELS
@@ -167,8 +169,12 @@ def _groups(fit: Fit) -> Picture:
     left.set_ylabel(fit.grouping, parse_math=False)
     one = len(slices) == 1
     figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
-    table = description.by_group(needed(fit.counts, "counts"))
+    table = description.by_group(fit.view.counts)
     shows = _groups_words(fit, table, mean, len(value))
+    if few := sum(slices[g].stop - slices[g].start < FEW_ROWS for g in shown):
+        shows += (
+            f" Light dots in place of a violin are the counts of a group of fewer than {FEW_ROWS} rows ({few} here)."
+        )
     if many:
         shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
     return Picture(figure, shows, table)
@@ -189,7 +195,7 @@ def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bo
     return rooted
 
 
-def _groups_words(fit: Fit, table: pd.DataFrame, mean: np.ndarray, rows: int) -> str:
+def _groups_words(fit: Drawing, table: pd.DataFrame, mean: np.ndarray, rows: int) -> str:
     shows = f"Here the only group has {number_of(rows, 'row')} with mean {number(mean[0])}."
     if len(mean) > 1:
         lowest, highest = np.argsort(mean, kind="stable")[[0, -1]]
@@ -202,7 +208,7 @@ def _groups_words(fit: Fit, table: pd.DataFrame, mean: np.ndarray, rows: int) ->
     return shows + (" Every count is divided by its exposure." if fit.has_exposure else "")
 
 
-def _end(fit: Fit, values: np.ndarray, group: np.integer) -> str:
+def _end(fit: Drawing, values: np.ndarray, group: np.integer) -> str:
     return f"{number(values[group])} ({fit.named(group)})"
 
 
@@ -215,21 +221,20 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
 
 
 def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
-    """Draw one group: its density both ways of a line, quartiles, median and mean."""
+    """Draw one group: its density both ways of a line, or its counts as dots; quartiles, median and mean."""
     distinct, rows = np.unique(values, return_counts=True)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    if len(distinct) > 1:
-        # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
-        sd, iqr = values.std(), (high - low) / 1.34
-        width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
-        reach = 0.5 if whole else 0
-        height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
-        height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
+    # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
+    sd, iqr = values.std(), (high - low) / 1.34
+    width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
+    reach = 0.5 if whole else 0
+    height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
+    height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
+    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: its counts say as much
+        axes.plot(distinct, np.full(len(distinct), centre), "o", color=SKY, markersize=5, clip_on=False)
+    else:
         half = 0.42 * height / height.max()
         axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
     axes.hlines(centre, low, high, color=BLUE, linewidth=4)
-    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6)
-    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4)
-
-
-FIGURES = {"counts": _counts, "groups": _groups}
+    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
+    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)

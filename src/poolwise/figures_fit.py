@@ -1,24 +1,19 @@
-"""What the figures are drawn from, and what they are: a fit with its groups by name, a picture with its caption."""
+"""What a figure is, and what it is drawn from: a fit with labels that a picture can show."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from poolwise.checks_base import FitView
+from poolwise.figures_names import NAMES
 from poolwise.figures_words import can_be_drawn, short
 
-if TYPE_CHECKING:
-    from poolwise.counts.cells import Counts
-    from poolwise.inference.predictive import NewGroup
-    from poolwise.model.count_model import Model
-
-SAMPLED = ("mu", "sigma", "delta", "lam")  # not alpha, beta and phi, which are functions of these
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
 MAX_REPLACED = 5  # labels that a caption tells
 
@@ -39,47 +34,59 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a figure is drawn from; see `figures.draw`.
+class Plot:
+    """One figure of a run, under its name.
+
+    Attributes
+    ----------
+    look_for : the first sentences of its caption: what the reader should look for
+    needs : name of the check whose result it shows; without that result it is not drawn
+    """
+
+    name: str
+    draw: "Callable[[Drawing], Picture]"
+    look_for: str
+    needs: str | None = None
+
+
+def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
+    """Make a function a figure; `figures_names` says in which section it stands."""
+    if name not in NAMES:
+        raise ValueError(f"figure {name!r} stands in no section: add it to figures_names.SECTIONS")
+    return lambda draw: Plot(name, draw, look_for, needs)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A fit with what pictures need beside it: labels, units and the letters that the font has.
 
     Attributes
     ----------
     replaced : placeholder -> label, of the labels that the picture being drawn could not write
     """
 
-    tree: xr.DataTree
-    summary: pd.DataFrame
-    pareto_k: np.ndarray
-    k_threshold: float
-    counts: "Counts | None" = None
-    model: "Model | None" = None
-    values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    cell_elpd: np.ndarray | None = None
-    cell_below: np.ndarray | None = None
-    new_group: "NewGroup | None" = None
-    sensitivity: pd.DataFrame | None = None
-    leave_group_out: pd.DataFrame | None = None
+    view: FitView
     replaced: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def cells(self) -> xr.Dataset:
-        """Group and exposure by row, and the cells."""
-        return self.tree["constant_data"].to_dataset()
 
     @cached_property
     def labels(self) -> list[str]:
         """The groups, in the order of the data."""
-        return [str(label) for label in self.cells["group"].values]
+        return [str(label) for label in self.view.cells["group"].values]
+
+    @property
+    def sites(self) -> list[str]:
+        """What was sampled, the rates last; not alpha, beta and phi, which are functions of these."""
+        return [*(site for site, _ in self.view.model.families if site != "lam"), "lam"]
 
     @property
     def is_pooled(self) -> bool:
         """Whether all groups have one rate."""
-        return "group" not in self.tree["posterior"]["lam"].dims
+        return "group" not in self.view.posterior["lam"].dims
 
     @property
     def has_exposure(self) -> bool:
         """Whether a rate is not just per row."""
-        return unit_of(self.tree) != "row"
+        return unit_of(self.view.tree) != "row"
 
     @property
     def events(self) -> str:
@@ -89,7 +96,7 @@ class Fit:
     @property
     def raw_events(self) -> str:
         """What is counted, in a caption."""
-        return self.counts.columns.count.replace("_", " ") if self.counts else "one row"
+        return self.view.counts.columns.count.replace("_", " ")
 
     @property
     def counted_in(self) -> str:
@@ -104,14 +111,10 @@ class Fit:
     @property
     def unit(self) -> str:
         """What a rate is in."""
-        per = unit_of(self.tree)
-        if per != "row" and self.counts and self.counts.columns.exposure:
+        per = unit_of(self.view.tree)
+        if per != "row" and self.view.counts.columns.exposure:
             per = f"unit of {self._column('exposure', 'exposure')}"
-        return f"{self.events if self.counts else 'counts'} per {per}"
-
-    def group(self, name: str) -> xr.Dataset | None:
-        """A group of the tree, if it has it."""
-        return self.tree[name].to_dataset() if name in self.tree.children else None
+        return f"{self.events} per {per}"
 
     def label(self, group: int | np.integer, length: int = 28) -> str:
         """The name of a group in a picture: a placeholder, which the caption tells, where the font cannot draw it."""
@@ -129,7 +132,7 @@ class Fit:
     def named(self, group: int | np.integer) -> str:
         """The name of a group in a caption."""
         label = short(self.labels[int(group)])
-        column = self.counts.columns.group.replace("_", " ") if self.counts else "group"
+        column = self.view.counts.columns.group.replace("_", " ")
         return f"{column} {label}" if _is_number(label) else label
 
     def parameter(self, name: str, length: int = 28) -> str:
@@ -146,7 +149,7 @@ class Fit:
         return f" The picture's font lacks letters of some labels: {', '.join(pairs[:MAX_REPLACED])}{more}."
 
     def _column(self, role: str, otherwise: str) -> str:
-        name = getattr(self.counts.columns, role).replace("_", " ") if self.counts else otherwise
+        name = getattr(self.view.counts.columns, role).replace("_", " ")
         return short(name) if can_be_drawn(name) else otherwise
 
     @cached_property
@@ -156,30 +159,32 @@ class Fit:
     @cached_property
     def counted(self) -> tuple[np.ndarray, np.ndarray]:
         """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
-        return observed_and_simulated(self.tree)
+        return observed_and_simulated(self.view.tree)
 
     @cached_property
     def own(self) -> np.ndarray:
         """The mean count of every group by exposure, (G,)."""
-        return own_means(self.tree)[1]
+        return own_means(self.view.tree)[1]
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """P(Y < y) and P(Y <= y) of a row of every cell given all other rows, and how many rows it has; (C,) each."""
+        below: Callable[[], np.ndarray] | None = getattr(self.view, "below", None)
+        if below is None:
+            raise ValueError("this figure needs the view's method `below`: P(Y < y) by cell, left out")
+        low = np.clip(below(), 0, 1)
+        return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
 
     def by_group(self) -> list[slice]:
         """The rows of every group; they follow one another."""
-        ends = np.searchsorted(self.cells["row_group"].values, np.arange(len(self.labels) + 1))
+        ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
         return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
 
 
-def needed[T](value: T | None, what: str) -> T:
-    """What a figure cannot be drawn without."""
-    if value is None:
-        raise ValueError(f"this figure needs {what}")
-    return value
-
-
-def draws_of(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """Draws (chain, draw) of every sampled parameter under its name in the summary."""
+def draws_of(dataset: xr.Dataset, sites: Iterable[str]) -> dict[str, np.ndarray]:
+    """Draws (chain, draw) of every parameter of these sites under its name in the summary."""
     draws: dict[str, np.ndarray] = {}
-    for site in (site for site in SAMPLED if site in dataset):
+    for site in sites:
         values = dataset[site].transpose(..., "chain", "draw")
         if "group" in values.dims:
             draws |= {f"{site}.{label}": values.values[g] for g, label in enumerate(values["group"].values)}

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
-from poolwise.figures_fit import Fit, Picture, needed
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, TAIL
 from poolwise.figures_style import (
     BLACK,
@@ -31,48 +31,12 @@ from poolwise.figures_style import (
 )
 from poolwise.figures_words import number, p_value, share
 
-__all__ = ["FIGURES", "LOOK_FOR"]
-
 NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
 LEVELS = np.arange(1, 100) / 100
 NOTICED = 1.88  # standard errors: 94%
 SIMULATED = 2000  # uniform samples behind a band
 
-LOOK_FOR = {
-    "loo_pit": (
-        "Look for even bars on the left and a line inside the band on the right. Every row is predicted from all "
-        "others, and its place in that prediction is a number between 0 and 1, where all places should be alike. Bars "
-        "high at both ends mean predictions too narrow, high in the middle too wide, high on one side off to the other."
-    ),
-    "calibration": (
-        "Look for a blue line on the diagonal, inside the band. Every row is predicted from all others; the line says "
-        "which share of rows an interval holds, against the share that it should. Below the diagonal intervals are too "
-        "narrow, the predictions too sure; above they are too wide."
-    ),
-    "pareto_k": (
-        "Look for points above the dashed line. Leaving out a row shows how well the others predict it; Pareto k says "
-        "how far the fit would move without that row, and above the threshold the shortcut that avoids refitting is no "
-        "longer reliable. A point stands for the rows of one group with the same count and exposure, a larger one for "
-        "more rows."
-    ),
-    "leave_group_out": (
-        "Look on the right for groups far to the left: those that the others lead one least to expect. A dot is the "
-        "log probability of all rows of a group, predicted by a fit to all other groups; the more rows, the lower it "
-        "is, so the right picture divides it by their number. The sum over groups says how well a model predicts a "
-        "new group; compare it between models fitted to the same data."
-    ),
-}
-
-
 # Rows predicted from all others.
-
-
-def _places(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(Y < y) and P(Y <= y) of a row of every cell, given all other rows, and how many rows it has; (C,) each."""
-    below = needed(fit.cell_below, "P(Y < y) by cell, left out")
-    at = np.exp(needed(fit.cell_elpd, "elpd by cell, left out"))
-    low = np.clip(below, 0, 1)
-    return low, np.clip(low + at, low, 1), fit.cells["cell_multiplicity"].values
 
 
 def _cumulative(low: np.ndarray, high: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -107,8 +71,16 @@ def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
     return np.minimum(1, 2 * np.minimum(lower, upper))
 
 
-def _loo_pit(fit: Fit) -> Picture:
-    low, high, rows = _places(fit)
+@figure(
+    "loo_pit",
+    look_for=(
+        "Look for even bars on the left and a line inside the band on the right. Every row is predicted from all "
+        "others, and its place in that prediction is a number between 0 and 1, where all places should be alike. Bars "
+        "high at both ends mean predictions too narrow, high in the middle too wide, high on one side off to the other."
+    ),
+)
+def _loo_pit(fit: Drawing) -> Picture:
+    low, high, rows = fit.places
     total = int(rows.sum())
     line = _cumulative(low, high, rows, LEVELS)
     bottom, top, least = _band(total)
@@ -154,9 +126,9 @@ def _loo_pit_words(low: np.ndarray, high: np.ndarray, rows: np.ndarray, p: float
     )
 
 
-def coverage(fit: Fit) -> tuple[pd.DataFrame, float]:
+def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
     """Share of rows that the central intervals hold, by the share that they should, with its band; and the band's p."""
-    low, high, rows = _places(fit)
+    low, high, rows = fit.places
     total = int(rows.sum())
     ends = _cumulative(low, high, rows, np.concatenate([(1 - LEVELS) / 2, (1 + LEVELS) / 2]))
     covered = ends[len(LEVELS) :] - ends[: len(LEVELS)]
@@ -166,7 +138,15 @@ def coverage(fit: Fit) -> tuple[pd.DataFrame, float]:
     return table.set_index("nominal"), p
 
 
-def _calibration(fit: Fit) -> Picture:
+@figure(
+    "calibration",
+    look_for=(
+        "Look for a blue line on the diagonal, inside the band. Every row is predicted from all others; the line says "
+        "which share of rows an interval holds, against the share that it should. Below the diagonal intervals are too "
+        "narrow, the predictions too sure; above they are too wide."
+    ),
+)
+def _calibration(fit: Drawing) -> Picture:
     table, p = coverage(fit)
     figure = blank(4.4)
     left, right = figure.subplots(1, 2)
@@ -189,20 +169,27 @@ def _calibration(fit: Fit) -> Picture:
     return Picture(figure, f"{shows}.", table)
 
 
-def _pareto_k(fit: Fit) -> Picture:
-    rows = fit.cells["cell_multiplicity"].values
-    finite = np.isfinite(fit.pareto_k)
-    top = max(fit.k_threshold, fit.pareto_k[finite].max(initial=0.0))
-    k = np.where(finite, fit.pareto_k, top + 0.1)
-    bad = ~(fit.pareto_k <= fit.k_threshold)
+@figure(
+    "pareto_k",
+    look_for=(
+        "Look for points above the dashed line. Leaving out a row shows how well the others predict it; Pareto k says "
+        "how far the fit would move without that row, and above the threshold the shortcut that avoids refitting is no "
+        "longer reliable. A point stands for the rows of one group with the same count and exposure, a larger one for "
+        "more rows."
+    ),
+)
+def _pareto_k(fit: Drawing) -> Picture:
+    count, rows = (fit.view.cells[f"cell_{name}"].values for name in ("count", "multiplicity"))
+    finite = np.isfinite(fit.view.loo.pareto_k)
+    top = max(fit.view.loo.k_threshold, fit.view.loo.pareto_k[finite].max(initial=0.0))
+    k = np.where(finite, fit.view.loo.pareto_k, top + 0.1)
+    bad = ~(fit.view.loo.pareto_k <= fit.view.loo.k_threshold)
     figure, axes = single(4.6, "Does any single row decide the result?")
     for kind, colour, marker in ((~bad, BLUE, "o"), (bad, VERMILLION, "D")):
         area = 14 + 120 * rows[kind] / rows.max()
-        axes.scatter(
-            fit.cells["cell_count"].values[kind], k[kind], s=area, c=colour, marker=marker, alpha=0.65, linewidths=0
-        )
-    name = f"threshold, {fit.k_threshold:.2f}"
-    axes.axhline(fit.k_threshold, color=BLACK, linewidth=1.2, linestyle="--", label=name)
+        axes.scatter(count[kind], k[kind], s=area, c=colour, marker=marker, alpha=0.65, linewidths=0)
+    name = f"threshold, {fit.view.loo.k_threshold:.2f}"
+    axes.axhline(fit.view.loo.k_threshold, color=BLACK, linewidth=1.2, linestyle="--", label=name)
     axes.set_ylim(min(k.min(), 0) - 0.08, top + 0.2)
     worst = np.flatnonzero(bad)[np.argsort(-k[bad], kind="stable")][:MAX_NAMED]
     _name_cells(fit, axes, worst, k)
@@ -219,9 +206,9 @@ def _pareto_k(fit: Fit) -> Picture:
     return Picture(figure, shows)
 
 
-def _name_cells(fit: Fit, axes: Axes, named: np.ndarray, k: np.ndarray) -> None:
+def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> None:
     """Write group and count of these cells beside the picture, with a line to each."""
-    count, group = fit.cells["cell_count"].values, fit.cells["cell_group"].values
+    count, group = fit.view.cells["cell_count"].values, fit.view.cells["cell_group"].values
     for place, cell in enumerate(named):
         axes.annotate(
             f"{fit.titled(int(group[cell]), 20)}: count {count[cell]:,}",
@@ -237,8 +224,18 @@ def _name_cells(fit: Fit, axes: Axes, named: np.ndarray, k: np.ndarray) -> None:
 # Groups left out.
 
 
-def _leave_group_out(fit: Fit) -> Picture:
-    given = needed(fit.leave_group_out, "the table of groups left out")
+@figure(
+    "leave_group_out",
+    look_for=(
+        "Look on the right for groups far to the left: those that the others lead one least to expect. A dot is the "
+        "log probability of all rows of a group, predicted by a fit to all other groups; the more rows, the lower it "
+        "is, so the right picture divides it by their number. The sum over groups says how well a model predicts a "
+        "new group; compare it between models fitted to the same data."
+    ),
+    needs="leave_group_out",
+)
+def _leave_group_out(fit: Drawing) -> Picture:
+    given = fit.view.tables["leave_group_out"]
     table = (given.set_index("group") if "group" in given.columns else given).set_axis(fit.labels)
     rows = np.array([part.stop - part.start for part in fit.by_group()])
     table = table.assign(rows=rows, per_row=table["elpd"] / rows).rename_axis("group")
@@ -271,7 +268,7 @@ def _draw_groups(axes: Axes, shown: np.ndarray, value: np.ndarray, error: np.nda
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
-def _left_out_words(fit: Fit, table: pd.DataFrame, doubtful: np.ndarray, shown: int) -> str:
+def _left_out_words(fit: Drawing, table: pd.DataFrame, doubtful: np.ndarray, shown: int) -> str:
     error = float(np.sqrt((table["mcse"] ** 2).sum()))
     text = f"Here they sum to {table['elpd'].sum():,.2f}, with a Monte Carlo error of {error:.2g}"
     if len(table) > 1:
@@ -282,11 +279,3 @@ def _left_out_words(fit: Fit, table: pd.DataFrame, doubtful: np.ndarray, shown: 
     if shown < len(table):
         text += f". Shown are the {shown} of {len(table)} groups least expected per row"
     return f"{text}."
-
-
-FIGURES = {
-    "loo_pit": _loo_pit,
-    "calibration": _calibration,
-    "pareto_k": _pareto_k,
-    "leave_group_out": _leave_group_out,
-}

@@ -8,15 +8,12 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
-from poolwise.figures_fit import Fit, Picture, needed
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_style import DPI, WIDTH, blank
 from poolwise.figures_words import listing
 
-__all__ = ["FIGURES", "LOOK_FOR", "lines"]
+__all__ = ["lines"]
 
-LOOK_FOR = {
-    "model": "Look for what each quantity depends on. The lines give the distributions with their parameters.",
-}
 GRAPH = (
     "An arrow leads from a quantity to what is drawn or computed from it; a box holds what exists once for every "
     "group, or for every row; grey is what was observed; a dashed outline is computed, not drawn."
@@ -25,10 +22,14 @@ FONT = "DejaVu Sans"
 LEGEND = "distribution_description_node"  # NumPyro's name for the node with the distributions
 
 
-def _model(fit: Fit) -> Picture:
+@figure(
+    "model",
+    look_for="Look for what each quantity depends on. The lines give the distributions with their parameters.",
+)
+def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
-    text = lines(relations, fit.values)
-    shows = _shows(relations, fit.values)
+    text = lines(relations, fit.view.prior_values)
+    shows = _shows(relations, fit.view.prior_values)
     image, missing = _image(fit, text)
     if image is None:
         figure = blank(1.1 + 0.3 * len(text))
@@ -79,23 +80,23 @@ def _have(free: Sequence[str]) -> str:
     return "has a prior" if len(free) == 1 else "have priors"
 
 
-def _arguments(fit: Fit) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(fit: Drawing) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the generative form takes: one row of each group tells the graph."""
     size = len(fit.labels)
-    return (np.arange(size), np.ones(size), fit.values, size), {"count": np.zeros(size)}
+    return (np.arange(size), np.ones(size), fit.view.prior_values, size), {"count": np.zeros(size)}
 
 
-def _relations(fit: Fit) -> dict[str, Any]:
+def _relations(fit: Drawing) -> dict[str, Any]:
     from numpyro.infer.inspect import get_model_relations
 
-    return get_model_relations(needed(fit.model, "the model").rows, *_arguments(fit))
+    return get_model_relations(fit.view.model.rows, *_arguments(fit))
 
 
-def _image(fit: Fit, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
+def _image(fit: Drawing, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
     """The graph in pixels, or why there is none."""
     import numpyro
 
-    model = needed(fit.model, "the model")
+    model = fit.view.model
     try:
         graph = numpyro.render_model(model.rows, *_arguments(fit), render_distributions=True, render_params=True)
         graph.graph_attr.update(dpi=str(DPI), fontname=FONT, fontsize="10", ranksep="0.4")
@@ -111,6 +112,3 @@ def _image(fit: Fit, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
     except (RuntimeError, OSError, subprocess.SubprocessError):
         return None, "Graphviz's program dot does not run on this machine"
     return matplotlib.image.imread(io.BytesIO(drawn)), ""
-
-
-FIGURES = {"model": _model}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.figures_fit import Fit, Picture, needed
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, QUANTILES, bins_of
 from poolwise.figures_style import BLACK, BLUE, GREY, SKY, blank, density, legend_below, style, whole_numbers
 from poolwise.figures_words import number
@@ -15,21 +15,19 @@ from poolwise.figures_words import number
 if TYPE_CHECKING:
     from poolwise.inference.predictive import NewGroup
 
-__all__ = ["FIGURES", "LOOK_FOR"]
-
 INTERVAL = (0.05, 0.95)  # of a count, as the answer has it
 
-LOOK_FOR = {
-    "new_group": (
+
+@figure(
+    "new_group",
+    look_for=(
         "Look for how wide both shapes are: on the left the rate of a group, on the right one count of it to come. It "
         "is a group that nobody has seen yet, unless one is named. Ticks at the bottom, if any, are the means of the "
         "groups of the data; the darker counts hold 90%."
     ),
-}
-
-
-def _new_group(fit: Fit) -> Picture:
-    new = needed(fit.new_group, "the new group")
+)
+def _new_group(fit: Drawing) -> Picture:
+    new = fit.view.new_group
     figure = blank(4.2)
     left, right = figure.subplots(1, 2)
     look = {"color": SKY} if new.learnt else {"color": "#D9D9D9", "hatch": "//"}
@@ -53,7 +51,7 @@ def _new_group(fit: Fit) -> Picture:
     return Picture(figure, shows, table)
 
 
-def _rate(axes: Axes, fit: Fit, new: "NewGroup", look: dict[str, Any]) -> None:
+def _rate(axes: Axes, fit: Drawing, new: "NewGroup", look: dict[str, Any]) -> None:
     edges = _rate_edges(new.rate, fit.own if new.learnt else new.rate[:1])
     density(axes, new.rate, edges, fill=True, edgecolor="white", **look)
     if new.learnt:
@@ -94,12 +92,12 @@ def _rate_edges(rate: np.ndarray, own: np.ndarray) -> np.ndarray:
     return bins_of(np.array([max(0.0, first - margin), last + margin]), number=80)
 
 
-def _kind(fit: Fit) -> str:
-    if needed(fit.new_group, "the new group").label is not None:
+def _kind(fit: Drawing) -> str:
+    if fit.view.new_group.label is not None:
         return "named"
     if fit.is_pooled:
         return "pooled"
-    return "hierarchical" if needed(fit.new_group, "the new group").learnt else "unpooled"
+    return "hierarchical" if fit.view.new_group.learnt else "unpooled"
 
 
 TITLES = {
@@ -117,4 +115,3 @@ WORDS = {
     "hierarchical": "Here a new group is drawn from the distribution that the groups of the data come from, with what "
     "is not known of it.",
 }
-FIGURES = {"new_group": _new_group}

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-BAND = 0.94  # as the intervals of the summary
+from poolwise.checks import INTERVAL
+
+BAND = INTERVAL  # as the intervals of the summary
 TAIL = (1 - BAND) / 2
 QUANTILES = [TAIL, 0.5, 1 - TAIL]
 

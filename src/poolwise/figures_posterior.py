@@ -3,13 +3,16 @@
 Where a picture cannot show every parameter it shows the worst, and its caption says so.
 """
 
+import warnings
+
 import numpy as np
 import xarray as xr
 from arviz_stats.base import array_stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.figures_fit import INTERVAL, Fit, Picture, draws_of
+from poolwise.checks import BFMI_MIN
+from poolwise.figures_fit import INTERVAL, Drawing, Picture, draws_of, figure
 from poolwise.figures_numbers import BAND, bins_of
 from poolwise.figures_style import (
     BLACK,
@@ -21,47 +24,33 @@ from poolwise.figures_style import (
     ORANGE,
     SKY,
     blank,
-    density,
+    collection,
     legend_below,
     legend_of_chains,
     panels,
     single,
     style,
 )
-from poolwise.figures_words import number, short
-
-__all__ = ["FIGURES", "LOOK_FOR"]
+from poolwise.figures_words import number, number_of, short
 
 MAX_TRACES = 8  # parameters
 MAX_POINTS = 800  # of a line: two thirds of the pixels that it has
 
-LOOK_FOR = {  # the first half of every caption
-    "rank": (
+
+@figure(
+    "rank",
+    look_for=(
         "Look for lines that stay in the grey band. All chains should have explored the same distribution; a line "
         "shows how far the share of one chain's draws below a rank departs from that of all chains. The band is three "
         "standard errors: about one line in fifty leaves it for a moment by chance; one that stays outside belongs to "
         "a chain that disagrees."
     ),
-    "trace": (
-        "Look for chains that cannot be told apart, on the left as densities and on the right as draws in their "
-        "order: noise without drift, without flat stretches and around one level. A tick at the bottom is a draw that "
-        "diverged, where the sampler could not follow the posterior."
-    ),
-    "forest": (
-        "Look for groups that lie apart. An open diamond is a group's own mean count, by exposure if there is one; it "
-        "also scatters by chance."
-    ),
-    "energy": (
-        "Look for two shapes of about the same width. The blue one holds the energies of all draws, the black line "
-        "the changes that one step makes; were the line much narrower, the sampler would crawl and miss the tails. "
-        "E-BFMI puts it in a number for each chain: near 1 is good, below 0.3 is not."
-    ),
-}
-
-
-def _rank(fit: Fit) -> Picture:
-    draws = draws_of(fit.tree["posterior"].to_dataset())
-    by_r_hat = fit.summary["r_hat"].loc[list(draws)].sort_values(ascending=False, na_position="first", kind="stable")
+)
+def _rank(fit: Drawing) -> Picture:
+    draws = draws_of(fit.view.posterior, fit.sites)
+    by_r_hat = (
+        fit.view.summary["r_hat"].loc[list(draws)].sort_values(ascending=False, na_position="first", kind="stable")
+    )
     highest = set(by_r_hat.index[:MAX_PANELS])
     shown = [name for name in draws if name in highest]
     num_chains = len(draws[shown[0]])
@@ -80,11 +69,11 @@ def _rank(fit: Fit) -> Picture:
     return Picture(figure, shows)
 
 
-def _draw_rank(axes: Axes, fit: Fit, name: str, draws: np.ndarray) -> np.ndarray:
+def _draw_rank(axes: Axes, fit: Drawing, name: str, draws: np.ndarray) -> np.ndarray:
     """Draw one parameter; returns the largest distance of each chain from zero, in units of the band."""
     z = np.arange(1, 201) / 201
     # The least of both ESS and the draws: a sticky tail or anticorrelation makes the band too narrow.
-    ess = min(*fit.summary.loc[name, ["ess_bulk", "ess_tail"]], draws.size) / len(draws)
+    ess = min(*fit.view.summary.loc[name, ["ess_bulk", "ess_tail"]], draws.size) / len(draws)
     band = 3 * np.sqrt(z * (1 - z) / ess)  # (200,)
     lines = _ecdf_difference(draws, z)  # (chain, 200)
     axes.fill_between(z, -band, band, color=GREY, alpha=0.25, linewidth=0)
@@ -107,14 +96,22 @@ def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
     return (below - below.mean(axis=0)) / draws.shape[1]
 
 
-def _trace(fit: Fit) -> Picture:
-    draws = draws_of(fit.tree["posterior"].to_dataset())
-    ess = fit.summary.loc[list(draws), ["ess_bulk", "ess_tail"]].min(axis=1)
+@figure(
+    "trace",
+    look_for=(
+        "Look for chains that cannot be told apart, on the left as densities and on the right as draws in their "
+        "order: noise without drift, without flat stretches and around one level. A tick at the bottom is a draw that "
+        "diverged, where the sampler could not follow the posterior."
+    ),
+)
+def _trace(fit: Drawing) -> Picture:
+    draws = draws_of(fit.view.posterior, fit.sites)
+    ess = fit.view.summary.loc[list(draws), ["ess_bulk", "ess_tail"]].min(axis=1)
     ess = ess.sort_values(na_position="first", kind="stable")
     lowest = set(ess.index[:MAX_TRACES])
     shown = [name for name in draws if name in lowest]
     num_chains, length = draws[shown[0]].shape
-    diverging = _diverging(fit.tree, (num_chains, length))
+    diverging = _diverging(fit.view.tree, (num_chains, length))
     figure = blank(1.1 + 1.05 * max(2, len(shown)))
     grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(1, 3))
     for (left, right), name in zip(grid, shown, strict=True):
@@ -165,16 +162,23 @@ def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
     return stats["diverging"].transpose("chain", "draw").values if "diverging" in stats else np.zeros(shape, bool)
 
 
-def _forest(fit: Fit) -> Picture:
+@figure(
+    "forest",
+    look_for=(
+        "Look for groups that lie apart. An open diamond is a group's own mean count, by exposure if there is one; it "
+        "also scatters by chance."
+    ),
+)
+def _forest(fit: Drawing) -> Picture:
     labels, own, pooled = fit.labels, fit.own, fit.is_pooled
-    centre = "lam" if pooled else "mu" if "mu" in fit.summary.index else None
-    intervals = None if pooled else fit.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
+    centre = "lam" if pooled else "mu" if "mu" in fit.view.summary.index else None
+    intervals = None if pooled else fit.view.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
     rate = own if intervals is None else intervals[:, 1]
     many = len(labels) > MAX_LABELS
     order = np.argsort(rate, kind="stable") if many else np.arange(len(labels))
     y, size = np.arange(len(labels)), 3 if many else 6
     figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
-    common = [float(value) for value in fit.summary[INTERVAL].T[centre]] if centre else []
+    common = [float(value) for value in fit.view.summary[INTERVAL].T[centre]] if centre else []
     if common:
         what = "rate of all groups" if pooled else "mu, the mean over groups"
         axes.axvspan(common[0], common[2], color=ORANGE, alpha=0.2, linewidth=0)
@@ -196,7 +200,7 @@ def _forest(fit: Fit) -> Picture:
     return Picture(figure, shows)
 
 
-def _forest_shows(fit: Fit, rate: np.ndarray, common: list[float]) -> str:
+def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
     first, last = np.argsort(rate, kind="stable")[[0, -1]]
     ends = [f"{number(rate[g])} ({fit.named(g)})" for g in (first, last)]
     span = f"run from {ends[0]} to {ends[1]}" if len(rate) > 1 else f"are just one, {ends[0]}"
@@ -216,24 +220,44 @@ def _forest_shows(fit: Fit, rate: np.ndarray, common: list[float]) -> str:
     )
 
 
-def _energy(fit: Fit) -> Picture:
-    energy = fit.tree["sample_stats"].to_dataset()["energy"].transpose("chain", "draw").values
-    marginal, transition = energy - energy.mean(), np.diff(energy, axis=1)
-    edges = np.histogram_bin_edges(np.concatenate([marginal.ravel(), transition.ravel()]), bins=60)
-    figure, axes = single(4.2, "Did the sampler reach every energy?")
-    for values, colour, name, fill in (
-        (marginal, SKY, "energy, less its mean", True),
-        (transition, BLACK, "change of energy in one step", False),
-    ):
-        density(axes, values, edges, color=colour, fill=fill, linewidth=1.5, label=name)
-    bfmi = np.atleast_1d(array_stats.bfmi(energy))
-    each = ", ".join(f"{value:.2f}" for value in bfmi)
-    text = each if len(bfmi) <= len(CHAINS) else f"{bfmi.min():.2f} to {bfmi.max():.2f}"
-    axes.text(0.01, 0.97, f"E-BFMI by chain:\n{text}", transform=axes.transAxes, va="top")
-    style(axes, "energy (negative log density, no unit)", "density of draws")
-    axes.legend(loc="upper right", frameon=False)
-    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {bfmi.min():.2f}."
-    return Picture(figure, shows)
+@figure(
+    "energy",
+    look_for=(
+        "Look for two shapes of about the same width. The blue one holds the energies of all draws (marginal), the "
+        "black one the changes that one step makes (transition); were the black one much narrower, the sampler would "
+        "crawl and miss the tails. On the left E-BFMI puts it in a number for each chain: near 1 is good, below "
+        f"{BFMI_MIN:g}, the dashed line, is not."
+    ),
+)
+def _energy(fit: Drawing) -> Picture:
+    from arviz_plots import plot_energy
+
+    figure = blank(4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 3))
+    kinds = xr.Dataset({"Energy": ("energy", [0, 0])}, coords={"energy": ["marginal", "transition"]})
+    drawn = collection(
+        figure, {"column": ["bfmi", "energy"]}, [left, right], kinds, aes={"color": ["energy"]}, color=[SKY, BLACK]
+    )
+    looks = {"bfmi_points": {"color": BLUE}, "legend": {"title": "", "loc": "outside lower center", "ncols": 2}}
+    looks |= {"face": {"alpha": 0.3}, "title": False, "ylabel": False, "remove_axis": False}
+    energy = fit.view.tree["sample_stats"].to_dataset()["energy"].transpose("chain", "draw").values
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # of a chain whose energy never changes
+        warnings.filterwarnings("ignore", "Your data appears to have a single value")
+        plot_energy(fit.view.tree, plot_collection=drawn, threshold=BFMI_MIN, visuals=looks)
+        bfmi = np.atleast_1d(array_stats.bfmi(energy))
+    left.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    left.yaxis.set_major_formatter(lambda chain, _: f"{chain + 1:.0f}")
+    left.set_ylim(len(bfmi) - 0.5, -0.5)
+    style(left, "E-BFMI", "chain")
+    style(right, "energy (negative log density, no unit)", "density of draws")
+    figure.suptitle("Did the sampler reach every energy?", fontsize=12)
+    return Picture(figure, _bfmi_words(bfmi))
 
 
-FIGURES = {"rank": _rank, "trace": _trace, "forest": _forest, "energy": _energy}
+def _bfmi_words(bfmi: np.ndarray) -> str:
+    known = bfmi[np.isfinite(bfmi)]
+    stuck = f"no value for {number_of(len(bfmi) - len(known), 'chain')}, whose energy never changes"
+    if not len(known):
+        return f"Here there is {stuck}."
+    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {known.min():.2f}"
+    return f"{shows}." if len(known) == len(bfmi) else f"{shows}; there is {stuck}."

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from poolwise.figures_fit import Fit, Picture
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, QUANTILES, edges_of, pearson, tabulate, two_sided
 from poolwise.figures_style import (
     BLACK,
@@ -27,39 +27,22 @@ from poolwise.figures_style import (
 )
 from poolwise.figures_words import about, number_of, p_value
 
-__all__ = ["FIGURES", "LOOK_FOR", "reproduced"]
+__all__ = ["reproduced"]
 
 SURPRISING = 1 - BAND  # a p-value below it is outside the band
 NO_VARIANCE = "No group has two rows and a count above zero; by how far its share strays"
 MAX_SMALL = 30  # bars of a small panel
 
-LOOK_FOR = {
-    "ecdf": (
+
+@figure(
+    "ecdf",
+    look_for=(
         "Look for the black line inside the blue band. The line gives, for every count, the share of rows that have at "
         f"most that count; the band holds the middle {BAND:.0%} of that share in tables that the fitted model "
         "simulated in place of the data."
     ),
-    "rootogram": (
-        "Look for bars that end within their black interval. A bar shows how many rows have that count, on a "
-        "square-root scale (Kleiber and Zeileis's rootogram); the interval holds the middle "
-        f"{BAND:.0%} of that number in tables that the fitted model simulated. Bars too high at both ends and too low "
-        "between mean that the noise is wider than the model's."
-    ),
-    "groups_predictive": (
-        "Look for panels whose black line leaves the blue band. Each is the check of the whole table, made for one "
-        "group alone: the share of its rows with at most that count, against tables that the fitted model simulated. "
-        "p is the share of those whose line strays as far from their mean as the observed one does."
-    ),
-    "groups_rootogram": (
-        "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. A "
-        "bar shows how many rows of the group have that count, the black interval the middle "
-        f"{BAND:.0%} of that number in simulated tables. p is the chance that the variance over the mean of a "
-        "simulated group is at least as unusual, either way."
-    ),
-}
-
-
-def _ecdf(fit: Fit) -> Picture:
+)
+def _ecdf(fit: Drawing) -> Picture:
     observed, replicated = fit.counted
     edges = edges_of(observed, replicated, most=MAX_STEPS)
     figure, axes = single(4.6, "Does the model reproduce the counts?")
@@ -101,7 +84,16 @@ def _draw_ecdf(
     return at, seen, low, high
 
 
-def _rootogram(fit: Fit) -> Picture:
+@figure(
+    "rootogram",
+    look_for=(
+        "Look for bars that end within their black interval. A bar shows how many rows have that count, on a "
+        "square-root scale (Kleiber and Zeileis's rootogram); the interval holds the middle "
+        f"{BAND:.0%} of that number in tables that the fitted model simulated. Bars too high at both ends and too low "
+        "between mean that the noise is wider than the model's."
+    ),
+)
+def _rootogram(fit: Drawing) -> Picture:
     observed, replicated = fit.counted
     edges = edges_of(observed, replicated, most=MAX_BARS)
     width = int(edges[1] - edges[0])
@@ -153,7 +145,7 @@ def _missed(seen: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.maximum(np.sqrt(low) - np.sqrt(seen), np.sqrt(seen) - np.sqrt(high))
 
 
-def reproduced(fit: Fit) -> pd.DataFrame:
+def reproduced(fit: Drawing) -> pd.DataFrame:
     """How well the model reproduces each group.
 
     Returns
@@ -163,7 +155,7 @@ def reproduced(fit: Fit) -> pd.DataFrame:
     var_over_mean, p_var_over_mean : Pearson's X^2 over the rows less one, and its two-sided p
     """
     observed, replicated = fit.counted
-    exposure = fit.cells["row_exposure"].values
+    exposure = fit.view.cells["row_exposure"].values
     lines = []
     for label, rows in zip(fit.labels, fit.by_group(), strict=True):
         tables = np.vstack([observed[rows], replicated[:, rows]])
@@ -177,7 +169,15 @@ def reproduced(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).set_index("group")
 
 
-def _groups_predictive(fit: Fit) -> Picture:
+@figure(
+    "groups_predictive",
+    look_for=(
+        "Look for panels whose black line leaves the blue band. Each is the check of the whole table, made for one "
+        "group alone: the share of its rows with at most that count, against tables that the fitted model simulated. "
+        "p is the share of those whose line strays as far from their mean as the observed one does."
+    ),
+)
+def _groups_predictive(fit: Drawing) -> Picture:
     table = reproduced(fit)
     shown, titles = _worst(fit, table["rows"], table["p_value"])
     figure, grid = panels(len(shown), "Does the model reproduce each group?", height=2.15, x=fit.counted_in)
@@ -192,7 +192,16 @@ def _groups_predictive(fit: Fit) -> Picture:
     return Picture(figure, f"Here {_tally(fit, table['p_value'])}{_chosen(fit, shown)}", table)
 
 
-def _groups_rootogram(fit: Fit) -> Picture:
+@figure(
+    "groups_rootogram",
+    look_for=(
+        "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. A "
+        "bar shows how many rows of the group have that count, the black interval the middle "
+        f"{BAND:.0%} of that number in simulated tables. p is the chance that the variance over the mean of a "
+        "simulated group is at least as unusual, either way."
+    ),
+)
+def _groups_rootogram(fit: Drawing) -> Picture:
     table = reproduced(fit)
     judged = table["p_var_over_mean"].notna().any()
     p = table["p_var_over_mean" if judged else "p_value"]
@@ -216,12 +225,12 @@ def _groups_rootogram(fit: Fit) -> Picture:
     return Picture(figure, shows)
 
 
-def _rows(fit: Fit, shown: np.ndarray) -> list[slice]:
+def _rows(fit: Drawing, shown: np.ndarray) -> list[slice]:
     slices = fit.by_group()
     return [slices[g] for g in shown]
 
 
-def _worst(fit: Fit, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, list[str]]:
+def _worst(fit: Drawing, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, list[str]]:
     """The groups with the lowest p, in the order of the data, and the titles of their panels."""
     order = np.argsort(p.fillna(1).to_numpy(), kind="stable")
     shown, tables = np.sort(order[:MAX_PANELS]), len(fit.counted[1])
@@ -229,7 +238,7 @@ def _worst(fit: Fit, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, list[st
     return shown, titles
 
 
-def _tally(fit: Fit, p: pd.Series) -> str:
+def _tally(fit: Drawing, p: pd.Series) -> str:
     """How many groups the model does not reproduce, and which one it does worst."""
     tables, known = len(fit.counted[1]), p.notna().sum()
     worst, low = int(np.nanargmin(p)), int(np.sum(p < SURPRISING))
@@ -242,15 +251,7 @@ def _tally(fit: Fit, p: pd.Series) -> str:
     )
 
 
-def _chosen(fit: Fit, shown: np.ndarray) -> str:
+def _chosen(fit: Drawing, shown: np.ndarray) -> str:
     if len(shown) == len(fit.labels):
         return ""
     return f" Shown are the {len(shown)} of {len(fit.labels)} groups with the lowest p."
-
-
-FIGURES = {
-    "ecdf": _ecdf,
-    "rootogram": _rootogram,
-    "groups_predictive": _groups_predictive,
-    "groups_rootogram": _groups_rootogram,
-}

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.figures_fit import Fit, Picture, draws_of, needed
+from poolwise.figures_fit import Drawing, Picture, draws_of, figure
 from poolwise.figures_numbers import BAND, QUANTILES, TAIL, bins_of, spread_out, tabulate, whole_edges
 from poolwise.figures_style import (
     BLACK,
@@ -23,30 +23,23 @@ from poolwise.figures_style import (
 )
 from poolwise.figures_words import number, share, short
 
-__all__ = ["FIGURES", "LOOK_FOR"]
-
 MAX_ROWS = 20  # groups or parameters, a line each
 MAX_VALUES = 2_000_000  # simulated counts of the prior that are looked at
 
-LOOK_FOR = {
-    "prior_predictive": (
+
+@figure(
+    "prior_predictive",
+    look_for=(
         "Look for whether the prior, before it has seen a count, thinks of what was observed as possible, yet not of "
         "the absurd as likely. Blue is what the prior gives, above for all groups together and below by group "
         f"(line: {BAND:.0%}, dot: median); black is what was observed."
     ),
-    "prior_posterior": (
-        "Look for how far the blue line is narrower than the grey shape. The shape is the prior, the line the "
-        "posterior; where they are alike, the data said nothing and the prior is the answer, and where they lie "
-        "apart, prior and data disagree."
-    ),
-}
-
-
-def _prior_predictive(fit: Fit) -> Picture:
-    rates = needed(fit.group("prior"), "the tree's group prior")["lam"]
-    counts = needed(fit.group("prior_predictive"), "the tree's group prior_predictive")["y"]
+)
+def _prior_predictive(fit: Drawing) -> Picture:
+    rates = fit.view.tree["prior"].to_dataset()["lam"]
+    counts = fit.view.tree["prior_predictive"].to_dataset()["y"]
     lam = rates.transpose("chain", "draw", ...).values.reshape(-1, *rates.shape[2:])  # (draw,) or (draw, G)
-    rows = fit.cells["cell_multiplicity"].values
+    rows = fit.view.cells["cell_multiplicity"].values
     y = counts.transpose("chain", "draw", "cell").values.reshape(-1, len(rows))[: max(50, MAX_VALUES // len(rows))]
     table = _expected(fit, lam, y, rows)
     many = len(fit.labels) > MAX_ROWS
@@ -77,7 +70,7 @@ def _prior_predictive(fit: Fit) -> Picture:
     return Picture(figure, shows, table)
 
 
-def _rates(axes: Axes, fit: Fit, lam: np.ndarray) -> None:
+def _rates(axes: Axes, fit: Drawing, lam: np.ndarray) -> None:
     edges = np.linspace(0, _right(lam, fit.own.max(), rows=None), 61)
     density(axes, lam, edges, color=SKY, fill=True)
     axes.vlines(fit.own, 0, 0.08, color=BLACK, linewidth=1, transform=axes.get_xaxis_transform())
@@ -87,7 +80,7 @@ def _rates(axes: Axes, fit: Fit, lam: np.ndarray) -> None:
     axes.set_title("Rate of all groups" if fit.is_pooled else "Rate of a group", fontsize=11)
 
 
-def _counts(axes: Axes, fit: Fit, y: np.ndarray, rows: np.ndarray) -> float:
+def _counts(axes: Axes, fit: Drawing, y: np.ndarray, rows: np.ndarray) -> float:
     """Draw the counts of all groups; returns the share of the prior's that is beyond the edge."""
     observed, _ = fit.counted
     edges = whole_edges(0, int(_right(y, observed.max(), rows)), most=MAX_BARS)
@@ -117,9 +110,9 @@ def _quantiles(values: np.ndarray, rows: np.ndarray | None, wanted: list[float])
     return np.quantile(values, wanted, weights=weights, method="inverted_cdf")
 
 
-def _expected(fit: Fit, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
+def _expected(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
     """Rate and count that the prior gives each group, with what was observed."""
-    group, count = fit.cells["cell_group"].values, fit.cells["cell_count"].values
+    group, count = fit.view.cells["cell_group"].values, fit.view.cells["cell_count"].values
     lines = []
     for g, label in enumerate(fit.labels):
         mine = group == g
@@ -144,7 +137,7 @@ def _intervals(axes: Axes, table: pd.DataFrame, of: str) -> None:
     style(axes)
 
 
-def _expected_words(fit: Fit, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> str:
+def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> str:
     observed, _ = fit.counted
     low, middle, high = np.quantile(lam, QUANTILES)
     least, most = _quantiles(y, rows, [TAIL, 1 - TAIL])
@@ -160,9 +153,17 @@ def _expected_words(fit: Fit, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) 
     return f"{text}; of the groups' own means {share(outside)} lie outside its {BAND:.0%}: it did not expect them."
 
 
-def _prior_posterior(fit: Fit) -> Picture:
-    prior = draws_of(needed(fit.group("prior"), "the tree's group prior"))
-    posterior = draws_of(fit.tree["posterior"].to_dataset())
+@figure(
+    "prior_posterior",
+    look_for=(
+        "Look for how far the blue line is narrower than the grey shape. The shape is the prior, the line the "
+        "posterior; where they are alike, the data said nothing and the prior is the answer, and where they lie "
+        "apart, prior and data disagree."
+    ),
+)
+def _prior_posterior(fit: Drawing) -> Picture:
+    prior = draws_of(fit.view.tree["prior"].to_dataset(), fit.sites)
+    posterior = draws_of(fit.view.posterior, fit.sites)
     table = _learnt(prior, posterior)
     common = [name for name in posterior if not name.startswith("lam.")]
     rates = np.array([name for name in posterior if name.startswith("lam.")])
@@ -230,6 +231,3 @@ def _learnt_words(table: pd.DataFrame, shown: int) -> str:
 
 def _part(ratio: float) -> str:
     return share(ratio) if ratio < 2 else f"{ratio:.1f} times that"
-
-
-FIGURES = {"prior_predictive": _prior_predictive, "prior_posterior": _prior_posterior}

@@ -7,28 +7,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from poolwise.figures_fit import Fit, Picture, needed
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_style import BLACK, BLUE, ORANGE, VERMILLION, blank, legend_below, style
 from poolwise.figures_words import number, short
-
-__all__ = ["FIGURES", "LOOK_FOR"]
+from poolwise.sensitivity import SENSITIVE
 
 MAX_ROWS = 20  # parameters, a line each
 FLOOR = 1e-3  # of a sensitivity: smaller ones are drawn here
-SENSITIVE = 0.05  # Kallioinen et al. (2024), Statistics and Computing 34(57): below it scaling moves little
 
-LOOK_FOR = {
-    "sensitivity": (
+
+@figure(
+    "sensitivity",
+    look_for=(
         "Look for blue dots right of the dashed line. A dot says how far the posterior moves when the prior (blue) or "
         "the likelihood (orange) counts a little more or less (power-scaling); under "
         f"{SENSITIVE:g} that is little. A prior that matters while the data do not is the answer itself; where both "
         "matter, prior and data pull apart."
     ),
-}
-
-
-def _sensitivity(fit: Fit) -> Picture:
-    table = needed(fit.sensitivity, "the table of power-scaling sensitivity")
+    needs="sensitivity",
+)
+def _sensitivity(fit: Drawing) -> Picture:
+    table = fit.view.tables["sensitivity"]
     table = table if "parameter" in table.columns else table.rename_axis("parameter").reset_index()
     worst = table.sort_values("prior", ascending=False, kind="stable", na_position="first").index[:MAX_ROWS]
     shown = table.loc[sorted(worst)].reset_index(drop=True)
@@ -87,6 +86,3 @@ def _sensitivity_words(table: pd.DataFrame, shown: int) -> str:
     if shown < len(table):
         text += f" Shown are the {shown} of {len(table)} parameters for which the prior matters most."
     return text
-
-
-FIGURES = {"sensitivity": _sensitivity}

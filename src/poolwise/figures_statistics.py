@@ -5,29 +5,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.figures_fit import Fit, Picture
+from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, QUANTILES, bins_of, pearson, two_sided
 from poolwise.figures_style import BLACK, MAX_BARS, SKY, legend_below, panels, whole_numbers
 from poolwise.figures_words import p_value
 
-__all__ = ["FIGURES", "LOOK_FOR", "statistics"]
-
-LOOK_FOR = {
-    "statistics": (
-        "Look for black lines in the bulk of the blue shapes. A shape shows what a number is in tables that the fitted "
-        "model simulated, the line what it is in the data. The variance over the mean tells best whether Poisson noise "
-        "will do: 1 is what it gives. p is the chance that a simulated table is at least as unusual, either way."
-    ),
-}
+__all__ = ["statistics"]
 
 
-def statistics(fit: Fit) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def statistics(fit: Drawing) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """What tables amount to: observed, the middle 94% of simulated ones, and a two-sided p; the simulated values.
 
     Variance over mean is Pearson's X^2 over its degrees of freedom, so that exposures are allowed for.
     """
     observed, replicated = fit.counted
-    exposure = fit.cells["row_exposure"].values
+    exposure = fit.view.cells["row_exposure"].values
     ends = np.array([rows.start for rows in fit.by_group()])
     tables = np.vstack([observed, replicated])
     found = {"variance / mean": pearson(tables, exposure, np.array([0]))}
@@ -53,7 +45,15 @@ def _finding(row: object) -> str:
     return f"{'larger' if upper < 0.5 else 'smaller'} than the model expects"
 
 
-def _statistics(fit: Fit) -> Picture:
+@figure(
+    "statistics",
+    look_for=(
+        "Look for black lines in the bulk of the blue shapes. A shape shows what a number is in tables that the fitted "
+        "model simulated, the line what it is in the data. The variance over the mean tells best whether Poisson noise "
+        "will do: 1 is what it gives. p is the chance that a simulated table is at least as unusual, either way."
+    ),
+)
+def _statistics(fit: Drawing) -> Picture:
     table, simulated = statistics(fit)
     tables = len(fit.counted[1])
     figure, grid = panels(len(table), "Are the simulated tables like the data?", columns=2, height=2.1)
@@ -99,6 +99,3 @@ def _statistics_words(table: pd.DataFrame, tables: int) -> str:
             f"(p {p_value(row['p_value'], tables)})"
         )
     return "; ".join(parts).replace("the rows with a zero is", "the number of rows with a zero is")
-
-
-FIGURES = {"statistics": _statistics}

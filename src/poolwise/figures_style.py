@@ -4,10 +4,12 @@ Figures are plain `Figure` objects without pyplot: no backend is chosen and none
 """
 
 import io
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.image
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,6 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from poolwise.figures_words import compact
+
+if TYPE_CHECKING:
+    from arviz_plots import PlotCollection
 
 # Okabe and Ito (2008): colours that the colour-blind can tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -87,6 +92,25 @@ def style(axes: Axes, x: str = "", y: str = "") -> None:
             axis.set_major_formatter(lambda value, _: compact(value))
     axes.set_xlabel(x, parse_math=False)
     axes.set_ylabel(y, parse_math=False)
+
+
+def collection(
+    figure: Figure, facets: Mapping[str, Sequence[str]], axes: Sequence[Axes], data: xr.Dataset, **look: Any
+) -> "PlotCollection":
+    """Let ArviZ draw in these axes: it opens no figure of its own, so that pyplot chooses no backend and keeps none.
+
+    Parameters
+    ----------
+    facets : the dimension that the axes follow, with its coordinates
+    data : with the dimensions that the aesthetics follow
+    look : `aes` and the values of each aesthetic, as of `arviz_plots.PlotCollection`
+    """
+    from arviz_plots import PlotCollection  # when the first figure asks for it: the import takes 0.2 s
+
+    whole = np.empty((), dtype=object)
+    whole[()] = figure
+    viz = xr.Dataset({"figure": ((), whole), "plot": (tuple(facets), np.asarray(axes))}, coords=facets)
+    return PlotCollection(data, xr.DataTree(viz), backend="matplotlib", **look)
 
 
 def legend_of_chains(figure: Figure, axes: Axes, num_chains: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from poolwise import figures_names
 from poolwise.report_words import answer, cell, label_of, model_maths, model_words, number, question, short, unit
 
 if TYPE_CHECKING:
@@ -42,39 +43,7 @@ COLUMNS = {  # of the summary, as the page calls them
     "ess_tail": "ESS, tail",
     "r_hat": "R-hat",
 }
-SECTIONS = {  # of the pictures: anchor, title, what the section is for, the pictures in their order
-    "data": ("The data", "What was counted, before any model.", ("counts", "groups")),
-    "model": ("The model", "", ("model",)),
-    "prior": (
-        "The prior",
-        "What the model took for possible before it saw a count, what the data made of that, and how much it matters.",
-        ("prior_predictive", "prior_posterior", "sensitivity"),
-    ),
-    "posterior": (
-        "The posterior",
-        "What the model says of the rates once it has seen the counts, and whether the sampler, which draws from the "
-        "posterior step by step in several chains, has explored all of it.",
-        ("forest", "rank", "trace", "energy"),
-    ),
-    "checks": (
-        "Predictive checks",
-        "Does the model suit the data? Tables simulated from the fitted model should look like the observed one, and "
-        "rows should lie where the other rows predict them.",
-        (
-            "ecdf",
-            "rootogram",
-            "groups_predictive",
-            "groups_rootogram",
-            "statistics",
-            "loo_pit",
-            "calibration",
-            "pareto_k",
-            "leave_group_out",
-        ),
-    ),
-    "new": ("A new group", "What a group that nobody has seen yet would produce.", ("new_group",)),
-    "more": ("More", "", ()),
-}
+SECTIONS = figures_names.SECTIONS | {"more": ("More", "", ())}  # of the pictures; the last holds any other
 NAMED_GROUP = ("A group of the data", "What one more count of it would be.")  # of "new", if one is asked for
 TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading of the rows, columns and their headings
     "counts": (

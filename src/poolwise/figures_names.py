@@ -1,0 +1,39 @@
+"""The figures by name, in the sections of the report and in their order.
+
+A config is checked against these names before anything heavy is loaded, so this module imports nothing. A new figure is
+a line here and a function marked with `figures_fit.figure`.
+"""
+
+SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what the section is for, its figures
+    "data": ("The data", "What was counted, before any model.", ("counts", "groups")),
+    "model": ("The model", "", ("model",)),
+    "prior": (
+        "The prior",
+        "What the model took for possible before it saw a count, what the data made of that, and how much it matters.",
+        ("prior_predictive", "prior_posterior", "sensitivity"),
+    ),
+    "posterior": (
+        "The posterior",
+        "What the model says of the rates once it has seen the counts, and whether the sampler, which draws from the "
+        "posterior step by step in several chains, has explored all of it.",
+        ("forest", "rank", "trace", "energy"),
+    ),
+    "checks": (
+        "Predictive checks",
+        "Does the model suit the data? Tables simulated from the fitted model should look like the observed one, and "
+        "rows should lie where the other rows predict them.",
+        (
+            "ecdf",
+            "rootogram",
+            "groups_predictive",
+            "groups_rootogram",
+            "statistics",
+            "loo_pit",
+            "calibration",
+            "pareto_k",
+            "leave_group_out",
+        ),
+    ),
+    "new": ("A new group", "What a group that nobody has seen yet would produce.", ("new_group",)),
+}
+NAMES = tuple(name for _, _, names in SECTIONS.values() for name in names)
