@@ -74,7 +74,7 @@ def make_new_group(*, rate=9.0, is_informed_by_data=True, exposure=1.0, label=No
     table = pd.DataFrame({"count": count, "probability": (rate / (1 + rate)) ** count / (1 + rate)})
     table["cumulative"] = table["probability"].cumsum()
     draws = np.random.default_rng(2).gamma(9.0, rate / 9.0, 800)
-    return NewGroup(draws, exposure, rate, rate, table, learnt, label=label)
+    return NewGroup(draws, exposure, rate, rate, table, is_informed_by_data, label=label)
 
 
 def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> FitView:
