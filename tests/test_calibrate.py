@@ -19,8 +19,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from poolwise import calibration, calibration_findings, calibration_words, checkpoint, sbc
-from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
+from poolwise.config import Calibration, check_as, hydra_fault
 from poolwise.errors import ConfigError, FitError
+from poolwise.paths import CONF, register_resolvers
 from poolwise.recovery import Recovered
 
 TINY = (

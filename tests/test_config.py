@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from poolwise import config, fit
-from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path, upgraded
+from poolwise.config import Config, check, hydra_fault, upgraded
 from poolwise.errors import ConfigError, RequestError
 from poolwise.figures import FIGURES
 from poolwise.model import LIKELIHOODS, POOLINGS, SITES
+from poolwise.paths import CONF, ROOT, outputs, register_resolvers, resolve_path
 from support import PRIORS
 
 GROUPS = {

@@ -31,11 +31,12 @@ from poolwise import (
     tracking,
 )
 from poolwise.calibration_findings import Findings, examine, metrics, ranks_table
-from poolwise.config import Calibration, outputs
+from poolwise.config import Calibration
 from poolwise.credentials import store_uri
 from poolwise.errors import FitError
 from poolwise.figures_style import png
 from poolwise.locks import held
+from poolwise.paths import outputs
 from poolwise.pipeline import Job
 from poolwise.record import Record, run_name
 from poolwise.recovery import Plan, Recovered, recover

@@ -5,8 +5,8 @@ import numpy as np
 import xarray as xr
 
 from poolwise import predict, store
-from poolwise.config import outputs
 from poolwise.credentials import store_uri
+from poolwise.paths import outputs
 
 MOST_VALUES = 100_000_000  # of a log likelihood by row, 0.8 GB
 

@@ -30,7 +30,7 @@ from poolwise import (
     twins,
     words,
 )
-from poolwise.config import Config, outputs, resolve_path
+from poolwise.config import Config
 from poolwise.credentials import store_uri
 from poolwise.data import Counts, read_counts
 from poolwise.differences import Facts
@@ -38,6 +38,7 @@ from poolwise.errors import ConfigError, FitError, UnreachableError
 from poolwise.findings import Findings, examine
 from poolwise.locks import held
 from poolwise.model import Model
+from poolwise.paths import outputs, resolve_path
 from poolwise.priors import prior_values
 from poolwise.record import Record, metrics, run_name, tags
 from poolwise.snapshot import Snapshot

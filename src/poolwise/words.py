@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolwise import sensitivity
-from poolwise.checkout import one_line
 from poolwise.checks import Loo, Verdict
-from poolwise.config import ROOT
 from poolwise.data import Counts
-from poolwise.differences import listed
+from poolwise.paths import ROOT
 from poolwise.predict import NewGroup
 from poolwise.store import Logged
+from poolwise.text import listed, one_line
 
 if TYPE_CHECKING:
     from poolwise.findings import Findings
