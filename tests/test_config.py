@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from poolwise import config
-from poolwise.config import CONF, ROOT, Config, check, hydra_fault, outputs, register_resolvers, resolve_path, upgraded
+from poolwise.config import Config, check, hydra_fault, upgraded
 from poolwise.errors import ConfigError, RequestError
 from poolwise.figures import FIGURES
 from poolwise.inference import nuts
 from poolwise.model.count_model import LIKELIHOODS, POOLINGS, SITES
+from poolwise.paths import CONF, ROOT, outputs, register_resolvers, resolve_path
 from support import PRIORS
 
 GROUPS = {
@@ -280,7 +281,7 @@ def test_the_last_number_in_range_is_kept(key, value):
         ("checks.exact", 1, "boolean"),
         ("checks.sensitivity", None, "boolean"),
         ("checks.leave_group_out", "yes", "boolean"),
-        ("predict.new_group", "yes", "boolean"),
+        ("predictive.new_group", "yes", "boolean"),
         ("predict.group", 2.5, "string"),
         ("predict.group", True, "string"),
         ("data.group", 7, "string"),
@@ -344,10 +345,10 @@ def test_the_label_of_a_group_is_text_though_it_look_like_a_number(override, lab
 
 
 def test_nothing_to_predict_is_refused_and_a_group_of_the_data_is_enough():
-    refusal = "predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
+    refusal = "predictive.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
     with pytest.raises(ConfigError, match=just(refusal)):
-        checked("predict.new_group=false")
-    assert checked("predict.new_group=false", "predict.group=3").predict.group == "3"
+        checked("predictive.new_group=false")
+    assert checked("predictive.new_group=false", "predict.group=3").predict.group == "3"
 
 
 @pytest.mark.parametrize("pooling", ["pooled", "unpooled"])

@@ -6,10 +6,11 @@ from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from poolwise import exact, pipeline, provenance
-from poolwise.config import CONF, check, register_resolvers
+from poolwise.config import check
 from poolwise.counts.cells import counts_from_rows
 from poolwise.findings import Findings, examine
 from poolwise.inference import nuts
+from poolwise.paths import CONF, register_resolvers
 from poolwise.pipeline import Job
 
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")

@@ -15,7 +15,8 @@ from hydra import compose, initialize_config_dir
 
 from poolwise import checkout as scratch
 from poolwise import provenance
-from poolwise.config import CONF, Config, check, register_resolvers
+from poolwise.config import Config, check
+from poolwise.paths import CONF, register_resolvers
 from poolwise.provenance import (
     code_state,
     draw_ingredients,

@@ -24,9 +24,10 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from poolwise import environment, pipeline, reproduce, store
-from poolwise.config import CONF, check, register_resolvers
+from poolwise import environment, pipeline, reproduce, rerun, store
+from poolwise.config import check
 from poolwise.errors import FitError, TrackingError
+from poolwise.paths import CONF, register_resolvers
 from support import ROOT, VARIANTS
 from test_evidence import leaves
 
@@ -85,7 +86,7 @@ def fit(*overrides: str) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = check(compose("config", overrides=[*IN_PROCESS, *overrides]))
     job = pipeline.prepare(config, (*IN_PROCESS, *overrides))
-    return pipeline.carry_out(pipeline.replace(job, uri=reproduce.store_uri(None, reproduce.outputs()))).run_id
+    return pipeline.carry_out(pipeline.replace(job, uri=rerun.store_uri(None, rerun.outputs()))).run_id
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +197,10 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def reproduced(place, original, uri) -> tuple[str, reproduce.Judgement]:
+def reproduced(place, original, uri) -> tuple[str, rerun.Judgement]:
     """The original made again, once for all tests that look at it: (run id, judgement)."""
     before = runs(place)
-    found = reproduce.reproduce(original, uri=uri)
+    found = rerun.reproduce(original, uri=uri)
     (run_id,) = [each for each in runs(place) if each not in before]
     return run_id, found
 
@@ -272,7 +273,7 @@ def test_the_runs_own_config_is_used_whatever_the_defaults_are_now(again, forge,
         text = (conf / name).read_text()
         assert change[0] in text
         (conf / name).write_text(text.replace(*change))
-    monkeypatch.setattr(reproduce, "CONF", conf)
+    monkeypatch.setattr(rerun, "CONF", conf)
     ended = again(forge(settings))
     assert (ended.code, ended.verdict[:13]) == (0, "bit-identical")
     assert "predict" not in ended.out
@@ -692,7 +693,7 @@ def handed(monkeypatch) -> list[dict[str, Any]]:
         found.append(settings)
         raise FitError("not run in a test")
 
-    monkeypatch.setattr(reproduce, "_run_there", call)
+    monkeypatch.setattr(rerun, "_run_there", call)
     return found
 
 
@@ -701,7 +702,7 @@ def at_commit(again, handed, monkeypatch, tmp_path) -> Callable[..., Ended]:
     """`again` with `--at-commit`, where any commit is the code and the lock that are here."""
     for name in ("src", "requirements.lock"):
         (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.setattr(reproduce, "checkout", lambda root, commit, patch: nullcontext(tmp_path))
+    monkeypatch.setattr(rerun, "checkout", lambda root, commit, patch: nullcontext(tmp_path))
     return lambda *arguments: again(*arguments, "--at-commit")
 
 
@@ -846,7 +847,7 @@ def test_the_runs_own_code_gets_its_settings_and_no_other(settings, tmp_path, mo
     monkeypatch.setenv("POOLWISE_OUTPUTS", str(outputs))
     # texts that look like something else, to YAML or to Hydra
     settings["data"] |= {"group": "1e3", "count": "null", "exposure": "0x1F, [a]", "name": "Zürich: 'é' \"\\\n"}
-    found = reproduce._run_there(tmp_path, Path(sys.executable), settings, "sqlite:////x")
+    found = rerun._run_there(tmp_path, Path(sys.executable), settings, "sqlite:////x")
     told = json.loads((tmp_path / "told.json").read_text())
     assert found == tmp_path  # the last line that names one, whatever the run printed before
     assert told == {"settings": settings, "uri": "sqlite:////x", "folder": str(outputs), "overrides": []}
@@ -855,12 +856,12 @@ def test_the_runs_own_code_gets_its_settings_and_no_other(settings, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [(2, reproduce.ReproductionError), (1, FitError), (130, FitError), (0, FitError)]
+    ("code", "error"), [(2, rerun.ReproductionError), (1, FitError), (130, FitError), (0, FitError)]
 )
 def test_how_the_runs_own_code_ends_is_how_the_command_ends(settings, tmp_path, code, error):
     own_code(tmp_path, f"raise SystemExit({code})")
     with pytest.raises(error, match="what it said is above"):
-        reproduce._run_there(tmp_path, Path(sys.executable), settings, "sqlite:////x")
+        rerun._run_there(tmp_path, Path(sys.executable), settings, "sqlite:////x")
 
 
 # In fresh processes, with a checkout of their own.

@@ -18,10 +18,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from poolwise import pipeline, resume
-from poolwise.config import CONF, check, register_resolvers
+from poolwise.config import check
 from poolwise.errors import FitError
 from poolwise.evidence import of_run
 from poolwise.inference import checkpoint
+from poolwise.paths import CONF, register_resolvers
 from poolwise.record import Record
 
 # chunks of some milliseconds, so many that a kill falls between them

@@ -21,10 +21,10 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import ViewType
 from omegaconf import OmegaConf
 
-from poolwise import spool, store, supervise, tracking
+from poolwise import spool, store, sweep_parent, tracking
 from poolwise.errors import TrackingError
 from poolwise.record import Record
-from poolwise.sweep import Request
+from poolwise.sweep_request import Request
 
 REAL_CONNECT, REAL_PROBE = store.connect, store._probe
 SERVER = "http://tracking.example"  # the address under which tests reach a database as if it were a server
@@ -636,7 +636,7 @@ def test_a_sweep_waits_with_jobs_that_cannot_be_sent_and_then_names_them_right(b
         bench.clear()
         REAL_CONNECT(f"sqlite:///{bench.database}").rename_experiment(bench.experiment(), "away")
         bench.server.strikes = lambda call: MlflowException("503") if call > 2 else None  # it answers a first question
-        supervise.gather(parent)
+        sweep_parent.gather(parent)
         assert parent.is_waiting
         bench.clear()
         REAL_CONNECT(f"sqlite:///{bench.database}").rename_experiment(bench.experiment("away"), "cookies")
@@ -653,9 +653,9 @@ def test_a_store_that_is_back_gets_the_jobs_before_the_sweep_accounts_for_them(b
         bench.server.strikes = gone_from(9)
         fit(bench, job_of(parent, "one"), parent=parent.run_id)
         bench.clear()
-        supervise.gather(parent)
+        sweep_parent.gather(parent)
         assert not parent.is_waiting
-        (job,) = supervise.fits(parent)
+        (job,) = sweep_parent.fits(parent)
         assert (job.status, job.run_id) == ("FINISHED", by_name(bench)["one"].info.run_id)
 
 
@@ -664,9 +664,9 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
         on_server = fit(bench, job_of(parent, "one"), parent=parent.run_id)
         bench.server.strikes = gone_from(1)
         in_spool = fit(bench, job_of(parent, "two"), parent=parent.run_id)
-        supervise.gather(parent)
+        sweep_parent.gather(parent)
         assert parent.is_waiting
-        assert {run.run_id for run in supervise.fits(parent)} == {on_server.run_id, in_spool.run_id}
+        assert {run.run_id for run in sweep_parent.fits(parent)} == {on_server.run_id, in_spool.run_id}
     bench.clear()
     bench.deliver()
     runs = by_name(bench)
@@ -677,7 +677,7 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
 def asked_sweep():
     request = Request(("seed=1,2",), (), "grid", "basic", OmegaConf.create(), ())
     config = SimpleNamespace(data=SimpleNamespace(name="cookies"), reuse=None)
-    return supervise.parent_run(request, [config], [], uri=SERVER)
+    return sweep_parent.parent_run(request, [config], [], uri=SERVER)
 
 
 def test_a_sweep_that_neither_store_nor_spool_takes_says_why(bench):

@@ -14,8 +14,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
-from poolwise import store, sweep
-from poolwise.config import CONF, check, register_resolvers
+from poolwise import store, sweep_request
+from poolwise.config import check
+from poolwise.paths import CONF, register_resolvers
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -141,7 +142,7 @@ def test_a_near_miss_says_what_differs(pair, tmp_path):
 def figures_of(*arguments: str) -> set[tuple[str, ...]]:
     """The figures that the jobs of a command line draw."""
     register_resolvers()
-    request = sweep.requested(arguments)
+    request = sweep_request.requested(arguments)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return {check(compose("config", list(job))).plots.figures for job in request.jobs}
 
@@ -171,7 +172,7 @@ def test_the_jobs_of_a_sweep_draw_all_where_all_is_asked_for():
 
 
 def test_a_single_run_is_no_sweep_whatever_it_draws():
-    assert sweep.requested(("seed=1",)) is None
+    assert sweep_request.requested(("seed=1",)) is None
 
 
 def test_a_dry_run_lists_the_jobs_and_logs_nothing(command, outputs):

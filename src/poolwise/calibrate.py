@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from poolwise import credentials
-from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
+from poolwise.config import Calibration, check_as, hydra_fault
 from poolwise.errors import ConfigError, PoolwiseError
-from poolwise.run import end, exit_codes
+from poolwise.exit_codes import end, exit_codes
+from poolwise.paths import CONF, register_resolvers
 from poolwise.terminal import say
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # what asks for more than one variant

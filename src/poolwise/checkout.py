@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poolwise.errors import RequestError
+from poolwise.text import one_line
 
 RECORDED_FOLDERS = ("src", "conf", "experiments")  # what a patch holds, and nothing else
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1 or SHA-256; neither an option nor a path
@@ -61,11 +62,6 @@ def not_given_back(root: Path, folders: Sequence[str], commit: str, patch: str) 
             return [f"{one_line(str(name))} differs" for name in names if not _is_same(root / name, again / name)]
     except CheckoutError as error:
         return [error.reason]
-
-
-def one_line(name: str) -> str:
-    """A file's name as it is shown: what cannot be printed, escaped."""
-    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _is_same(one: Path, other: Path) -> bool:

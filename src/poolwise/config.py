@@ -6,7 +6,6 @@ fingerprints nor the logged parameters.
 """
 
 import difflib
-import os
 import re
 import types
 import typing
@@ -33,10 +32,6 @@ from poolwise.errors import ConfigError
 if TYPE_CHECKING:
     from poolwise.model.count_model import Model
 
-PACKAGE = Path(__file__).resolve().parent
-ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
-CONF = ROOT / "conf"
-FROZEN = "POOLWISE_SETTINGS"  # the environment variable that names the folder of the sweep that is running
 
 RATES = {"centred": "sampled", "standardised": "standardised", "marginal": "integrated"}  # as the model calls them
 RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys of earlier versions, which their records have
@@ -265,31 +260,6 @@ def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
         choices = ", ".join(sorted(each.strip() for each in listed if each.strip()))
         return ConfigError(f"unknown choice {found[1]}={found[2]}. Choices: {choices}.")
     return ConfigError(text.strip().splitlines()[0])
-
-
-def resolve_path(path: str) -> Path:
-    """Where a relative path leads: into the working directory if something is there, else into the checkout."""
-    here = Path(path).expanduser()
-    return here if here.is_absolute() or here.exists() or not (ROOT / path).exists() else ROOT / path
-
-
-def outputs() -> Path:
-    """Where runs leave everything: `POOLWISE_OUTPUTS`, else `outputs/` in the checkout or the working directory."""
-    if named := os.environ.get("POOLWISE_OUTPUTS"):
-        return Path(named).absolute()
-    return (ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()) / "outputs"
-
-
-def register_resolvers() -> None:
-    """What `conf/config.yaml` asks of this module.
-
-    `${poolwise.outputs:}`; `${poolwise.sweep:}`, the folder of the sweep that is running; `${poolwise.root:}`, where
-    `experiments/` is: in that folder, which holds the settings as they were when the sweep began.
-    """
-    folder = os.environ.get(FROZEN)
-    OmegaConf.register_new_resolver("poolwise.outputs", lambda: str(outputs()), replace=True)
-    OmegaConf.register_new_resolver("poolwise.sweep", lambda: folder or str(outputs() / "sweeps"), replace=True)
-    OmegaConf.register_new_resolver("poolwise.root", lambda: folder or str(ROOT), replace=True)
 
 
 def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Two runs to everything recorded that differs between them, and whether it can move a draw."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES, STACK_OF_BITS
+from poolwise.text import listed
 
 NAMES = ("there", "here")  # where a value was found: `0.2 there, 0.3 here`; also ("in 1a2b3c", "in 4d5e6f")
 KINDS = ("data", "config", "code", "library", "device")
 DRAW_SETTINGS = ("pooling", "likelihood", "prior", "sampler", "seed")
 VERSIONS = ("python", *DRAW_LIBRARIES)
 DEVICE_BITS = tuple(name for name in STACK_OF_BITS if name not in VERSIONS)
-NAMED = 5  # names in a sentence
 ABSENT = object()
 
 
@@ -167,9 +167,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_shown, value))}]"
     return "null" if value is None else " ".join(str(value).split()) or "empty"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence, the first `NAMED` of them."""
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -24,8 +24,10 @@ from poolwise.counts.cells import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
 from poolwise.judgement import Outcome
+from poolwise.paths import ROOT
 from poolwise.provenance import versions_of
 from poolwise.store import SQLITE, Logged
+from poolwise.text import one_line
 
 LARGEST_CONFIG = 100_000  # characters; a config has 1,500
 LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary

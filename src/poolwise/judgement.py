@@ -22,7 +22,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from poolwise.checks import ESS_PER_CHAIN, NO_MEAN, R_HAT_MAX
-from poolwise.differences import NAMED, NAMES, Difference, listed, sides
+from poolwise.differences import NAMES, Difference, sides
+from poolwise.text import NAMED, listed
 
 BIT_IDENTICAL, EQUAL, DIFFERENT = "bit-identical", "statistically equal", "different"
 LEAST_THRESHOLD, TAIL = 4.0, 0.0005

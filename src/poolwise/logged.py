@@ -5,10 +5,10 @@ import numpy as np
 import xarray as xr
 
 from poolwise import store
-from poolwise.config import outputs
 from poolwise.credentials import store_uri
 from poolwise.inference import predictive
 from poolwise.model.likelihoods import LIKELIHOODS, Likelihood
+from poolwise.paths import outputs
 
 MOST_VALUES = 100_000_000  # of a log likelihood by row, 0.8 GB
 

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from poolwise.checkout import RECORDED_FOLDERS, not_given_back, one_line
+from poolwise.checkout import RECORDED_FOLDERS, not_given_back
+from poolwise.text import one_line
 
 SOURCE = Path(__file__).resolve().parent
 # whose text decides the draws

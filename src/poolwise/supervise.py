@@ -1,26 +1,18 @@
-"""A sweep at work: what will be done, the parent run, the table while it runs, and the account at its end."""
+"""What became of a sweep: the account of its jobs, its note, and the comparison of its runs."""
 
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-
-from poolwise import pipeline, provenance, spool, store, terminal, tracking, twins, words
-from poolwise.background import every
-from poolwise.compare import compare_runs
+from poolwise import store, terminal, tracking, words
 from poolwise.comparison import ComparisonError
-from poolwise.config import Config, outputs
-from poolwise.credentials import scrub, store_uri
-from poolwise.errors import DataError, SweepError, TrackingError, UnknownRunError, UnreachableError
-from poolwise.locks import held
-from poolwise.record import Record
+from poolwise.comparison_pipeline import compare_runs
+from poolwise.config import Config
+from poolwise.errors import SweepError, UnknownRunError, UnreachableError
+from poolwise.paths import outputs
 from poolwise.store import Logged
-from poolwise.sweep import SHOWN, Planned, Request, settle
+from poolwise.sweep_parent import fits, gather
+from poolwise.sweep_plan import Planned, twin_of
 
 
 @dataclass(frozen=True)
@@ -36,154 +28,6 @@ class Outcome:
     def is_done(self) -> bool:
         """Whether there is a finished run of it."""
         return self.status in ("FINISHED", "reused")
-
-
-def store_of(configs: Sequence[Config]) -> str:
-    """The store of a sweep, or its spool if it does not answer."""
-    return spool.reachable(store_uri(configs[0].tracking.uri, outputs()), outputs())
-
-
-def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) -> list[Planned]:
-    """Every job with what will be done about it, its table read; none where a sweeper proposes the jobs."""
-    planned, faults, among = [], [], dict[str, list[Logged]]()
-    for number, (overrides, config) in enumerate(zip(jobs, configs, strict=False)):
-        try:
-            job = pipeline.prepare(config, tuple(overrides))
-        except DataError as error:
-            faults.append(f"job {number}: {error}")
-            continue
-        record = pipeline.describe(job)
-        if record.experiment not in among:
-            among[record.experiment] = []
-            with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
-                if config.reuse is not False:
-                    among[record.experiment] = twins.candidates(record.experiment, uri=uri)
-        run_id, remark = _decide(record, pipeline.ingredients(job), among[record.experiment], uri=uri)
-        fingerprint = record.tags["run_fingerprint"]
-        planned.append(Planned(number, record.name, fingerprint, run_id, remark))
-    if faults:
-        raise DataError("\n".join(faults))
-    return planned
-
-
-def show(planned: Sequence[Planned]) -> None:
-    """Print the list of jobs."""
-    for each in planned[:SHOWN]:
-        terminal.say(f"{each.number:>4}  {each.name:<28} {each.remark}")
-    if len(planned) > SHOWN:
-        terminal.say(f"      and {len(planned) - SHOWN} more jobs")
-
-
-@contextmanager
-def parent_run(
-    request: Request, configs: Sequence[Config], planned: Sequence[Planned], *, uri: str
-) -> Iterator[tracking.Run]:
-    """The parent: a new run, or that of the same sweep if it did not finish.
-
-    Raises
-    ------
-    SweepError
-        if the same sweep is running in another process.
-    """
-    code = pipeline.code_state()
-    fingerprint = provenance.fingerprint(
-        {"jobs": sorted(each.run_fingerprint for each in planned) or request.overrides}
-    )
-    record = Record(
-        name=request.name,
-        experiment=configs[0].data.name,
-        params={"jobs": len(planned) or "unknown", "overrides": " ".join(request.overrides)},
-        tags={
-            "kind": "sweep",
-            "sweep_fingerprint": fingerprint,
-            "code_state": code.state,
-            "mlflow.source.name": "poolwise.run",
-            "mlflow.source.git.commit": code.commit,
-        },
-    )
-    running = SweepError(f"sweep {request.name} is running already. Wait for it to end; what is done will be reused.")
-    with held(outputs() / "locks" / fingerprint, otherwise=running):
-        store.bury_dead(record.experiment, uri=uri)
-        unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
-        if unfinished:
-            terminal.say(f"continuing sweep {unfinished.run_id}")
-        reopen = unfinished.run_id if unfinished else ""
-        stack = ExitStack()
-        parent = stack.enter_context(tracking.logged_run(record, uri=uri, outputs=outputs(), reopen=reopen))
-        try:
-            with stack:
-                yield parent
-        finally:  # when it was tried to send it
-            if parent.is_waiting:
-                terminal.say(*parent.what_it_waits_for())
-
-
-def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
-    """Launch; whatever happens, no child is left RUNNING. Returns why the launcher ended early, or nothing."""
-    ended = ""
-    try:
-        launch()
-    except Exception as error:  # a launcher raises when a worker dies; the account of the jobs follows all the same
-        ended = f"the launcher ended early: {type(error).__name__}: {store.first_line(error)}"
-        parent.write("failure/launcher.txt", scrub(traceback.format_exc()))
-    finally:
-
-        def running() -> list[Logged]:
-            return [run for run in fits(parent) if run.status == "RUNNING"]
-
-        gather(parent)
-        settle(lambda: any(store.is_alive(run) and not store.is_mine(run) for run in running()))
-        for run in running():
-            with suppress(*store.OUTAGES):
-                store.bury([run], uri=parent.uri, also_mine=True)
-    return ended
-
-
-def gather(parent: tracking.Run) -> None:
-    """Send the jobs that wait for the store of their sweep; where they cannot be sent, let the sweep wait with them.
-
-    Its account names the jobs by the ids that they have now; sent together with them, it is corrected.
-    """
-    if parent.is_waiting:
-        return
-    reason = store.outage(parent.uri)
-    if not reason:
-        parent.deliver()
-        if spool.has_jobs_of(parent.run_id, uri=parent.uri, outputs=outputs()):
-            reason = parent.lost or "it did not take all jobs"
-    if reason:
-        with suppress(TrackingError):  # then it says so when it ends
-            parent.wait(reason)
-
-
-def fits(parent: tracking.Run) -> list[Logged]:
-    """The jobs of a sweep that became runs, finished ones first: as the store and as their folders tell it.
-
-    A job may be in the spool while its sweep is not, and a store may have stopped to answer.
-    """
-    stored: list[Logged] = []
-    with suppress(*store.OUTAGES):
-        stored = [run for run in store.children(parent.run_id, uri=parent.uri) if "run_fingerprint" in run.tags]
-    ids = {run.run_id for run in stored}
-    told = [run for run in tracking.recorded(outputs(), sweep=parent.run_id) if run.run_id not in ids]
-    return sorted([*stored, *told], key=lambda run: run.status != "FINISHED")
-
-
-@contextmanager
-def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
-    """A live table of the jobs, on a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal or not planned:
-        yield
-        return
-    began = time.time()
-    with Live(_drawn(planned, {}), console=console, transient=True) as live:
-
-        def refresh() -> None:
-            live.update(_drawn(planned, tracking.states(outputs(), since=began)))
-
-        with every(0.25, refresh, name="table"):
-            yield
 
 
 def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config], ended: str = "") -> None:
@@ -236,7 +80,7 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
         own = [run for run in children if run.tags["run_fingerprint"] == each.run_fingerprint]
         if own:
             outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
-        elif (twin := _twin(each, uri=parent.uri)) or each.run_id:
+        elif (twin := twin_of(each, uri=parent.uri)) or each.run_id:
             twin = twin or next((run for run in tracking.recorded(outputs()) if run.run_id == each.run_id), None)
             outcomes.append(Outcome(each.number, each.name, "reused", twin))
         else:
@@ -253,32 +97,6 @@ def note(outcomes: Sequence[Outcome]) -> str:
         run_id = each.run.run_id if each.run else ""
         lines.append(f"| {each.number} | {each.name} | {each.status} | {elpd} | {verdict} | {run_id} |")
     return "\n".join(lines) + "\n"
-
-
-def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logged], *, uri: str) -> tuple[str, str]:
-    """The run that a job is reused from, and what the list says of the job."""
-    if twin := twins.finished(record, among):
-        return twin.run_id, f"reused from run {twin.run_id} ({twin.tags.get('verdict', '')})"
-    if twin := twins.with_same_draws(record, among):
-        return "", f"analysed again from the draws of run {twin.run_id}"
-    miss = twins.near_miss(record, ingredients, among, uri=uri)
-    return "", f"fitted; {miss}" if miss else "fitted"
-
-
-def _unfinished(record: Record, *, uri: str) -> Logged | None:
-    """The newest sweep of the same jobs, if it did not finish."""
-    where = f"tags.sweep_fingerprint = '{record.tags['sweep_fingerprint']}'"
-    with suppress(UnreachableError):
-        found = store.search(where, uri=uri, experiments=[record.experiment])
-        return found[0] if found and found[0].status != "FINISHED" else None
-    return None
-
-
-def _twin(job: Planned, *, uri: str) -> Logged | None:
-    where = f"tags.run_fingerprint = '{job.run_fingerprint}' and attributes.status = 'FINISHED'"
-    with suppress(UnreachableError):
-        return next(iter(store.search(where, uri=uri)), None)
-    return None
 
 
 def _why(outcome: Outcome) -> str:
@@ -311,19 +129,3 @@ def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
     except (ComparisonError, UnknownRunError, UnreachableError) as error:
         terminal.say(f"not compared: {error}")
         return f"not compared: {error}\n\n"
-
-
-def _drawn(planned: Sequence[Planned], states: dict[str, dict[str, object]]) -> Table:
-    drawn = Table("job", "name", "stage", "draws", "divergences", "elpd_loo", box=None)
-    for each in planned[:SHOWN]:
-        state = states.get(each.run_fingerprint, {"stage": "reused" if each.run_id else "waiting"})
-        elpd = state.get("elpd")
-        drawn.add_row(
-            str(each.number),
-            each.name,
-            str(state["stage"]),
-            str(state.get("draws", "")),
-            str(state.get("divergences", "")),
-            f"{elpd:.2f}" if isinstance(elpd, float) else "",
-        )
-    return drawn

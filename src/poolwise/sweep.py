@@ -8,33 +8,25 @@ runs are compared. Started again, a sweep fits only what is missing.
 import os
 import shutil
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from poolwise.config import CONF, FROZEN, ROOT, Config, check, hydra_fault, outputs, register_resolvers
+from poolwise.config import Config, check
 from poolwise.credentials import store_uri
-from poolwise.errors import ConfigError, PoolwiseError, RequestError
+from poolwise.errors import PoolwiseError, RequestError
+from poolwise.paths import CONF, FROZEN, ROOT, outputs, register_resolvers
+from poolwise.sweep_request import Request, checked
 
 PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
 STORE = "POOLWISE_STORE"  # and the one that tells them its store, where that is a spool
 CARRIED = (PARENT, STORE, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
-SETTLING_SECONDS = 20  # that workers get to end when their sweep does
-SHOWN = 60  # jobs in a printed list
 
 
 class Carry(Callback):
@@ -46,64 +38,6 @@ class Carry(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set what the sweep has set."""
         os.environ.update(self.environment)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known.
-
-    Attributes
-    ----------
-    added : overrides that nobody asked for: its jobs draw the core figures only, unless another choice is made
-    """
-
-    overrides: tuple[str, ...]
-    added: tuple[str, ...]
-    name: str
-    launcher: str
-    base: DictConfig
-    jobs: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A job before it runs.
-
-    Attributes
-    ----------
-    run_id : of the finished run that it is reused from, or empty
-    remark : what the list of jobs says of it
-    """
-
-    number: int
-    name: str
-    run_fingerprint: str
-    run_id: str
-    remark: str
-
-
-def requested(arguments: Sequence[str]) -> Request | None:
-    """The multirun that a command line asks for, None if it asks for anything else."""
-    if not any(each in ("-m", "--multirun") or each.startswith(("experiments=", "hydra.mode=")) for each in arguments):
-        return None
-    asked = get_args_parser().parse_args(list(arguments))
-    if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
-        return None
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        parsed = OverridesParser.create().parse_overrides(asked.overrides)
-        fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
-        base = compose("config", overrides=fixed, return_hydra_config=True)
-        if not asked.multirun and base.hydra.mode is not RunMode.MULTIRUN:
-            return None
-        swept = [each.get_key_element() for each in parsed if each.is_sweep_override()]
-        name = base.hydra.runtime.choices.get("experiments") or "sweep " + ", ".join(swept)
-        keys = [each.get_key_element() for each in parsed] + list(base.hydra.sweeper.params or {})
-        is_chosen = any(key.startswith("plots") for key in keys) or base.hydra.runtime.choices["plots"] != "full"
-        added = () if is_chosen else ("plots=core",)
-        is_grid = base.hydra.sweeper._target_.endswith("BasicSweeper")
-        jobs = _jobs(base, [*asked.overrides, *added]) if is_grid else ()
-        launcher = str(base.hydra.runtime.choices["hydra/launcher"])
-        return Request(tuple(asked.overrides), added, name, launcher, base, jobs)
 
 
 def run(request: Request, launch: Callable[[], object]) -> None:
@@ -118,46 +52,27 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     """
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         configs = checked(request)
-    from poolwise import supervise
+    from poolwise import supervise, sweep_parent, sweep_plan
 
-    uri = supervise.store_of(configs)
-    planned = supervise.plan(request.jobs, configs, uri=uri)
-    supervise.show(planned)
+    uri = sweep_plan.store_of(configs)
+    planned = sweep_plan.plan(request.jobs, configs, uri=uri)
+    sweep_plan.show(planned)
     if any(each.sweep.dry_run for each in configs):
         return
-    with frozen_settings() as arguments, supervise.parent_run(request, configs, planned, uri=uri) as parent:
+    with frozen_settings() as arguments, sweep_parent.parent_run(request, configs, planned, uri=uri) as parent:
         sys.argv += [*request.added, *arguments]
         os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_waiting else ""
-        with supervise.table(parent, planned):
-            ended = supervise.settled(parent, launch)
+        with sweep_parent.table(parent, planned):
+            ended = sweep_parent.settled(parent, launch)
         supervise.conclude(parent, planned, configs, ended)
 
 
 def show_alone(config: Config, overrides: Sequence[str]) -> None:
     """Print what a single run would do: it reuses a finished run only if asked to."""
-    from poolwise import supervise
+    from poolwise import sweep_plan
 
     as_job = config.model_copy(update={"reuse": bool(config.reuse)})
-    supervise.show(supervise.plan([overrides], [as_job], uri=supervise.store_of([config])))
-
-
-def checked(request: Request) -> list[Config]:
-    """The config of every job, or one error that names all faulty ones; of the base alone if the jobs are not known."""
-    configs, faults = [], []
-    for number, overrides in enumerate(request.jobs):
-        try:
-            configs.append(check(compose("config", overrides=list(overrides))))
-        except HydraException as error:
-            faults.append(f"job {number}: {hydra_fault(error)}")
-        except RequestError as error:
-            faults += [f"job {number} ({_told(overrides, request)}): {line}" for line in str(error).splitlines()]
-    if not request.jobs:
-        settings = [str(key) for key in request.base if key != "hydra"]  # hydra.job.num is known in a job alone
-        configs.append(check(OmegaConf.masked_copy(request.base, settings)))
-    if faults:
-        raise ConfigError("\n".join(faults))
-    _check_devices(configs, request.launcher)
-    return configs
+    sweep_plan.show(sweep_plan.plan([overrides], [as_job], uri=sweep_plan.store_of([config])))
 
 
 @contextmanager
@@ -196,37 +111,3 @@ def job(composed: DictConfig, overrides: list[str]) -> float | None:
         kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
         print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
         return None  # a search takes it as a failed trial; a NaN would end the search
-
-
-def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The overrides of every job of a grid; the command line beats the experiment's file, key by key."""
-    written = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*written, *overrides])
-    (batch,) = BasicSweeper.split_arguments(parsed, None)
-    return tuple(tuple(job) for job in batch)
-
-
-def _told(overrides: Sequence[str], request: Request) -> str:
-    """What a job does not share with all others."""
-    common = Counter(each for job in request.jobs for each in job)
-    return " ".join(each for each in overrides if common[each] < len(request.jobs)) or "every job"
-
-
-def _check_devices(configs: Sequence[Config], launcher: str) -> None:
-    """Refuse jobs whose device settings cannot follow one another in a process."""
-    if launcher.startswith("submitit"):  # a process for every job
-        return
-    settings = {(each.device.platform, each.device.x64, each.device.num_devices) for each in configs}
-    if len(settings) > 1:
-        told = ", ".join(f"{p} x64={x} num_devices={n}" for p, x, n in sorted(settings, key=str))
-        raise ConfigError(
-            f"the jobs ask for different devices ({told}), which cannot change within a process. Make a sweep of "
-            "each, or give every job a process of its own: hydra/launcher=submitit_local."
-        )
-
-
-def settle(alive: Callable[[], bool]) -> None:
-    """Wait for workers to end, for `SETTLING_SECONDS` at most."""
-    deadline = time.monotonic() + SETTLING_SECONDS
-    while alive() and time.monotonic() < deadline:
-        time.sleep(0.5)

@@ -3,10 +3,10 @@
 import argparse
 import os
 
-from poolwise.config import outputs
 from poolwise.credentials import given_uri, store_uri
 from poolwise.errors import TrackingError
-from poolwise.run import exit_codes
+from poolwise.exit_codes import exit_codes
+from poolwise.paths import outputs
 from poolwise.terminal import say
 
 PATIENCE_SECONDS = 60  # for an answer: nobody waits for this but who asked for it

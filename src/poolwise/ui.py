@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 
-from poolwise.config import outputs
 from poolwise.credentials import public, store_uri
-from poolwise.run import exit_codes
+from poolwise.exit_codes import exit_codes
+from poolwise.paths import outputs
 from poolwise.terminal import say
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolwise import sensitivity
-from poolwise.checkout import one_line
 from poolwise.checks import Loo, Verdict
-from poolwise.config import ROOT
 from poolwise.counts.cells import Counts
-from poolwise.differences import listed
 from poolwise.inference.predictive import NewGroup
+from poolwise.paths import ROOT
 from poolwise.store import Logged
+from poolwise.text import listed, one_line
 
 if TYPE_CHECKING:
     from poolwise.findings import Findings
@@ -57,7 +56,7 @@ def new_group(found: NewGroup) -> str:
     """What a group will produce, one that is not in the data unless it is named."""
     table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
-    source = "" if found.learnt else " (from the prior alone: unpooled groups say nothing of a new one)"
+    source = "" if found.is_informed_by_data else " (from the prior alone: unpooled groups say nothing of a new one)"
     size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
     told = "".join(f", above {k}: {probability:.3g}" for k, probability in found.above)
     return f"{group}{size}: mean {found.mean:.2f}, sd {found.sd:.2f}, 90% between {low} and {high}{told}{source}"

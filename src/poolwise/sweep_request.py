@@ -1,0 +1,104 @@
+"""A multirun as it is asked for: the overrides and the config of every job."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from poolwise.config import Config, check, hydra_fault
+from poolwise.errors import ConfigError, RequestError
+from poolwise.paths import CONF
+
+
+@dataclass(frozen=True)
+class Request:
+    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known.
+
+    Attributes
+    ----------
+    added : overrides that nobody asked for: its jobs draw the core figures only, unless another choice is made
+    """
+
+    overrides: tuple[str, ...]
+    added: tuple[str, ...]
+    name: str
+    launcher: str
+    base: DictConfig
+    jobs: tuple[tuple[str, ...], ...]
+
+
+def requested(arguments: Sequence[str]) -> Request | None:
+    """The multirun that a command line asks for, None if it asks for anything else."""
+    if not any(each in ("-m", "--multirun") or each.startswith(("experiments=", "hydra.mode=")) for each in arguments):
+        return None
+    asked = get_args_parser().parse_args(list(arguments))
+    if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
+        return None
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        parsed = OverridesParser.create().parse_overrides(asked.overrides)
+        fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
+        base = compose("config", overrides=fixed, return_hydra_config=True)
+        if not asked.multirun and base.hydra.mode is not RunMode.MULTIRUN:
+            return None
+        swept = [each.get_key_element() for each in parsed if each.is_sweep_override()]
+        name = base.hydra.runtime.choices.get("experiments") or "sweep " + ", ".join(swept)
+        keys = [each.get_key_element() for each in parsed] + list(base.hydra.sweeper.params or {})
+        is_chosen = any(key.startswith("plots") for key in keys) or base.hydra.runtime.choices["plots"] != "full"
+        added = () if is_chosen else ("plots=core",)
+        is_grid = base.hydra.sweeper._target_.endswith("BasicSweeper")
+        jobs = _jobs(base, [*asked.overrides, *added]) if is_grid else ()
+        launcher = str(base.hydra.runtime.choices["hydra/launcher"])
+        return Request(tuple(asked.overrides), added, name, launcher, base, jobs)
+
+
+def checked(request: Request) -> list[Config]:
+    """The config of every job, or one error that names all faulty ones; of the base alone if the jobs are not known."""
+    configs, faults = [], []
+    for number, overrides in enumerate(request.jobs):
+        try:
+            configs.append(check(compose("config", overrides=list(overrides))))
+        except HydraException as error:
+            faults.append(f"job {number}: {hydra_fault(error)}")
+        except RequestError as error:
+            faults += [f"job {number} ({_told(overrides, request)}): {line}" for line in str(error).splitlines()]
+    if not request.jobs:
+        settings = [str(key) for key in request.base if key != "hydra"]  # hydra.job.num is known in a job alone
+        configs.append(check(OmegaConf.masked_copy(request.base, settings)))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    _check_devices(configs, request.launcher)
+    return configs
+
+
+def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The overrides of every job of a grid; the command line beats the experiment's file, key by key."""
+    written = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*written, *overrides])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    return tuple(tuple(job) for job in batch)
+
+
+def _told(overrides: Sequence[str], request: Request) -> str:
+    """What a job does not share with all others."""
+    common = Counter(each for job in request.jobs for each in job)
+    return " ".join(each for each in overrides if common[each] < len(request.jobs)) or "every job"
+
+
+def _check_devices(configs: Sequence[Config], launcher: str) -> None:
+    """Refuse jobs whose device settings cannot follow one another in a process."""
+    if launcher.startswith("submitit"):  # a process for every job
+        return
+    settings = {(each.device.platform, each.device.x64, each.device.num_devices) for each in configs}
+    if len(settings) > 1:
+        told = ", ".join(f"{p} x64={x} num_devices={n}" for p, x, n in sorted(settings, key=str))
+        raise ConfigError(
+            f"the jobs ask for different devices ({told}), which cannot change within a process. Make a sweep of "
+            "each, or give every job a process of its own: hydra/launcher=submitit_local."
+        )
