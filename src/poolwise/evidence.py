@@ -18,8 +18,7 @@ import pandas as pd
 import yaml
 
 from poolwise import store
-from poolwise.checkout import one_line
-from poolwise.config import ROOT, Config, upgraded
+from poolwise.config import Config, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError

@@ -28,7 +28,7 @@ from poolwise import (
     twins,
     words,
 )
-from poolwise.config import Config, outputs, resolve_path
+from poolwise.config import Config
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.credentials import store_uri
 from poolwise.differences import Facts
@@ -39,6 +39,7 @@ from poolwise.inference.snapshot import Snapshot
 from poolwise.locks import held
 from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
+from poolwise.paths import outputs, resolve_path
 from poolwise.record import Record, metrics, run_name, tags
 
 code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began

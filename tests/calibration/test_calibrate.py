@@ -18,21 +18,14 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-<<<<<<< HEAD:tests/calibration/test_calibrate.py
 from poolwise.calibration import findings as calibration_findings
 from poolwise.calibration import note, pipeline
 from poolwise.calibration import ranks as sbc
 from poolwise.calibration.fits import Recovered
-from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_resolvers
-from poolwise.errors import ConfigError, FitError
-from poolwise.inference import checkpoint
-=======
-from poolwise import calibration, calibration_findings, calibration_words, checkpoint, sbc
 from poolwise.config import Calibration, check_as, hydra_fault
 from poolwise.errors import ConfigError, FitError
+from poolwise.inference import checkpoint
 from poolwise.paths import CONF, register_resolvers
-from poolwise.recovery import Recovered
->>>>>>> wt-tracking:tests/test_calibrate.py
 
 TINY = (
     *("pooling=unpooled", "simulations=25", "batch=10", "draws=19", "thin=2"),

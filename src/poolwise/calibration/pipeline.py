@@ -16,31 +16,12 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD:src/poolwise/calibration/pipeline.py
 from poolwise import artifacts, interrupts, pipeline, provenance, spool, store, terminal, tracking
 from poolwise.calibration import figure, note
 from poolwise.calibration.findings import Findings, examine, metrics, ranks_table
 from poolwise.calibration.fits import Plan, Recovered, recover
 from poolwise.calibration.simulation import simulate
-from poolwise.config import Calibration, outputs
-=======
-from poolwise import (
-    artifacts,
-    calibration_words,
-    checkpoint,
-    figures_calibration,
-    fit,
-    interrupts,
-    pipeline,
-    provenance,
-    spool,
-    store,
-    terminal,
-    tracking,
-)
-from poolwise.calibration_findings import Findings, examine, metrics, ranks_table
 from poolwise.config import Calibration
->>>>>>> wt-tracking:src/poolwise/calibration.py
 from poolwise.credentials import store_uri
 from poolwise.errors import FitError
 from poolwise.figures_style import png
