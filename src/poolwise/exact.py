@@ -11,7 +11,8 @@ trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit betwe
 that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`exact_nodes`).
 
 Nothing is returned on trust: steps are refined until two in a row agree, and a leave-out whose mass lies where the grid
-of all the data ends is integrated again on a grid of its own. Agreement allows for rounding, which grows with |log p(y)|.
+of all the data ends is integrated again on a grid of its own. To agree is to differ by no more than `TOLERANCE` and
+rounding, which grows with |log p(y)|.
 """
 
 import itertools
