@@ -12,8 +12,8 @@ from arviz_stats.base import array_stats
 
 import exact_reference
 from poolwise import checks, exact
+from poolwise.conditions import Condition
 from poolwise.counts.cells import counts_from_rows
-from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
@@ -144,6 +144,13 @@ def test_a_cell_without_a_tail_is_bad_and_harms_no_other():
     assert found.bad_rows == 2 + alone.bad_rows
 
 
+def test_weighted_sum_is_that_of_the_rows():
+    by_cell, rows = np.array([-1.0, -2.5, -4.0]), np.array([3, 1, 2])
+    each = np.repeat(by_cell, rows)
+    expected = each.sum(), np.sqrt(6) * each.std(ddof=1)
+    assert checks.weighted_sum(by_cell, rows) == pytest.approx(expected)
+
+
 def test_bad_rows_count_rows_and_not_cells():
     rng = np.random.default_rng(0)
     heavy = -rng.exponential(3.0, (1, 4, 1000))  # importance ratios with tail index 1/3: no mean
@@ -216,7 +223,14 @@ def judged(summary=None, stats=None, loo=None):
 
 
 def test_a_good_fit_is_trusted():
-    assert judged() == replace(judged(), status="trusted", reasons=())
+    assert (judged().status, judged().reasons) == ("trusted", ())
+    assert [each.passed for each in judged().conditions] == [True] * 7
+
+
+def test_status_and_reasons_are_those_of_the_conditions():
+    more = Condition.of(name="another", value="2", limit="at most 1", passed=False, otherwise="another is 2")
+    verdict = replace(judged(), conditions=(*judged().conditions, more))
+    assert (verdict.status, verdict.reasons) == ("suspect", ("another is 2",))
 
 
 SLOW_ENERGY = np.cumsum(np.random.default_rng(1).standard_normal((4, 500)), axis=1)  # a random walk
@@ -240,6 +254,7 @@ def test_a_fit_that_misses_the_gate_is_suspect_with_the_reason(changes, reason):
     assert verdict.status == "suspect"
     assert len(verdict.reasons) == 1
     assert re.search(reason, verdict.reasons[0]), verdict.reasons
+    assert [each.sentence for each in verdict.conditions if not each.passed] == [*verdict.reasons]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """All that a fit says: what is asked for is there, what is off is not, and it does not depend on the rest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from poolwise import exact, pipeline, provenance
+from poolwise.checks_base import FitView
 from poolwise.config import check
 from poolwise.counts.cells import counts_from_rows
 from poolwise.findings import Findings, examine
@@ -16,6 +19,11 @@ from poolwise.pipeline import Job
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
 OFF = ("checks.exact=false", "checks.sensitivity=false")
 COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 6, 3, 5]}
+
+
+def settings_of(job, on_group=lambda label: None):
+    """The settings of a job that no run is logged for."""
+    return replace(pipeline.settings_of(job, logged=None), on_group=on_group)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +69,9 @@ def draws_of(job_of):
 def examined(job_of, draws_of):
     """`examined("checks.exact=false")`: what the fit of such a job says."""
 
-    def make(*overrides: str, **given) -> Findings:
+    def make(*overrides: str, **given) -> FitView:
         job = job_of(*overrides)
-        return examine(job, draws_of(job), **given)
+        return examine(job.model, job.counts, job.values, draws_of(job), settings_of(job, **given))
 
     return make
 
@@ -81,20 +89,21 @@ def bare(examined):
 
 
 def test_what_is_off_is_not_there(bare):
-    assert (bare.groups_out, bare.comparison, bare.sensitivity) == (None, None, None)
-    assert bare.no_exact == "not asked for"
+    assert bare.results == {}
+    assert set(bare.switched_off) == {"exact", "sensitivity", "leave_group_out"}
 
 
 def test_the_default_weighs_the_priors_and_holds_the_fit_against_the_exact_answer(plain):
-    assert plain.comparison.agrees
-    assert plain.no_exact == ""
-    assert set(plain.sensitivity.index) == {"mu", "sigma", "lam.a", "lam.b", "lam.c"}
-    assert plain.groups_out is None  # a refit for each group: only where it is asked for
+    assert plain.results["exact_agreement"].value.agrees
+    assert set(plain.tables["sensitivity"].index) == {"mu", "sigma", "lam.a", "lam.b", "lam.c"}
+    assert "leave_group_out" not in plain.results  # a refit for each group: only where it is asked for
 
 
 def test_one_check_moves_no_number_of_another(plain, bare):
     assert plain.summary.equals(bare.summary)
-    assert (plain.loo.elpd, plain.loo.mcse, plain.verdict) == (bare.loo.elpd, bare.loo.mcse, bare.verdict)
+    assert (plain.loo.elpd, plain.loo.mcse) == (bare.loo.elpd, bare.loo.mcse)
+    assert replace(plain.verdict, conditions=bare.verdict.conditions) == bare.verdict
+    assert plain.verdict.conditions[: len(bare.verdict.conditions)] == bare.verdict.conditions
     assert np.array_equal(plain.new_group.rate, bare.new_group.rate)
     for name, group in plain.tree.children.items():
         assert group.to_dataset().equals(bare.tree[name].to_dataset())
@@ -103,8 +112,11 @@ def test_one_check_moves_no_number_of_another(plain, bare):
 def test_more_cells_than_seconds_allow_are_said(examined, counts, monkeypatch):
     monkeypatch.setitem(exact.CELLS, ("hierarchical", "poisson"), counts.num_cells - 1)
     found = examined("checks.sensitivity=false")
-    assert found.comparison is None
-    assert found.no_exact.startswith(f"{counts.num_cells} cells (distinct group, exposure and count), more than the ")
+    (line,) = found.results["exact_agreement"].lines
+    assert line.startswith(
+        f"no exact answer: {counts.num_cells} cells (distinct group, exposure and count), more than "
+    )
+    assert found.results["exact_agreement"].value is None
 
 
 def test_an_answer_that_does_not_settle_is_said(examined, monkeypatch):
@@ -113,14 +125,16 @@ def test_an_answer_that_does_not_settle_is_said(examined, monkeypatch):
 
     monkeypatch.setattr(exact, "solve", solve)
     found = examined("checks.sensitivity=false")
-    assert (found.comparison, found.no_exact) == (None, "cookies: the quadrature does not settle.")
+    assert found.results["exact_agreement"].lines == ("no exact answer: cookies: the quadrature does not settle",)
+    assert found.verdict.conditions == examined(*OFF).verdict.conditions
 
 
 def test_every_group_is_left_out_in_turn_where_it_is_asked_for(examined, counts):
     found = examined(*OFF, "pooling=pooled", "checks.leave_group_out=true")
     # Gamma(2, 0.2) prior, one rate: log p(y) - log p(y_-g), in closed form
-    assert found.groups_out.labels == counts.labels == ("a", "b", "c")
-    assert found.groups_out.elpd == pytest.approx([_elpd_of(label) for label in COUNTS], abs=1e-6)
+    out = found.results["leave_group_out"].value
+    assert out.labels == counts.labels == ("a", "b", "c")
+    assert out.elpd == pytest.approx([_elpd_of(label) for label in COUNTS], abs=1e-6)
 
 
 def _elpd_of(label: str) -> float:
@@ -137,12 +151,12 @@ def test_refits_are_announced_by_the_label_of_their_group(examined):
     told = []
     found = examined(*OFF, "checks.leave_group_out=true", on_group=told.append)
     assert list(dict.fromkeys(told)) == ["a", "b", "c"]
-    assert np.all(np.isfinite(found.groups_out.elpd))
+    assert np.all(np.isfinite(found.results["leave_group_out"].value.elpd))
 
 
 def test_what_lies_below_a_row_is_its_leave_one_out_probability(examined, counts):
     # pooled: without a row of count y the rate is Gamma(2 + total - y, 0.2 + 17), so Y is negative binomial
-    found = examined(*OFF, "pooling=pooled").below()
+    found = examined(*OFF, "pooling=pooled").cell_below
     shape, rate = 2 + sum(sum(group) for group in COUNTS.values()) - counts.cell_count, 0.2 + 17
     expected = stats.nbinom.cdf(counts.cell_count - 1, shape, rate / (rate + 1))
     assert np.all((found >= 0) & (found <= 1))
@@ -150,7 +164,7 @@ def test_what_lies_below_a_row_is_its_leave_one_out_probability(examined, counts
 
 
 def test_nothing_lies_below_no_event_and_more_below_more(plain, counts):
-    below = plain.below()
+    below = plain.cell_below
     for g in range(3):
         of_group = below[counts.cell_group == g]  # cells are sorted by count
         assert np.all(np.diff(of_group) > 0)
@@ -170,12 +184,25 @@ def test_the_tree_holds_what_the_priors_and_the_posterior_predict(bare, counts):
 
 def test_the_findings_are_told_by_the_digests_of_their_draws(bare, job_of, draws_of):
     draws = draws_of(job_of())
-    assert bare.digests == provenance.posterior_digests(draws.posterior)
-    outcome = bare.outcome
+    digests = provenance.posterior_digests(draws.posterior)
+    outcome = Findings(bare, digests).outcome
+    assert outcome.digests == digests
     assert (outcome.elpd_loo, outcome.elpd_loo_mcse, outcome.num_chains) == (bare.loo.elpd, bare.loo.mcse, 4)
 
 
 def test_the_time_of_the_exact_answer_and_of_refits_is_kept(job_of, draws_of):
     job = job_of("checks.sensitivity=false")
-    examine(job, draws_of(job))
-    assert {"exact"} == {stage for stage in job.seconds if stage in ("exact", "leave_group_out")}
+    examine(job.model, job.counts, job.values, draws_of(job), settings_of(job))
+    assert {"exact"} == {stage for stage in job.seconds if stage in ("exact", "leave_group_out", "sensitivity")}
+
+
+def test_a_fit_that_differs_from_the_exact_answer_is_suspect(examined, monkeypatch):
+    def shifted(*arguments):
+        answer = solve(*arguments)
+        return replace(answer, mean=answer.mean | {"mu": answer.mean["mu"] + 3.0})
+
+    solve = exact.solve
+    monkeypatch.setattr(exact, "solve", shifted)
+    found = examined("checks.sensitivity=false")
+    assert found.verdict.status == "suspect"
+    assert "the fit differs from the exact answer: mean of mu is off by " in found.verdict.reasons[-1]

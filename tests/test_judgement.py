@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from poolwise import checks
+from poolwise.agreement import threshold
+from poolwise.conditions import R_HAT_MAX
 from poolwise.differences import DEVICE_BITS, Difference, Facts, differences
-from poolwise.judgement import Outcome, judge, lines, threshold
+from poolwise.judgement import Outcome, judge, lines
 from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES
 
 SETTINGS = {
@@ -430,7 +432,7 @@ def test_runs_that_have_not_converged_are_different_for_that(columns, reason):
 
 
 def test_runs_at_the_very_limits_of_the_gate_have_converged():
-    limit = outcome("b", r_hat={"mu": checks.R_HAT_MAX}, ess_bulk={"mu": 400.0}, ess_tail={"mu": 400.0})
+    limit = outcome("b", r_hat={"mu": R_HAT_MAX}, ess_bulk={"mu": 400.0}, ess_tail={"mu": 400.0})
     assert judge(A, limit, []).verdict == "statistically equal"
     assert judge(A, replace(limit, num_chains=5), []).verdict == "different"
 

@@ -52,6 +52,22 @@ def test_a_fit_that_differs_is_said_to():
     assert "the fit differs: mean of lam.a and 1 more of 6, |z| up to 20.0, above the 4.0" in found.line
 
 
+def test_a_fit_that_differs_is_suspect_and_says_what_to_do():
+    found = oracle.result(oracle.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of()))
+    (condition,) = found.conditions
+    assert not condition.passed
+    assert condition.sentence == (
+        "the fit differs from the exact answer: mean of lam.a is off by 20.0 Monte Carlo errors (and 1 more beyond 4.0); "
+        "do not use these draws. Sample longer, or check that the priors suit the unit of the data"
+    )
+    assert found.tags == {"exact": "differs"}
+
+
+def test_a_fit_that_agrees_gives_no_reason():
+    (condition,) = oracle.result(oracle.compare(summary_of(), loo_of(), exact_of())).conditions
+    assert (condition.passed, condition.sentence, condition.value) == (True, "", "3.0")
+
+
 def test_an_error_that_is_not_known_gives_no_z():
     found = oracle.compare(summary_of(mcse_mean=[0.0, np.nan, 0.1, 0.1]), loo_of(), exact_of())
     z = found.table["z"]

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 
-from poolwise import oracle, sensitivity
+from poolwise import leave_out, oracle, sensitivity
 from poolwise.checks import Loo, Verdict
-from poolwise.findings import Findings
+from poolwise.checks_base import FitView, Result
+from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
-from poolwise.leave_out import GroupsOut, Replaced
+from poolwise.leave_out import GroupsOut
 from poolwise.record import metric_name, metrics, parameter_metrics, run_name, tags
 
 VERDICT = Verdict(
-    status="trusted",
-    reasons=(),
+    conditions=(),
     r_hat_max=1.001,
     ess_bulk_min=6000.0,
     ess_tail_min=5000.0,
@@ -27,10 +27,19 @@ VERDICT = Verdict(
     pareto_k_max=0.4,
     pareto_k_bad=1,
 )
-LOO = Loo(elpd=-400.5, se=8.5, p_loo=5.5, mcse=0.05, cell_elpd=None, pareto_k=None, k_threshold=0.7, bad_rows=1)
-NEW_GROUP = NewGroup(np.array([9.0]), 1.0, 9.25, 3.75, pd.DataFrame(), learnt=True)
-REPLACED = Replaced(LOO, np.array([True, False]), 2, np.array([0.93, 0.2]))
-BESIDE = oracle.Comparison(pd.DataFrame(), -0.02, -0.4, log_marginal=-410.5, z_max=2.5, limit=4.0, line="")
+LOO = Loo(
+    elpd=-400.5,
+    se=8.5,
+    p_loo=5.5,
+    mcse=0.05,
+    cell_elpd=None,
+    pareto_k=np.array([0.4, 0.2]),
+    k_threshold=0.7,
+    bad_rows=1,
+)
+PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.93, 0.2]))
+NEW_GROUP = NewGroup(np.array([9.0]), 1.0, 9.25, 3.75, pd.DataFrame(), is_informed_by_data=True)
+BESIDE = oracle.Comparison(pd.DataFrame({"z": [2.5]}), -0.02, -0.4, log_marginal=-410.5, z_max=2.5, limit=4.0, line="")
 GROUPS_OUT = GroupsOut(
     labels=("a", "b"),
     elpd=np.array([-30.0, -34.0]),
@@ -39,7 +48,7 @@ GROUPS_OUT = GroupsOut(
     r_hat=np.array([1.0, 1.0]),
     ess=np.array([5000.0, 5000.0]),
     divergences=np.array([0, 0]),
-    least_ess=400.0,
+    num_chains=4,
     k_threshold=0.7,
 )
 SENSITIVITY = pd.DataFrame(
@@ -56,16 +65,17 @@ def summary(*names: str) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
 
 
-def findings_of(**found) -> Findings:
-    """Findings of a fit with one parameter, mu, of which nothing was checked beyond the gate."""
-    plain = {"left_out": REPLACED, "verdict": VERDICT, "new_group": NEW_GROUP, "digests": {}}
-    return Findings(**{"tree": None, "summary": summary("mu")} | plain | found)
+def view_of(*results: Result, **found) -> FitView:
+    """A fit with one parameter, mu, of which nothing was checked beyond the gate but these."""
+    fitted = {"counts": counts_from_rows(["a", "b"], [1, 2]), "model": None, "prior_values": {}, "tree": None}
+    plain = {"loo": LOO, "verdict": VERDICT, "new_group": NEW_GROUP, "summary": summary("mu")}
+    return FitView(**fitted | plain | {"results": {str(i): each for i, each in enumerate(results)}} | found)
 
 
-def beyond_the_gate(**found) -> dict[str, float]:
+def beyond_the_gate(*results: Result, **found) -> dict[str, float]:
     """The metrics that a fit of which nothing was checked beyond the gate does not have."""
-    plain = metrics(findings_of(), seconds=SECONDS, total=6.0)
-    told = metrics(findings_of(**found), seconds=SECONDS, total=6.0)
+    plain = metrics(view_of(), seconds=SECONDS, total=6.0)
+    told = metrics(view_of(*results, **found), seconds=SECONDS, total=6.0)
     return {name: value for name, value in told.items() if name not in plain}
 
 
@@ -205,7 +215,7 @@ def test_fifty_parameters_are_counted_without_those_that_have_no_mean():
 
 def test_metrics_have_the_names_of_the_contract():
     # DESIGN: headline metrics without a slash; elpd_loo's own Monte Carlo error; seconds by stage
-    found = metrics(findings_of(), seconds=SECONDS, total=6.0)
+    found = metrics(view_of(), seconds=SECONDS, total=6.0)
     found = {name: value for name, value in found.items() if not name.endswith("/mu")}
     assert found == {
         "elpd_loo": -400.5,
@@ -222,8 +232,8 @@ def test_metrics_have_the_names_of_the_contract():
         "tree_depth_hits": 2,
         "ess_per_second": 4000.0,  # 6000 in 1.5 s of sampling
         "seconds_total": 6.0,
-        "loo_replaced": 2,
-        "pareto_k_max_psis": 0.93,
+        "loo_replaced": 0,
+        "pareto_k_max_psis": 0.4,
         "new_group/mean": 9.25,
         "new_group/sd": 3.75,
         "seconds/read": 0.5,
@@ -232,23 +242,23 @@ def test_metrics_have_the_names_of_the_contract():
 
 
 def test_metrics_hold_those_by_parameter():
-    found = metrics(findings_of(), seconds=SECONDS, total=6.0)
+    found = metrics(view_of(), seconds=SECONDS, total=6.0)
     assert found.items() >= parameter_metrics(summary("mu")).items()
 
 
 def test_a_verdict_of_many_fields_is_told_in_full():
     # every number of a verdict is a metric under its own name
-    numbers = {field.name for field in dataclasses.fields(Verdict)} - {"status", "reasons"}
-    found = metrics(findings_of(), seconds=SECONDS, total=6.0)
+    numbers = {field.name for field in dataclasses.fields(Verdict)} - {"conditions"}
+    found = metrics(view_of(), seconds=SECONDS, total=6.0)
     assert {name: found[name] for name in numbers} == {name: getattr(VERDICT, name) for name in numbers}
 
 
 def test_draws_that_were_stored_have_no_effective_draws_a_second():
-    assert "ess_per_second" not in metrics(findings_of(), seconds={"read": 0.5}, total=6.0)
+    assert "ess_per_second" not in metrics(view_of(), seconds={"read": 0.5}, total=6.0)
 
 
 def test_the_exact_answer_gives_metrics_of_its_own():
-    assert beyond_the_gate(comparison=BESIDE) == {
+    assert beyond_the_gate(oracle.result(BESIDE)) == {
         "log_marginal_likelihood": -410.5,
         "exact_z_max": 2.5,
         "exact_elpd_loo_difference": -0.02,
@@ -257,7 +267,7 @@ def test_the_exact_answer_gives_metrics_of_its_own():
 
 def test_groups_left_out_give_metrics_of_their_own():
     # -30 - 34; sqrt(2) * sd([-30, -34]); sqrt(0.03^2 + 0.04^2); b alone has a Pareto k above the threshold
-    assert beyond_the_gate(groups_out=GROUPS_OUT) == pytest.approx(
+    assert beyond_the_gate(leave_out.result(GROUPS_OUT)) == pytest.approx(
         {
             "elpd_leave_group_out": -64.0,
             "elpd_leave_group_out_se": 4.0,
@@ -267,8 +277,15 @@ def test_groups_left_out_give_metrics_of_their_own():
     )
 
 
-def test_the_weight_of_the_priors_gives_its_largest():
-    assert beyond_the_gate(sensitivity=SENSITIVITY) == {"prior_sensitivity_max": 0.31}
+def test_integrated_values_are_counted_with_the_k_that_psis_had():
+    found = metrics(view_of(loo=dataclasses.replace(LOO, psis=PSIS)), seconds=SECONDS, total=6.0)
+    assert (found["loo_replaced"], found["pareto_k_max_psis"]) == (2, 0.93)
+
+
+def test_the_metrics_and_tags_of_any_check_are_taken():
+    made_up = Result(metrics={"made_up": 0.5}, tags={"made_up": "yes"})
+    assert beyond_the_gate(made_up) == {"made_up": 0.5}
+    assert tags(view_of(made_up)) == {"made_up": "yes"}
 
 
 def test_what_lies_above_is_a_metric_by_count():
@@ -278,28 +295,27 @@ def test_what_lies_above_is_a_metric_by_count():
 
 def test_the_metrics_of_a_group_of_the_data_are_not_those_of_a_new_one():
     new = dataclasses.replace(NEW_GROUP, label="b", above=((12, 0.2),))
-    found = metrics(findings_of(new_group=new), seconds=SECONDS, total=6.0)
+    found = metrics(view_of(new_group=new), seconds=SECONDS, total=6.0)
     assert {name for name in found if "group/" in name} == {"group/mean", "group/sd", "group/above_12"}
-    assert tags(findings_of(new_group=new)) == {"predicted_group": "b"}
+    assert tags(view_of(new_group=new)) == {"predicted_group": "b"}
 
 
 def test_mlflow_takes_the_metrics_of_every_check():
-    found = findings_of(comparison=BESIDE, groups_out=GROUPS_OUT, sensitivity=SENSITIVITY)
+    found = view_of(oracle.result(BESIDE), leave_out.result(GROUPS_OUT))
     for name in metrics(found, seconds=SECONDS, total=6.0):
         _validate_metric_name(name)
 
 
 def test_a_run_without_more_checks_has_no_tag_of_them():
-    assert tags(findings_of()) == {}
+    assert tags(view_of()) == {}
 
 
 @pytest.mark.parametrize(("z_max", "word"), [(2.5, "agrees"), (4.0, "agrees"), (4.1, "differs"), (np.nan, "differs")])
 def test_a_tag_says_whether_the_fit_agrees_with_the_exact_answer(z_max, word):
     # the limit is 4; a fit of which nothing is known does not agree
-    assert tags(findings_of(comparison=dataclasses.replace(BESIDE, z_max=z_max))) == {"exact": word}
+    assert tags(view_of(oracle.result(dataclasses.replace(BESIDE, z_max=z_max)))) == {"exact": word}
 
 
 def test_a_tag_names_the_prior_that_dominates_and_what():
-    assert tags(findings_of(sensitivity=SENSITIVITY)) == {"prior_dominates": "prior.sigma: sigma"}
-    fine = SENSITIVITY.assign(diagnosis=sensitivity.NOTHING)
-    assert tags(findings_of(sensitivity=fine)) == {}
+    assert sensitivity.tag(SENSITIVITY) == "prior.sigma: sigma"
+    assert sensitivity.tag(SENSITIVITY.assign(diagnosis=sensitivity.NOTHING)) == ""

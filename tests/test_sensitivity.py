@@ -176,8 +176,7 @@ def test_words_name_prior_parameters_and_numbers():
     table["diagnosis"] = [sensitivity.diagnosis(*pair) for pair in table[["prior", "likelihood"]].values]
     assert sensitivity.tag(table) == "prior.sigma: sigma, mu"
     assert sensitivity.lines(table) == [
-        "prior.sigma weighs more than the data for sigma, mu (at most: sensitivity 0.21 to the prior, 0.03 to the "
-        "likelihood); see what another prior.sigma gives"
+        "prior.sigma dominates sigma, mu (power-scaling: at most prior 0.21, likelihood 0.03). Try another prior.sigma."
     ]
 
 

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolwise import oracle, sensitivity, words
+from poolwise import leave_out, oracle, sensitivity, words
 from poolwise.checks import Loo, Verdict
+from poolwise.checks_base import FitView, Result
+from poolwise.conditions import Condition
 from poolwise.counts.cells import counts_from_rows
-from poolwise.findings import Findings
 from poolwise.inference.predictive import NewGroup
-from poolwise.leave_out import GroupsOut, Replaced
+from poolwise.leave_out import GroupsOut
+from support import model_of
 
 VERDICT = Verdict(
-    status="trusted",
-    reasons=(),
+    conditions=(Condition("R-hat, the largest", "1.0012", "at most 1.01", True),),
     r_hat_max=1.0012,
     ess_bulk_min=6000.0,
     ess_tail_min=5000.4,
@@ -27,7 +28,8 @@ VERDICT = Verdict(
     pareto_k_bad=0,
 )
 REASONS = ("3 of 16000 transitions diverged", "R-hat of mu is 1.020, above 1.01")
-SUSPECT = dataclasses.replace(VERDICT, status="suspect", reasons=REASONS, divergences=3)
+FAILED = tuple(Condition(f"condition {i}", "", "", False, reason) for i, reason in enumerate(REASONS))
+SUSPECT = dataclasses.replace(VERDICT, conditions=(*VERDICT.conditions, *FAILED), divergences=3)
 LOO = Loo(elpd=-400.456, se=8.512, p_loo=5.55, mcse=0.051, cell_elpd=None, pareto_k=None, k_threshold=0.7, bad_rows=0)
 NEW_GROUP = NewGroup(
     rate=np.array([9.0]),
@@ -42,13 +44,12 @@ NEW_GROUP = NewGroup(
             "cumulative": [0.04, 0.3, 0.9, 0.96, 1],
         }
     ),
-    learnt=True,
+    is_informed_by_data=True,
 )
 
 
-REPLACED = Replaced(
-    dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.2])), np.array([False, True]), 3, np.array([0.1, 0.83])
-)
+PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.83]))
+INTEGRATED = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.2]), psis=PSIS)
 GROUPS_OUT = GroupsOut(
     labels=("a", "b"),
     elpd=np.array([-30.0, -34.0]),
@@ -57,7 +58,7 @@ GROUPS_OUT = GroupsOut(
     r_hat=np.array([1.0, 1.0]),
     ess=np.array([5000.0, 5000.0]),
     divergences=np.array([0, 0]),
-    least_ess=400.0,
+    num_chains=4,
     k_threshold=0.7,
 )
 
@@ -97,13 +98,23 @@ def test_judgement_of_a_suspect_fit_gives_a_reason_a_line():
 
 def test_rates_are_those_of_the_groups_with_their_intervals():
     assert words.rates(summary("mu", "sigma", "lam.Köln", "lam.7", "alpha")) == [
-        "  Köln    11.000   10.500 to 11.750",
-        "  7       12.000   11.500 to 12.750",
+        "  Köln  11.00   10.50 to 11.75",
+        "  7     12.00   11.50 to 12.75",
     ]
 
 
 def test_a_pooled_rate_is_that_of_all_groups():
-    assert words.rates(summary("lam")) == ["  all groups     9.000   8.500 to 9.750"]
+    assert words.rates(summary("lam")) == ["  all groups  9.000   8.500 to 9.750"]
+
+
+def test_rates_of_a_thousandth_keep_their_digits():
+    table = summary("lam.a", "lam.b") / 1e4  # means 0.0009 and 0.001, intervals 0.00085 to 0.000975 and on
+    assert words.rates(table)[1] == "  b  0.001000   0.00095 to 0.001075"
+
+
+def test_new_group_of_a_small_rate_has_a_mean():
+    found = dataclasses.replace(NEW_GROUP, mean=0.00103, sd=0.0321)
+    assert "mean 0.00103, sd 0.0321" in words.new_group(found)
 
 
 def test_a_label_keeps_its_points():
@@ -130,7 +141,7 @@ def test_new_group_says_its_exposure_where_it_is_not_one():
 
 
 def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
-    found = dataclasses.replace(NEW_GROUP, learnt=False)
+    found = dataclasses.replace(NEW_GROUP, is_informed_by_data=False)
     assert words.new_group(found) == (
         words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups say nothing of a new one)"
     )
@@ -152,11 +163,12 @@ def test_command_reaches_the_program_as_it_was_given(overrides):
     assert shlex.split(words.command(overrides)) == ["python", "-m", "poolwise.run", *overrides]
 
 
-def findings_of(table: pd.DataFrame, **found) -> Findings:
-    """Findings of a fit of which no more is known than its summary, LOO, verdict and new group."""
-    none_replaced = Replaced(LOO, np.array([False]), 0, np.array([0.1]))
-    plain = {"left_out": none_replaced, "verdict": VERDICT, "new_group": NEW_GROUP, "digests": {}}
-    return Findings(**{"tree": None, "summary": table} | plain | found)
+def view_of(table: pd.DataFrame, *results: Result, **found) -> FitView:
+    """A fit of which no more is known than its summary, LOO, verdict and new group, and these results."""
+    fitted = {"counts": counts_from_rows(["a", "b"], [1, 2]), "model": model_of("hierarchical", "poisson")}
+    plain = {"prior_values": {}, "tree": None, "loo": LOO, "verdict": VERDICT, "new_group": NEW_GROUP}
+    named = {str(i): result for i, result in enumerate(results)}
+    return FitView(**fitted | {"summary": table, "results": named} | plain | found)
 
 
 def test_new_group_names_a_group_of_the_data_and_what_lies_above():
@@ -167,40 +179,41 @@ def test_new_group_names_a_group_of_the_data_and_what_lies_above():
 
 
 def test_a_fit_with_no_more_checks_says_nothing_of_them():
-    assert words.checked(findings_of(many(2))) == []
+    assert words.checked(view_of(many(2))) == []
 
 
-def test_checked_says_how_many_values_were_made_again_and_how_bad_they_were():
-    assert words.checked(findings_of(many(2), left_out=REPLACED)) == [
-        "3 leave-one-out values with a doubtful Pareto k were made again with the rates integrated out (k up to 0.83)"
+def test_checked_says_that_psis_was_not_enough_and_how_bad_it_was():
+    assert words.checked(view_of(many(2), loo=INTEGRATED)) == [
+        "elpd of all 2 rows computed by integrated importance sampling (Pareto k of PSIS was up to 0.83)"
     ]
 
 
 def test_checked_gives_the_elpd_of_groups_left_out_with_both_errors():
     # -30 - 34; sqrt(2) * sd([-30, -34]) = 4; sqrt(0.03^2 + 0.04^2) = 0.05
-    assert words.checked(findings_of(many(2), groups_out=GROUPS_OUT)) == [
+    assert words.checked(view_of(many(2), leave_out.result(GROUPS_OUT))) == [
         "groups left out, one at a time: elpd -64.00 +- 4.00 (Monte Carlo error 0.05)"
     ]
 
 
 def test_checked_names_the_groups_whose_refit_misses_the_gate():
     out = dataclasses.replace(GROUPS_OUT, divergences=np.array([0, 2]), r_hat=np.array([1.0, 1.3]))
-    assert words.checked(findings_of(many(2), groups_out=out))[1:] == [
-        "  not to be relied on for b: the refit misses the gate"
+    assert words.checked(view_of(many(2), leave_out.result(out)))[1:] == [
+        "  not reliable for b: the refit misses the gate"
     ]
 
 
 def test_checked_says_how_the_fit_stands_to_the_exact_answer():
-    beside = oracle.Comparison(pd.DataFrame(), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees")
-    assert words.checked(findings_of(many(2), comparison=beside)) == ["exact answer: the fit agrees"]
+    beside = oracle.Comparison(pd.DataFrame({"z": [1.0]}), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees")
+    assert words.checked(view_of(many(2), oracle.result(beside))) == ["exact answer: the fit agrees"]
 
 
 def test_checked_says_what_the_priors_weigh():
     table = pd.DataFrame(
         {"prior.sigma": [0.31, 0.01], "prior": [0.31, 0.01], "likelihood": [0.02, 0.4]}, index=["sigma", "mu"]
     ).assign(diagnosis=[sensitivity.DOMINANT, sensitivity.NOTHING])
-    (line,) = words.checked(findings_of(many(2), sensitivity=table))
-    assert line.startswith("prior.sigma weighs more than the data for sigma (")
+    result = Result(lines=tuple(sensitivity.lines(table)))
+    (line,) = words.checked(view_of(many(2), result))
+    assert line.startswith("prior.sigma dominates sigma (power-scaling: prior 0.31")
 
 
 @pytest.mark.parametrize(
@@ -215,9 +228,9 @@ def test_an_unknown_group_is_named_with_what_there_is(asked, there):
 
 def test_note_is_the_whole_answer_in_markdown():
     table = many(2)
-    note = words.note("the subject", findings_of(table), [], "python -m poolwise.run seed=3")
+    note = words.note(view_of(table), "python -m poolwise.run seed=3")
     assert note.splitlines() == [
-        *("**the subject**", ""),
+        *("**hierarchical poisson fit of 2 counts (count) in 2 groups**", ""),
         *(*words.judgement(VERDICT), ""),
         *("", "```", "mean rate and 94% interval", *words.rates(table), "```", ""),
         *(words.new_group(NEW_GROUP), ""),
@@ -227,14 +240,15 @@ def test_note_is_the_whole_answer_in_markdown():
 
 
 def test_note_lists_the_warnings_and_then_the_checks():
-    found = findings_of(many(2), left_out=REPLACED, groups_out=dataclasses.replace(GROUPS_OUT, pareto_k=np.ones(2)))
-    lines = words.note("the subject", found, ["prior.mu is far off"], "again").splitlines()
-    begin = lines.index(words.accuracy(REPLACED.loo)) + 2
+    out = leave_out.result(dataclasses.replace(GROUPS_OUT, pareto_k=np.ones(2)))
+    found = view_of(many(2), out, loo=INTEGRATED, prior_warnings=("prior.mu is far off",))
+    lines = words.note(found, "again").splitlines()
+    begin = lines.index(words.accuracy(LOO)) + 2
     expected = ["prior.mu is far off", *(line.strip() for line in words.checked(found))]
     assert lines[begin:] == [*(f"- {line}" for line in expected), "", "`again`"]
     assert len(expected) == 4  # the warning, values replaced, groups left out, those not to be relied on
 
 
 def test_note_of_a_suspect_fit_lists_the_reasons():
-    note = words.note("the subject", findings_of(many(2), verdict=SUSPECT), [], "again")
+    note = words.note(view_of(many(2), verdict=SUSPECT), "again")
     assert "\n\nsuspect:\n- 3 of 16000 transitions diverged\n- R-hat of mu is 1.020, above 1.01\n\n" in note

@@ -1,6 +1,7 @@
 """Draws to a judgement: convergence, the sampler's own warnings, and leave-one-out predictive accuracy.
 
-A fit is `trusted` when every condition of the gate below holds, else `suspect`, with the reasons in words.
+A fit is `trusted` when every condition of its verdict holds, else `suspect`, with the reasons in words: the gate below,
+and what the checks add to it.
 
 PSIS-LOO is computed by cell. A cell stands for m rows with the same group, exposure and count; its value leaves out
 one of them, and
@@ -19,15 +20,16 @@ import xarray as xr
 from arviz_stats.base import array_stats
 from scipy.special import logsumexp
 
-# The gate. Vehtari et al. (2021), Bayesian Analysis 16(2), doi:10.1214/20-BA1221: R-hat and ESS.
-R_HAT_MAX = 1.01
-ESS_PER_CHAIN = 100
+from poolwise.conditions import Condition, limits
+
+# The gate, beside the limits of `conditions`.
 # Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
 BFMI_MIN = 0.3
 # Vehtari et al. (2024), JMLR 25(72): above min(1 - 1 / log10(S), 0.7) the importance weights cannot be smoothed.
 PARETO_K_CAP = 0.7
 
 INTERVAL = 0.94  # highest-density intervals, as in the notebook that this project follows
+LOW, HIGH = (f"hdi_{share:.0%}" for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))  # columns of a summary
 NO_MEAN = ("alpha", "beta", "phi")  # their posterior has no finite mean: medians and quantiles only
 
 
@@ -42,6 +44,7 @@ class Loo:
     cell_elpd, pareto_k : (C,), one row of each cell left out
     k_threshold : above it `cell_elpd` is not reliable
     bad_rows : rows whose cell lies above it
+    psis : where the values here have the rates integrated out, those of PSIS that they replace
     """
 
     elpd: float
@@ -52,14 +55,19 @@ class Loo:
     pareto_k: np.ndarray
     k_threshold: float
     bad_rows: int
+    psis: "Loo | None" = None
+
+    @property
+    def k_max_psis(self) -> float:
+        """The largest Pareto k of PSIS."""
+        return float((self.psis or self).pareto_k.max())
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a fit can be trusted, the reasons if not, and the figures behind it."""
+    """Whether a fit can be trusted: the conditions that decide it, and the figures behind them."""
 
-    status: str
-    reasons: tuple[str, ...]
+    conditions: tuple[Condition, ...]
     r_hat_max: float
     ess_bulk_min: float
     ess_tail_min: float
@@ -68,6 +76,16 @@ class Verdict:
     tree_depth_hits: int
     pareto_k_max: float
     pareto_k_bad: int
+
+    @property
+    def status(self) -> str:
+        """`trusted` if every condition holds, else `suspect`."""
+        return "suspect" if self.reasons else "trusted"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What the conditions say that do not hold."""
+        return tuple(each.sentence for each in self.conditions if not each.passed)
 
 
 def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
@@ -99,8 +117,8 @@ def summarise(posterior: xr.Dataset) -> pd.DataFrame:
             "mean": draws.mean(axis=(1, 2)),
             "sd": draws.std(axis=(1, 2), ddof=1),
             "median": median,
-            "hdi_3%": np.where(heavy, low, shortest[:, 0]),
-            "hdi_97%": np.where(heavy, high, shortest[:, 1]),
+            LOW: np.where(heavy, low, shortest[:, 0]),
+            HIGH: np.where(heavy, high, shortest[:, 1]),
             "mcse_mean": array_stats.mcse(draws, method="mean"),
             "mcse_sd": array_stats.mcse(draws, method="sd"),
             "ess_bulk": array_stats.ess(draws, method="bulk"),
@@ -193,20 +211,31 @@ def _smoothed_weights(block: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.n
 def _total(
     cell_elpd: np.ndarray, cell_p: np.ndarray, pareto_k: np.ndarray, multiplicity: np.ndarray, influence: np.ndarray
 ) -> Loo:
-    num_rows, num_draws = multiplicity.sum(), influence.size
-    elpd = float(multiplicity @ cell_elpd)
-    squares = float(multiplicity @ (cell_elpd - elpd / num_rows) ** 2)
-    k_threshold = min(1 - 1 / np.log10(num_draws), PARETO_K_CAP)
+    elpd, se = weighted_sum(cell_elpd, multiplicity)
+    num_draws = influence.size
+    k_threshold = pareto_k_limit(num_draws)
     return Loo(
         elpd=elpd,
-        se=float(np.sqrt(num_rows / (num_rows - 1) * squares)) if num_rows > 1 else float("nan"),
+        se=se,
         p_loo=float(multiplicity @ cell_p),
         mcse=float(array_stats.mcse(num_draws * influence, method="mean")),
         cell_elpd=cell_elpd,
         pareto_k=pareto_k,
-        k_threshold=float(k_threshold),
+        k_threshold=k_threshold,
         bad_rows=int(multiplicity[~(pareto_k <= k_threshold)].sum()),
     )
+
+
+def weighted_sum(cell_value: np.ndarray, multiplicity: np.ndarray) -> tuple[float, float]:
+    """Sum over rows of a value by cell, and its standard error: sqrt(N) times the standard deviation of the rows."""
+    num_rows, total = multiplicity.sum(), float(multiplicity @ cell_value)
+    squares = float(multiplicity @ (cell_value - total / num_rows) ** 2)
+    return total, float(np.sqrt(num_rows / (num_rows - 1) * squares)) if num_rows > 1 else float("nan")
+
+
+def pareto_k_limit(num_draws: float) -> float:
+    """The largest Pareto k at which importance weights of so many draws can be smoothed."""
+    return float(min(1 - 1 / np.log10(num_draws), PARETO_K_CAP))
 
 
 def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:
@@ -215,39 +244,64 @@ def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:
 
 
 def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
-    """The gate: see the constants at the head of this module."""
-    num_chains = sample_stats.sizes["chain"]
+    """The gate."""
     bfmi = np.asarray(array_stats.bfmi(sample_stats["energy"].transpose("chain", "draw").values))
-    divergences = int(sample_stats["diverging"].sum())
-    hits = int((sample_stats["tree_depth"] >= max_tree_depth).sum())
-    least = ESS_PER_CHAIN * num_chains
-    reasons = [
-        *_beyond(summary["r_hat"], "R-hat", R_HAT_MAX, worst="max", form=".3f"),
-        *_beyond(summary["ess_bulk"], "bulk ESS", least, worst="min", form=".0f"),
-        *_beyond(summary["ess_tail"], "tail ESS", least, worst="min", form=".0f"),
-    ]
-    if divergences:
-        reasons.append(f"{divergences} of {sample_stats['diverging'].size} transitions diverged")
-    if not np.all(bfmi >= BFMI_MIN):
-        reasons.append(f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}")
-    if leave_one_out.bad_rows:
-        reasons.append(
-            f"Pareto k is above {leave_one_out.k_threshold:.2f} for {leave_one_out.bad_rows} rows "
-            f"(worst {np.nanmax(leave_one_out.pareto_k):.2f}): elpd_loo is not reliable"
-        )
-    if not np.isfinite([leave_one_out.elpd, leave_one_out.mcse]).all():
-        reasons.append("elpd_loo is not finite")
+    diverging = sample_stats["diverging"].values
     return Verdict(
-        status="suspect" if reasons else "trusted",
-        reasons=tuple(reasons),
+        conditions=(
+            *(limit.condition(summary) for limit in limits(sample_stats.sizes["chain"])),
+            *_of_transitions(diverging, bfmi),
+            *_of_loo(leave_one_out),
+        ),
         r_hat_max=float(summary["r_hat"].max(skipna=False)),
         ess_bulk_min=float(summary["ess_bulk"].min(skipna=False)),
         ess_tail_min=float(summary["ess_tail"].min(skipna=False)),
-        divergences=divergences,
+        divergences=int(diverging.sum()),
         bfmi_min=float(bfmi.min()),
-        tree_depth_hits=hits,
+        tree_depth_hits=int((sample_stats["tree_depth"] >= max_tree_depth).sum()),
         pareto_k_max=float(np.max(leave_one_out.pareto_k)),
         pareto_k_bad=leave_one_out.bad_rows,
+    )
+
+
+def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition, Condition]:
+    divergences = int(diverging.sum())
+    return (
+        Condition.of(
+            name="divergent transitions: places the sampler could not follow",
+            value=f"{divergences:,}",
+            limit="0",
+            passed=not divergences,
+            otherwise=f"{divergences} of {diverging.size} transitions diverged",
+        ),
+        Condition.of(
+            name="E-BFMI, the smallest: does the sampler reach the tails?",
+            value=f"{bfmi.min():.2f}",
+            limit=f"at least {BFMI_MIN}",
+            passed=bool(np.all(bfmi >= BFMI_MIN)),
+            otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+        ),
+    )
+
+
+def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
+    largest = np.nanmax(loo.pareto_k, initial=-np.inf)
+    return (
+        Condition.of(
+            name="Pareto k, the largest: does one row decide the result?",
+            value=f"{np.max(loo.pareto_k):.2f}",
+            limit=f"at most {loo.k_threshold:.2f}",
+            passed=not loo.bad_rows,
+            otherwise=f"Pareto k is above {loo.k_threshold:.2f} for {loo.bad_rows} rows (worst {largest:.2f}): "
+            "elpd_loo is not reliable",
+        ),
+        Condition.of(
+            name="elpd_loo and its Monte Carlo error",
+            value=f"{loo.elpd:.2f}, {loo.mcse:.2g}",
+            limit="finite",
+            passed=bool(np.isfinite([loo.elpd, loo.mcse]).all()),
+            otherwise="elpd_loo is not finite",
+        ),
     )
 
 
@@ -256,15 +310,3 @@ def convergence(posterior: Mapping[str, np.ndarray]) -> tuple[float, float]:
     draws = np.concatenate([value.reshape(*value.shape[:2], -1) for value in posterior.values()], axis=2)
     draws = np.moveaxis(draws, 2, 0)
     return float(np.max(array_stats.rhat(draws))), float(np.min(array_stats.ess(draws, method="bulk")))
-
-
-def _beyond(values: pd.Series, label: str, limit: float, *, worst: str, form: str) -> list[str]:
-    """The parameters on the wrong side of a limit, in one sentence; a value that is not a number is one of them."""
-    passed = values <= limit if worst == "max" else values >= limit
-    failed = values[~passed]
-    if failed.empty:
-        return []
-    at = int(failed.isna().argmax() if failed.isna().any() else failed.argmax() if worst == "max" else failed.argmin())
-    others = f" (and {len(failed) - 1} more parameters)" if len(failed) > 1 else ""
-    side = "above" if worst == "max" else "below"
-    return [f"{label} of {failed.index[at]} is {format(failed.iloc[at], form)}, {side} {limit:g}{others}"]

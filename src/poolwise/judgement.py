@@ -6,10 +6,9 @@ Judged in this order:
 2. different: the data or a setting that decides draws differs, however close the numbers are.
 3. statistically equal: each of the K means, standard deviations and elpd_loo agrees within Monte Carlo error,
 
-       z = (other - one) / sqrt(mcse_one^2 + mcse_other^2),    |z| <= max(4, Phi^-1(1 - 0.0005 / K)),
+       z = (other - one) / sqrt(mcse_one^2 + mcse_other^2),    |z| <= `agreement.threshold(K)`,
 
-   and both runs have converged; a run that has not is a cause of its own. Runs that differ by nothing but Monte Carlo
-   error are told apart in at most one of a thousand comparisons (Bonferroni; normal errors).
+   and both runs have converged; a run that has not is a cause of its own.
 4. different: the cause is the first of code, libraries and device that differs in what decides draws.
 """
 
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
-from poolwise.checks import ESS_PER_CHAIN, NO_MEAN, R_HAT_MAX
+from poolwise.agreement import threshold
+from poolwise.checks import NO_MEAN
+from poolwise.conditions import limits
 from poolwise.differences import NAMES, Difference, sides
 from poolwise.text import NAMED, listed
 
 BIT_IDENTICAL, EQUAL, DIFFERENT = "bit-identical", "statistically equal", "different"
-LEAST_THRESHOLD, TAIL = 4.0, 0.0005
 SHOWN = 8  # rows of the printed table
 
 
@@ -93,11 +92,6 @@ def judge(
     )
 
 
-def threshold(num_quantities: int) -> float:
-    """The largest |z| of so many quantities that Monte Carlo error explains."""
-    return max(LEAST_THRESHOLD, float(norm.isf(TAIL / num_quantities)))
-
-
 def lines(judgement: Judgement, *, names: tuple[str, str] = NAMES) -> list[str]:
     """The judgement as it is printed: the verdict, the cause, remarks, and the largest shifts in MCSE units."""
     remarks = [f"  {each}" for each in judgement.remarks]
@@ -140,22 +134,9 @@ def _unexplained(differing: Sequence[Difference]) -> str:
 
 
 def _unconverged(run: Outcome, name: str) -> str:
-    """The first condition of the gate on R-hat and ESS that a run misses; what is not a number misses it."""
-    least = ESS_PER_CHAIN * run.num_chains
-    conditions = [
-        ("r_hat", "R-hat", R_HAT_MAX, 1),
-        ("ess_bulk", "bulk ESS", least, -1),
-        ("ess_tail", "tail ESS", least, -1),
-    ]
-    for column, label, limit, sign in conditions:
-        excess = sign * (run.summary[column] - limit)
-        failed = excess[~(excess <= 0)].fillna(math.inf)
-        if not failed.empty:
-            worst = failed.index[int(failed.to_numpy().argmax())]
-            value = format(run.summary[column][worst], ".3f" if sign > 0 else ".0f")
-            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            return f"{label} of {worst} is {value} {name}, {'above' if sign > 0 else 'below'} {limit:g}{more}"
-    return ""
+    """The first limit of R-hat and ESS that a run misses."""
+    failures = (limit.failure(run.summary, whose=f" {name}") for limit in limits(run.num_chains))
+    return next(filter(None, failures), "")
 
 
 def _shifts(one: Outcome, other: Outcome) -> pd.DataFrame:

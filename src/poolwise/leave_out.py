@@ -7,6 +7,7 @@ parameters that are not rates (mu, sigma, delta) and F(rows; h) = int p(rows | l
 
 an expectation over the same posterior whose weights vary only as h does: integrated importance sampling. The other rows
 of the group stay. A pooled model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
+Where PSIS leaves any row of a fit in doubt, all its rows are computed so.
 
 A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)): the
 criterion for groups not seen. All refits share one program: the cells of the group stay, weighing nothing. Where the
@@ -20,6 +21,7 @@ JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.100
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,51 +29,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
 
-from poolwise import checks, integrated
-from poolwise.counts.cells import Columns, Counts
-from poolwise.counts.statistics import sufficient_statistics
-from poolwise.inference import nuts, predictive
+from poolwise import checks
+from poolwise.checks_base import Check, FitView, Result, Settings
+from poolwise.conditions import limits
+from poolwise.counts.cells import Columns, Counts, sufficient_statistics
+from poolwise.inference import predictive
 from poolwise.model.count_model import Model, collapsed_log_likelihood
 from poolwise.model.priors import distribution
 from poolwise.model.special import log_rising
+from poolwise.text import listed, one_line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 type Draws = Mapping[str, np.ndarray]
+type Kinds = tuple[tuple["_Rows", float, int], ...]  # rows of a rate, exposure and count of the one left out
 
 ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `integrated`
-# k-hat strays by 0.3 about its k: of rows alike, each with a k of 0.8, those that show 0.5 are the ones whose tail was
-# not visited, with the worst values; judged one by one against 0.7 they would stay
+# k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
+# missed, so their elpd is worst: a fit is in doubt above 0.4, not above the 0.7 threshold
 DOUBTFUL = 0.4
 EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
 BLOCK = 2**20  # values held at once
+# nodes times draws of all rows left out, half a minute; of more rows fewer draws are looked at, but for LEAST: the
+# weights vary little
+WORK, LEAST = 2**31, 1000
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t in log lam = mode + scale sinh(t): see `_log_mixture`
 FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """Leave-one-out values, the doubtful ones of PSIS replaced where integrating the rates out can.
-
-    Attributes
-    ----------
-    loo : `pareto_k` and `bad_rows` are those of the values as they now are; an exact value has a k of 0
-    is_replaced : (C,)
-    num_rows : rows whose value was replaced
-    pareto_k_before : (C,), of plain PSIS
-    """
-
-    loo: checks.Loo
-    is_replaced: np.ndarray
-    num_rows: int
-    pareto_k_before: np.ndarray
-
-    @property
-    def k_max_before(self) -> float:
-        """The largest Pareto k of plain PSIS."""
-        return float(self.pareto_k_before.max())
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ class GroupsOut:
     r_hat: np.ndarray
     ess: np.ndarray
     divergences: np.ndarray
-    least_ess: float
+    num_chains: int
     k_threshold: float
 
     @property
@@ -115,55 +101,108 @@ class GroupsOut:
     @property
     def suspect(self) -> tuple[str, ...]:
         """Labels of the groups whose refit misses the gate."""
-        good = _converged(self.r_hat, self.ess, self.divergences, self.least_ess)
+        good = _converged(self.r_hat, self.ess, self.divergences, self.num_chains)
         good &= (self.pareto_k <= self.k_threshold) & np.isfinite(self.elpd)
         return tuple(label for label, is_good in zip(self.labels, good, strict=True) if not is_good)
 
 
-def replaced(
+def integrated_where_doubtful(
     loo: checks.Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
-) -> Replaced:
-    """Values whose Pareto k is doubtful made again with the rates integrated out.
+) -> checks.Loo:
+    """All values of a fit with the rates integrated out, if PSIS leaves any in doubt and this leaves fewer rows so.
 
-    A value whose k is no better that way, or still above the threshold, stays as it is.
+    One estimator a fit: an integrated value beside one of PSIS would keep the errors that PSIS makes unseen, and those
+    all have one sign. Rows that are alike, in groups that are alike, are computed once.
 
     Parameters
     ----------
+    loo : of PSIS
     cells : the `constant_data` of `tree.to_tree`
     r_eff : as for `checks.loo`
     """
-    multiplicity = cells["cell_multiplicity"].values
-    is_tried = ~(loo.pareto_k <= DOUBTFUL)
-    is_replaced, now = np.zeros_like(is_tried), loo.pareto_k.copy()
-    if not is_tried.any():
-        return Replaced(loo, is_replaced, 0, loo.pareto_k)
-    prior, drawn = _mixing(model, values), _hyperparameters(model, posterior)
-
-    def blocks() -> Iterator[np.ndarray]:
-        begin = 0
-        for block in predictive.pointwise_log_likelihood(posterior, cells):
-            tried = begin + np.flatnonzero(is_tried[begin : begin + len(block)])
-            if tried.size:
-                given_rest = _row_given_rest(cells, tried, model, prior, drawn)
-                new = np.stack([np.broadcast_to(each, block.shape[1:]) for each in given_rest])
-                pareto_k = _pareto_k(new, r_eff)
-                works = (pareto_k <= loo.k_threshold) & ~(pareto_k >= loo.pareto_k[tried])
-                works &= np.isfinite(new).all(axis=(1, 2))
-                good = tried[works]
-                is_replaced[good], now[good] = True, pareto_k[works]
-                block = block.copy()
-                block[good - begin] = new[works]
-            begin += len(block)
-            yield block
-
-    again = checks.loo(blocks(), multiplicity, r_eff=r_eff)
-    again = replace(
+    if not (~(loo.pareto_k <= DOUBTFUL)).any():
+        return loo
+    kinds, which = _kinds(cells, model)
+    weight = np.bincount(which, cells["cell_multiplicity"].values)  # (K,), rows
+    again = _integrated(kinds, weight, _mixing(model, values), _hyperparameters(model, posterior), r_eff=r_eff)
+    if again.bad_rows > loo.bad_rows or not np.isfinite(again.cell_elpd).all():
+        return loo
+    return replace(
         again,
         p_loo=loo.elpd + loo.p_loo - again.elpd,  # lppd is what it was
-        pareto_k=now,
-        bad_rows=int(multiplicity[~(now <= loo.k_threshold)].sum()),
+        cell_elpd=again.cell_elpd[which],
+        pareto_k=again.pareto_k[which],
+        psis=loo,
     )
-    return Replaced(again, is_replaced, int(multiplicity[is_replaced].sum()), loo.pareto_k)
+
+
+def _integrated(kinds: "Kinds", weight: np.ndarray, prior: "_Prior", drawn: Draws, *, r_eff: float) -> checks.Loo:
+    """LOO of one row of each kind; exact, with a k of 0, where there is no h."""
+    if not drawn:
+        exact = np.array([float(each) for each in _rows_given_rest(kinds, prior, drawn)])
+        elpd, se = checks.weighted_sum(exact, weight)
+        return checks.Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), checks.pareto_k_limit(np.inf), 0)
+    kept = _affordable(kinds, drawn)
+    stride = next(iter(drawn.values())).shape[1] / len(kept)
+    drawn = {name: value[:, kept] for name, value in drawn.items()}
+    even = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        size = max(1, predictive.BLOCK // next(iter(drawn.values())).size)
+        for some in itertools.batched(_rows_given_rest(kinds, prior, drawn), size):
+            block = np.stack(some)
+            even.append(_is_even(block))
+            yield block
+
+    found = checks.loo(blocks(), weight, r_eff=min(1.0, r_eff * stride))
+    pareto_k = np.where(np.concatenate(even), 0.0, found.pareto_k)  # even weights have no tail to fit
+    return replace(found, pareto_k=pareto_k, bad_rows=int(weight[~(pareto_k <= found.k_threshold)].sum()))
+
+
+def _affordable(kinds: "Kinds", drawn: Draws) -> np.ndarray:
+    """Indices along `draw`: all, or evenly spaced ones where all would take minutes."""
+    num_chains, length = next(iter(drawn.values())).shape
+    nodes = integrated.NODES if "phi" in drawn else 1
+    per_draw = 2 * nodes * sum(len(set(rows.exposure)) for rows, _, _ in kinds)
+    return predictive.evenly_spaced(length, max(WORK // per_draw, LEAST) // num_chains)
+
+
+def run(view: FitView, settings: Settings) -> Result:
+    """Every group predicted from all others."""
+    found = leave_group_out(
+        view.model,
+        view.counts,
+        view.prior_values,
+        seed=settings.seed,
+        sampler=settings.sampler,
+        device=settings.device,
+        on_group=settings.on_group,
+    )
+    return result(found)
+
+
+CHECK = Check("leave_group_out", "leave_group_out", run)
+
+
+def result(found: GroupsOut) -> Result:
+    """What groups left out mean for the run."""
+    total = f"{found.total:.2f} +- {found.se:.2f} (Monte Carlo error {found.total_mcse:.2f})"
+    lines = [f"groups left out, one at a time: elpd {total}"]
+    if found.suspect:
+        lines.append(f"  not reliable for {listed(map(one_line, found.suspect))}: the refit misses the gate")
+    columns = {name: getattr(found, name) for name in ("elpd", "mcse", "pareto_k", "r_hat", "ess", "divergences")}
+    columns["suspect"] = [label in found.suspect for label in found.labels]
+    return Result(
+        metrics={
+            "elpd_leave_group_out": found.total,
+            "elpd_leave_group_out_se": found.se,
+            "elpd_leave_group_out_mcse": found.total_mcse,
+            "leave_group_out_suspect": len(found.suspect),
+        },
+        lines=tuple(lines),
+        tables={"leave_group_out": pd.DataFrame(columns, index=pd.Index(found.labels, name="group"))},
+        value=found,
+    )
 
 
 def leave_group_out(
@@ -183,7 +222,6 @@ def leave_group_out(
     on_group : called with its label before each group; may raise to stop
     """
     prior = _mixing(model, values)
-    least_ess = float(checks.ESS_PER_CHAIN * sampler.num_chains)
     rows: list[tuple[float, ...]] = []
     for g, label in enumerate(counts.labels):
         on_group(label)
@@ -196,15 +234,24 @@ def leave_group_out(
                 nuts.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
             )
             found = refit(model)
-            if model.pooling == "hierarchical" and not _converged(*_state(found), least_ess):  # again, without a funnel
+            if model.pooling == "hierarchical" and not _converged(
+                *_state(found), sampler.num_chains
+            ):  # again, without a funnel
                 found = refit(replace(model, rates="integrated"))
             drawn, state = {name: found.posterior[name] for name in _names(model)}, _state(found)
         rows.append((*_mean(_group_given_rest(counts, g, model, prior, drawn)), *state))
     num_draws = sampler.num_chains * sampler.num_samples
-    threshold = min(1 - 1 / np.log10(num_draws), checks.PARETO_K_CAP)
     elpd, mcse, pareto_k, r_hat, ess, divergences = np.array(rows).T
     return GroupsOut(
-        counts.labels, elpd, mcse, pareto_k, r_hat, ess, divergences, least_ess=least_ess, k_threshold=float(threshold)
+        counts.labels,
+        elpd,
+        mcse,
+        pareto_k,
+        r_hat,
+        ess,
+        divergences,
+        num_chains=sampler.num_chains,
+        k_threshold=checks.pareto_k_limit(num_draws),
     )
 
 
@@ -220,8 +267,10 @@ def _state(found: nuts.Fit) -> tuple[float, float, float]:
     return (*checks.convergence(kept), float(found.sample_stats["diverging"].sum()))
 
 
-def _converged[T: (float, np.ndarray)](r_hat: T, ess: T, divergences: T, least_ess: float) -> T:
-    return (r_hat <= checks.R_HAT_MAX) & (ess >= least_ess) & (divergences == 0)
+def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
+    """Whether refits keep to the gate, one or each of an array."""
+    r_hat_limit, ess_limit, _ = limits(num_chains)
+    return r_hat_limit.holds(r_hat) & ess_limit.holds(ess) & (divergences == 0)
 
 
 # One rate's rows.
@@ -262,22 +311,29 @@ class _Rows:
         return found
 
 
-def _row_given_rest(
-    cells: xr.Dataset, tried: np.ndarray, model: Model, prior: "_Prior", drawn: Draws
-) -> Iterator[np.ndarray]:
-    """Log p(one row of the cell | other rows of its rate, h) of the cells tried, each (chain, draw) or ()."""
+def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
+    """Rows that have the same probability given all others of their rate, and the kind of each cell, (C,)."""
     group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
     group = np.zeros_like(group) if model.pooling == "pooled" else group
+    found: dict[tuple[_Rows, float, int], int] = {}
+    which = np.zeros(len(group), int)
+    for of_group in np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1):
+        rows = _Rows.of(*(column[of_group] for column in columns))
+        for cell in of_group:
+            kind = rows, float(columns[0][cell]), int(columns[1][cell])
+            which[cell] = found.setdefault(kind, len(found))
+    return tuple(found), which
 
-    @functools.lru_cache(maxsize=128)  # groups of one row repeat each other
+
+def _rows_given_rest(kinds: Kinds, prior: "_Prior", drawn: Draws) -> Iterator[np.ndarray]:
+    """Log p(one row of the kind | other rows of its rate, h), each (chain, draw) or ()."""
+
+    @functools.lru_cache(maxsize=128)  # a group has several kinds, and groups less a row repeat each other
     def log_marginal(rows: _Rows) -> np.ndarray:
         return _log_marginal(rows, prior, drawn)
 
-    for cell in tried:
-        is_beside = group == group[cell]
-        rows = _Rows.of(*(column[is_beside] for column in columns))
-        less = rows.less_one(columns[0][cell], columns[1][cell])
-        yield log_marginal(rows) - log_marginal(less)
+    for rows, exposure, count in kinds:
+        yield log_marginal(rows) - log_marginal(rows.less_one(exposure, count))
 
 
 def _group_given_rest(counts: Counts, g: int, model: Model, prior: "_Prior", drawn: Draws) -> np.ndarray:
@@ -406,11 +462,7 @@ def _mean(log_values: np.ndarray) -> tuple[float, float, float]:
     return float(top + np.log(mean)), float(mcse), checks.pareto_k(log_values)
 
 
-def _pareto_k(block: np.ndarray, r_eff: float) -> np.ndarray:
-    """Pareto k of the weights exp(-block), (B,); 0 where they are even, for then there is no tail to fit."""
+def _is_even(block: np.ndarray) -> np.ndarray:
+    """Whether the weights exp(-block) are even, (B,)."""
     relative = np.exp(block.min(axis=(1, 2), keepdims=True) - block)  # to the largest weight
-    is_uneven = relative.mean(axis=(1, 2)) * EVEN < 1
-    found = np.zeros(len(block))
-    if is_uneven.any():
-        found[is_uneven] = checks.loo([block[is_uneven]], np.ones(is_uneven.sum()), r_eff=r_eff).pareto_k
-    return found
+    return relative.mean(axis=(1, 2)) * EVEN >= 1

@@ -1,8 +1,8 @@
 """A fit and the exact answer to a table of differences in Monte Carlo errors.
 
 Parameters are held against their exact mean and standard deviation, z = (estimate - exact) / Monte Carlo error, and
-elpd_loo against its exact value. A fit agrees if every |z| is at most max(4, Phi^-1(1 - 0.0005 / K)), K of them: the
-rule that two runs are held against each other by.
+elpd_loo against its exact value. A fit agrees if every |z| of K is at most `agreement.threshold(K)`: the rule that two
+runs are held against each other by. A fit that differs is suspect.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolwise import exact
+from poolwise.agreement import threshold
 from poolwise.checks import Loo
+from poolwise.checks_base import Check, Condition, FitView, Result, Settings
 from poolwise.exact import Exact
-from poolwise.judgement import threshold
+from poolwise.text import one_line
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,58 @@ class Comparison:
         return bool(self.z_max <= self.limit)
 
 
-def compare(summary: pd.DataFrame, loo: Loo, exact: Exact) -> Comparison:
+def run(view: FitView, _: Settings) -> Result:
+    """The fit beside the exact answer, or why there is none."""
+    why = exact.reason_against(view.model, view.counts)
+    if not why:
+        try:
+            return result(compare(view.summary, view.loo, exact.solve(view.model, view.counts, view.prior_values)))
+        except exact.NotExact as error:
+            why = str(error)
+    return Result(lines=(f"no exact answer: {why.removesuffix('.')}",))
+
+
+CHECK = Check("exact_agreement", "exact", run)
+
+
+def result(found: Comparison) -> Result:
+    """What a comparison means for the run."""
+    return Result(
+        metrics={
+            "log_marginal_likelihood": found.log_marginal,
+            "exact_z_max": found.z_max,
+            "exact_elpd_loo_difference": found.elpd_difference,
+        },
+        tags={"exact": "agrees" if found.agrees else "differs"},
+        lines=(found.line,),
+        tables={"exact": found.table},
+        conditions=(
+            Condition.of(
+                name="z-score against the exact answer, the largest: are these draws of this posterior?",
+                value=f"{found.z_max:.1f}",
+                limit=f"at most {found.limit:.1f}",
+                passed=found.agrees,
+                otherwise=_remedy(found),
+            ),
+        ),
+        value=found,
+    )
+
+
+def _remedy(found: Comparison) -> str:
+    """What a fit that differs means, and what to do."""
+    sizes = found.table["z"].abs().dropna()
+    if sizes.empty:
+        return "the fit cannot be held against the exact answer: no Monte Carlo error is known"
+    others = int((sizes > found.limit).sum()) - 1
+    more = f" (and {others} more beyond {found.limit:.1f})" if others > 0 else ""
+    return (
+        f"the fit differs from the exact answer: {one_line(str(sizes.idxmax()))} is off by {sizes.max():.1f} Monte Carlo errors{more};"
+        " do not use these draws. Sample longer, or check that the priors suit the unit of the data"
+    )
+
+
+def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Comparison:
     """A fit held against the exact answer of its model and counts.
 
     Parameters
@@ -54,25 +108,25 @@ def compare(summary: pd.DataFrame, loo: Loo, exact: Exact) -> Comparison:
     loo : its `elpd` and `mcse` are looked at; `mcse` is 0 if the value is exact
     """
     rows: dict[str, tuple[Any, float, Any]] = {}
-    for moment, values in (("mean", exact.mean), ("sd", exact.sd)):
+    for moment, values in (("mean", answer.mean), ("sd", answer.sd)):
         for name, value in _by_parameter(values, list(summary.index)).items():
             rows[f"{moment} of {name}"] = (summary.at[name, moment], value, summary.at[name, f"mcse_{moment}"])
-    rounding = max(exact.error, 1e-9 * abs(exact.elpd_loo))  # an exact value replaced by an exact value has no mcse
-    rows["elpd_loo"] = (loo.elpd, exact.elpd_loo, max(loo.mcse, rounding))
-    rows["log marginal likelihood"] = (np.nan, exact.log_marginal, np.nan)
+    rounding = max(answer.error, 1e-9 * abs(answer.elpd_loo))  # an exact value replaced by an exact value has no mcse
+    rows["elpd_loo"] = (loo.elpd, answer.elpd_loo, max(loo.mcse, rounding))
+    rows["log marginal likelihood"] = (np.nan, answer.log_marginal, np.nan)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["fit", "exact", "mcse"], dtype=float)
     table.index.name = "quantity"
     table["z"] = (table["fit"] - table["exact"]) / table["mcse"].where(table["mcse"] > 0)
     sizes = table["z"].abs().dropna()
-    limit, difference = threshold(max(len(sizes), 1)), float(loo.elpd - exact.elpd_loo)
+    limit, difference = threshold(max(len(sizes), 1)), float(loo.elpd - answer.elpd_loo)
     return Comparison(
         table=table,
         elpd_difference=difference,
         elpd_z=float(table["z"]["elpd_loo"]),
-        log_marginal=exact.log_marginal,
+        log_marginal=answer.log_marginal,
         z_max=float(sizes.max()),
         limit=limit,
-        line=_line(sizes, limit, difference, exact),
+        line=_line(sizes, limit, difference, answer),
     )
 
 
@@ -89,12 +143,12 @@ def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> st
     if sizes.empty:
         judgement = "there is nothing to hold the fit against"
     elif (worst := sizes.max()) <= limit:
-        judgement = f"the fit agrees: the largest of {len(sizes)} |z| is {worst:.1f}, {sizes.idxmax()}"
+        judgement = f"the fit agrees: the largest of {len(sizes)} |z| is {worst:.1f}, {one_line(str(sizes.idxmax()))}"
     else:
         beyond = sizes[sizes > limit].sort_values(ascending=False)
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
         judgement = (
-            f"the fit differs: {beyond.index[0]}{more} of {len(sizes)}, |z| up to {worst:.1f}, above the {limit:.1f} "
+            f"the fit differs: {one_line(str(beyond.index[0]))}{more} of {len(sizes)}, |z| up to {worst:.1f}, above the {limit:.1f} "
             "that Monte Carlo error allows"
         )
     return (

@@ -28,14 +28,12 @@ from poolwise import (
     twins,
     words,
 )
+from poolwise.checks_base import FitView, Settings
 from poolwise.config import Config
-from poolwise.counts.cells import Counts, read_counts
 from poolwise.credentials import store_uri
 from poolwise.differences import Facts
 from poolwise.errors import ConfigError, FitError, UnreachableError
-from poolwise.findings import Findings, examine
-from poolwise.inference import checkpoint, devices, nuts
-from poolwise.inference.snapshot import Snapshot
+from poolwise.findings import CHECKS, Findings, examine
 from poolwise.locks import held
 from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
@@ -139,19 +137,20 @@ def carry_out(
         draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
         logged.state("checking")
         with job.stage("check"):
-            findings = examine(job, draws, lambda label: logged.state("leaving out", group=label))
+            view = examine(job.model, job.counts, job.values, draws, settings_of(job, logged))
+        findings = Findings(view, provenance.posterior_digests(draws.posterior))
         artifacts.write_findings(job, findings, logged)
-        logged.record.note = note(job, findings, logged)
+        logged.record.note = words.note(view, words.reproduction(logged.run_id))
         logged.record.tags |= {
-            "verdict": findings.verdict.status,
-            "verdict_reasons": "; ".join(findings.verdict.reasons) or "none",
+            "verdict": view.verdict.status,
+            "verdict_reasons": "; ".join(view.verdict.reasons) or "none",
             "posterior_sha256": findings.digests["all"],
-            **tags(findings),
+            **tags(view),
         }
-        logged.record.metrics |= metrics(findings, seconds=job.seconds, total=time.perf_counter() - began)
+        logged.record.metrics |= metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
         also(job, findings, logged)
-    logged.state("done", elpd=findings.loo.elpd, verdict=findings.verdict.status)
-    terminal.say(*closing_lines(job, findings, logged))
+    logged.state("done", elpd=view.loo.elpd, verdict=view.verdict.status)
+    terminal.say(*closing_lines(job, view, logged))
     return logged
 
 
@@ -193,6 +192,23 @@ def start(job: Job) -> Job:
     )
     config = job.config.on_devices(num_devices)
     return replace(job, config=config, stack=provenance.stack(config.device.model_dump()))
+
+
+def settings_of(job: Job, logged: tracking.Run) -> Settings:
+    """What is asked of a fit beside its draws."""
+    config = job.config
+    return Settings(
+        seed=config.seed,
+        sampler=fit.Sampler(**config.sampler.model_dump()),
+        device=fit.Device(**config.device.model_dump()),
+        checks=frozenset(check.key for check in CHECKS if getattr(config.checks, check.key)),
+        exposure=config.predict.exposure,
+        above=tuple(config.predict.above),
+        group=config.predict.group,
+        num_draws=config.predict.num_draws,
+        on_group=lambda label: logged.state("leaving out", group=label),
+        stage=job.stage,
+    )
 
 
 def ingredients(job: Job) -> dict[str, Any]:
@@ -305,30 +321,20 @@ def watch(
     return look
 
 
-def note(job: Job, findings: Findings, logged: tracking.Run) -> str:
-    """The run in a few lines, for the MLflow UI."""
-    return words.note(
-        words.subject(job.counts, job.model.pooling, job.model.likelihood),
-        findings,
-        job.warnings,
-        words.reproduction(logged.run_id),
-    )
-
-
-def closing_lines(job: Job, findings: Findings, logged: tracking.Run) -> list[str]:
+def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
     """The answer at the terminal: can it be trusted, the rates, the predictive accuracy, where the run is."""
     if job.parent:
-        return [words.line(logged.record.name, findings.verdict, findings.loo)]
-    draws = findings.tree["sample_stats"]["diverging"].size
+        return [words.line(logged.record.name, view.verdict, view.loo)]
+    draws = view.tree["sample_stats"]["diverging"].size
     return [
-        words.subject(job.counts, job.model.pooling, job.model.likelihood),
-        *words.judgement(findings.verdict),
-        "mean rate and 94% interval",
-        *words.rates(findings.summary),
-        words.new_group(findings.new_group),
-        words.accuracy(findings.loo),
-        *words.checked(findings),
-        f"{findings.verdict.divergences} divergences in {draws} draws",
+        words.subject(view.counts, view.model.pooling, view.model.likelihood),
+        *words.judgement(view.verdict),
+        words.RATES,
+        *words.rates(view.summary),
+        words.new_group(view.new_group),
+        words.accuracy(view.loo),
+        *words.checked(view),
+        f"{view.verdict.divergences} divergences in {draws} draws",
         *logged.whereabouts(),
         words.browse(),
     ]

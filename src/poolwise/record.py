@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from poolwise import sensitivity
-
 if TYPE_CHECKING:
-    from poolwise.findings import Findings
+    from poolwise.checks_base import FitView
 
 SHORT = {
     "pooled": "pooled",
@@ -59,9 +57,9 @@ def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:
     return " ".join([f"{SHORT[pooling]}-{SHORT[likelihood]}", *(_shortened(each) for each in told)])
 
 
-def metrics(findings: "Findings", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:
+def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:
     """The headline metrics, those of each check, those by parameter and the seconds of every stage."""
-    verdict, loo, new = findings.verdict, findings.loo, findings.new_group
+    verdict, loo, new = view.verdict, view.loo, view.new_group
     headline = {
         "elpd_loo": loo.elpd,
         "elpd_loo_se": loo.se,
@@ -77,33 +75,23 @@ def metrics(findings: "Findings", *, seconds: Mapping[str, float], total: float)
         "tree_depth_hits": verdict.tree_depth_hits,
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
+        "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows whose value has the rates integrated out
+        "pareto_k_max_psis": loo.k_max_psis,
     }
-    headline |= {"loo_replaced": findings.left_out.num_rows, "pareto_k_max_psis": findings.left_out.k_max_before}
-    if beside := findings.comparison:
-        headline |= {"log_marginal_likelihood": beside.log_marginal, "exact_z_max": beside.z_max}
-        headline |= {"exact_elpd_loo_difference": beside.elpd_difference}
-    if groups := findings.groups_out:
-        headline |= {"elpd_leave_group_out": groups.total, "elpd_leave_group_out_se": groups.se}
-        headline |= {"elpd_leave_group_out_mcse": groups.total_mcse, "leave_group_out_suspect": len(groups.suspect)}
-    if findings.sensitivity is not None:
-        headline["prior_sensitivity_max"] = float(findings.sensitivity["prior"].max())
+    for result in view.results.values():
+        headline |= result.metrics
     group = "group" if new.label is not None else "new_group"
     headline |= {f"{group}/mean": new.mean, f"{group}/sd": new.sd}
     headline |= {f"{group}/above_{k}": probability for k, probability in new.above}
-    by_parameter = parameter_metrics(findings.summary)
+    by_parameter = parameter_metrics(view.summary)
     return headline | by_parameter | {f"seconds/{stage}": each for stage, each in seconds.items()}
 
 
-def tags(findings: "Findings") -> dict[str, str]:
-    """What the checks beyond the gate found."""
-    found = {}
-    if beside := findings.comparison:
-        found["exact"] = "agrees" if beside.agrees else "differs"
-    if findings.sensitivity is not None and (dominant := sensitivity.tag(findings.sensitivity)):
-        found["prior_dominates"] = dominant
-    if findings.new_group.label is not None:
-        found["predicted_group"] = findings.new_group.label
-    return found
+def tags(view: "FitView") -> dict[str, str]:
+    """What the checks beyond the gate found, and which group was predicted."""
+    found = {name: value for result in view.results.values() for name, value in result.tags.items()}
+    label = view.new_group.label
+    return found if label is None else found | {"predicted_group": label}
 
 
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:

@@ -9,22 +9,23 @@ from a file, in an artifact viewer and on paper alike. All that came from the da
 
 import math
 from base64 import b64encode
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from poolwise import figures_names
+from poolwise.checks import HIGH, INTERVAL, LOW
+from poolwise.counts import description
 from poolwise.report_words import answer, cell, label_of, model_maths, model_words, number, question, short, unit
 
 if TYPE_CHECKING:
-    from poolwise.checks import Loo, Verdict
-    from poolwise.counts.cells import Counts
-    from poolwise.inference.predictive import NewGroup
+    from poolwise.checks_base import FitView
+    from poolwise.leave_out import GroupsOut
+    from poolwise.oracle import Comparison
 
-__all__ = ["Limits", "render"]
+__all__ = ["RunFacts", "render"]
 
 MAX_ROWS = 20  # rows of a table; beyond it the extremes are shown
 MEANING = {
@@ -36,8 +37,8 @@ COLUMNS = {  # of the summary, as the page calls them
     "mean": "mean",
     "sd": "sd",
     "median": "median",
-    "hdi_3%": "94% from",
-    "hdi_97%": "to",
+    LOW: f"{INTERVAL:.0%} from",
+    HIGH: "to",
     "mcse_mean": "error of the mean",
     "ess_bulk": "ESS, bulk",
     "ess_tail": "ESS, tail",
@@ -72,65 +73,40 @@ TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The limits of the gate: the largest R-hat, the smallest ESS and E-BFMI that pass."""
+SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling")  # checks with a section of their own
 
-    r_hat: float
-    ess: float
-    bfmi: float
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What made a run.
+
+    Attributes
+    ----------
+    command : what runs it again, without a prompt
+    config : the resolved config as text
+    stack : name -> version of what the result depends on
+    commit : of the source, with a word if it was changed; may be empty
+    """
+
+    command: str
+    config: str
+    stack: Mapping[str, str]
+    commit: str
 
 
 def render(
+    view: "FitView",
     *,
-    counts: "Counts",
-    pooling: str,
-    likelihood: str,
-    priors: Mapping[str, Mapping[str, object]],
-    summary: pd.DataFrame,
-    loo: "Loo",
-    verdict: "Verdict",
-    limits: Limits,
-    new_group: "NewGroup",
     pictures: Mapping[str, tuple[bytes, str]],
-    command: str,
-    config: str,
-    stack: Mapping[str, str],
-    commit: str,
+    run: RunFacts,
     tables: Mapping[str, pd.DataFrame] | None = None,
-    data_words: str = "",
-    exact: pd.DataFrame | None = None,
-    exact_limit: float = 4.0,
-    leave_group_out: pd.DataFrame | None = None,
-    prior_warnings: Sequence[str] = (),
-    sensitivity_words: Sequence[str] = (),
-    replaced_rows: int = 0,
-    pareto_k_before: float | None = None,
 ) -> str:
     """Render one run as an HTML page.
 
     Parameters
     ----------
-    pooling, likelihood : keys of `model.POOLINGS` and `model.LIKELIHOODS`
-    priors : site -> family under `name` and its parameters, as in the config
-    summary : see `checks.summarise`
     pictures : name -> bytes of a PNG file and its caption; each goes to its section, others to the end
-    command : what runs this again, without a prompt
-    config : the resolved config as text
-    stack : name -> version of what the result depends on
-    commit : of the source, with a word if it was changed; may be empty
-    tables : name -> table, as the figures of that name have them; of these counts, groups, statistics and sensitivity
-        are shown
-    data_words : what the variance of the counts hints at, as of `explore.hint`
-    exact : a row a quantity, its name as index; columns fit, exact, mcse (of the fit) and z, NaN where there is none:
-        means and standard deviations with their z-scores, `elpd_loo`, and `log marginal likelihood` with no fit
-    exact_limit : what |z| may be, as `oracle.Comparison` has it
-    leave_group_out : a row a group, its label as index or in a column `group`; columns elpd, mcse and, where some are
-        in doubt, suspect
-    prior_warnings : where the priors have the data in their far tail, as of `prior_scale.lines`
-    sensitivity_words : which priors weigh more than the data, as of `sensitivity.lines`
-    replaced_rows : rows whose leave-one-out value was made again with the rates integrated out
-    pareto_k_before : the largest Pareto k before it was
+    tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
     """
     environment = Environment(
         loader=PackageLoader("poolwise"),
@@ -140,44 +116,91 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "short": short, "cell": cell}
-    tables = tables or {}
-    rates = summary.loc[[name for name in summary.index if name == "lam" or name.startswith("lam.")]]
+    tables = {**(tables or {}), **view.tables}
     return environment.get_template("report.html").render(
-        title=question(counts),
-        counts=counts,
-        unit=unit(counts),
-        pooling=pooling,
-        answer=answer(rates, summary, counts, pooling),
-        answer_rows=_answer_rows(rates, summary),
-        num_rates=len(rates),
-        new_group=new_group,
-        at_exposure=f" at exposure {new_group.exposure:g}" if counts.columns.exposure else "",
-        above=new_group.above,
-        group_label=new_group.label,
-        new_range=[_quantile(new_group.table, p) for p in (0.05, 0.95)],
-        new_rows=[(p, _quantile(new_group.table, p)) for p in PROBABILITIES],
-        loo=loo,
-        verdict=verdict,
-        gate=_gate(summary, verdict, loo, limits),
-        replaced=_replaced(replaced_rows, pareto_k_before, loo.k_threshold, counts.num_rows),
-        exact=None if exact is None else _exact(exact, exact_limit),
-        left_out=None if leave_group_out is None else _left_out(leave_group_out),
-        prior_warnings=prior_warnings,
-        sensitivity_words=sensitivity_words,
-        model_words=model_words(pooling, likelihood),
-        model_maths=model_maths(pooling, likelihood, priors, has_exposure=counts.columns.exposure is not None),
-        sections=_sections(pictures, is_named=new_group.label is not None),
-        data_words=data_words,
-        statistics=tables.get("statistics"),
-        tables=[_table(name, tables[name]) for name in TABLES if name in tables],
-        columns=COLUMNS,
-        summary_rows=_extremes(summary, rates).to_dict("index"),
-        num_parameters=len(summary),
-        command=command,
-        config=config,
-        stack=stack,
-        commit=commit,
+        _answer(view)
+        | _trust(view)
+        | _model(view)
+        | _new_group(view)
+        | {
+            "sections": _sections(pictures, is_named=view.new_group.label is not None),
+            "data_words": description.hint(view.counts),
+            "statistics": tables.get("statistics"),
+            "tables": [_table(name, tables[name]) for name in TABLES if name in tables],
+            "command": run.command,
+            "config": run.config,
+            "stack": run.stack,
+            "commit": run.commit,
+        }
     )
+
+
+def _answer(view: "FitView") -> dict[str, object]:
+    """Question and answer, and the parameters."""
+    counts, summary, pooling = view.counts, view.summary, view.model.pooling
+    rates = summary.loc[[name for name in summary.index if name == "lam" or name.startswith("lam.")]]
+    return {
+        "title": question(counts),
+        "counts": counts,
+        "unit": unit(counts),
+        "interval": f"{INTERVAL:.0%}",
+        "low": LOW,
+        "high": HIGH,
+        "answer": answer(rates, summary, counts, pooling),
+        "answer_rows": _answer_rows(rates, summary),
+        "num_rates": len(rates),
+        "columns": COLUMNS,
+        "summary_rows": _extremes(summary, rates).to_dict("index"),
+        "num_parameters": len(summary),
+    }
+
+
+def _trust(view: "FitView") -> dict[str, object]:
+    """The verdict with its conditions, and what each check found."""
+    found = view.results
+    exact, left_out, priors = (found.get(name) for name in SHOWN_APART)
+    others = [result for name, result in found.items() if name not in SHOWN_APART]
+    no_exact = exact.lines if exact and exact.value is None else ()
+    return {
+        "loo": view.loo,
+        "verdict": view.verdict,
+        "replaced": _integrated(view),
+        "exact": _exact(exact.value) if exact and exact.value is not None else None,
+        "left_out": _left_out(left_out.value) if left_out else None,
+        "prior_warnings": view.prior_warnings,
+        "sensitivity_words": priors.lines if priors else (),
+        "check_lines": [*no_exact, *(line for result in others for line in result.lines)],
+        "check_tables": [_plain(name, table) for result in others for name, table in result.tables.items()],
+        "switched_off": ", ".join(f"checks.{key}=false" for key in view.switched_off),
+    }
+
+
+def _model(view: "FitView") -> dict[str, object]:
+    """The model in words and in formulas."""
+    pooling, likelihood = view.model.pooling, view.model.likelihood
+    priors = {
+        site: {"name": family, **{key: f"{float(value):g}" for key, value in view.prior_values[site].items()}}
+        for site, family in view.model.families
+    }
+    has_exposure = view.counts.columns.exposure is not None
+    return {
+        "pooling": pooling,
+        "model_words": model_words(pooling, likelihood),
+        "model_maths": model_maths(pooling, likelihood, priors, has_exposure=has_exposure),
+    }
+
+
+def _new_group(view: "FitView") -> dict[str, object]:
+    """What a new group, or a named one, will produce."""
+    new = view.new_group
+    return {
+        "new_group": new,
+        "at_exposure": f" at exposure {new.exposure:g}" if view.counts.columns.exposure else "",
+        "above": new.above,
+        "group_label": new.label,
+        "new_range": [_quantile(new.table, p) for p in (0.05, 0.95)],
+        "new_rows": [(p, _quantile(new.table, p)) for p in PROBABILITIES],
+    }
 
 
 def _answer_rows(rates: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, pd.Series]]:
@@ -197,77 +220,28 @@ def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     return table.loc[[*others, *kept]]
 
 
-def _gate(summary: pd.DataFrame, verdict: "Verdict", loo: "Loo", limits: Limits) -> list[tuple[str, str, str, bool]]:
-    """Quantity, value, limit and whether it passed; a value that is not a number has not."""
-    r_hat, bulk, tail = (summary[name] for name in ("r_hat", "ess_bulk", "ess_tail"))
-    least = f"at least {limits.ess:,.0f}"
-    return [
-        (
-            "R-hat, the largest: do the chains agree?",
-            f"{r_hat.max(skipna=False):.4f}",
-            f"at most {limits.r_hat}",
-            bool((r_hat <= limits.r_hat).all()),
-        ),
-        (
-            "bulk ESS, the smallest: independent draws behind a mean",
-            f"{bulk.min(skipna=False):,.0f}",
-            least,
-            bool((bulk >= limits.ess).all()),
-        ),
-        (
-            "tail ESS, the smallest: independent draws behind an interval",
-            f"{tail.min(skipna=False):,.0f}",
-            least,
-            bool((tail >= limits.ess).all()),
-        ),
-        (
-            "divergent transitions: places the sampler could not follow",
-            f"{verdict.divergences:,}",
-            "0",
-            verdict.divergences == 0,
-        ),
-        (
-            "E-BFMI, the smallest: does the sampler reach the tails?",
-            f"{verdict.bfmi_min:.2f}",
-            f"at least {limits.bfmi}",
-            verdict.bfmi_min >= limits.bfmi,
-        ),
-        (
-            "Pareto k, the largest: does one row decide the result?",
-            f"{verdict.pareto_k_max:.2f}",
-            f"at most {loo.k_threshold:.2f}",
-            loo.bad_rows == 0,
-        ),
-        (
-            "elpd_loo and its Monte Carlo error",
-            f"{loo.elpd:.2f}, {loo.mcse:.2g}",
-            "finite",
-            math.isfinite(loo.elpd) and math.isfinite(loo.mcse),
-        ),
-    ]
-
-
-def _replaced(rows: int, before: float | None, threshold: float, num_rows: int) -> str:
-    """What was done about leave-one-out values that the draws alone cannot tell; empty if nothing was."""
-    if not rows:
+def _integrated(view: "FitView") -> str:
+    """Why the leave-one-out values are not those of PSIS; empty if they are."""
+    loo = view.loo
+    if loo.psis is None:
         return ""
-    text = (
-        f"The leave-one-out values of {rows:,} of {num_rows:,} rows were replaced by values with the rates "
-        "integrated out"
+    return (
+        f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
+        "sampling. Pareto-smoothed importance sampling leaves some in doubt: its largest Pareto k is "
+        f"{loo.k_max_psis:.2f} (limit {loo.k_threshold:.2f}). The conditions judge the values as they now are."
     )
-    text += f"; before, the largest Pareto k was {before:.2f} (limit {threshold:.2f})" if before is not None else ""
-    return f"{text}. The conditions judge the values as they now are."
 
 
-def _exact(table: pd.DataFrame, limit: float) -> dict[str, object]:
+def _exact(found: "Comparison") -> dict[str, object]:
     """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
+    table = found.table
     z = table["z"].abs().dropna()
     words = ""
     if len(z):
-        agrees = "agrees with it" if z.max() <= limit else "does not agree with it"
+        agrees = "agrees with it" if found.agrees else "does not agree with it"
         words = (
-            f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), where up "
-            f"to {limit:.1f} is chance."
+            f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), "
+            f"where up to {found.limit:.1f} is chance."
         )
     kept = table
     if len(table) > MAX_ROWS:
@@ -276,19 +250,35 @@ def _exact(table: pd.DataFrame, limit: float) -> dict[str, object]:
     return {"words": words, "rows": list(_records(kept)), "of": len(table)}
 
 
-def _left_out(table: pd.DataFrame) -> dict[str, object]:
+def _left_out(found: "GroupsOut") -> dict[str, object]:
     """Groups predicted from the others: the rows, of many those least expected, and their total with its errors."""
-    table = table.set_index("group") if "group" in table.columns else table
-    elpd, size = table["elpd"], len(table)
-    doubtful = table["suspect"].astype(bool) if "suspect" in table.columns else pd.Series(False, index=table.index)
-    kept = table if size <= MAX_ROWS else table.loc[elpd.sort_values(kind="stable").index[:MAX_ROWS]]
+    table = pd.DataFrame({"elpd": found.elpd, "mcse": found.mcse}, index=pd.Index(found.labels))
+    size = len(table)
+    kept = table if size <= MAX_ROWS else table.sort_values("elpd", kind="stable").head(MAX_ROWS)
     return {
-        "rows": [(short(str(label)), row) for label, row in _records(kept[["elpd", "mcse"]])],
+        "rows": [(short(label), row) for label, row in _records(kept)],
         "of": size,
-        "total": float(elpd.sum()),
-        "mcse": math.sqrt(float((table["mcse"] ** 2).sum())),
-        "se": math.sqrt(size) * float(elpd.std()) if size > 1 else math.nan,
-        "doubtful": [short(str(label)) for label in table.index[doubtful.to_numpy()]],
+        "total": found.total,
+        "mcse": found.total_mcse,
+        "se": found.se,
+        "doubtful": [short(label) for label in found.suspect],
+    }
+
+
+def _plain(name: str, table: pd.DataFrame) -> dict[str, object]:
+    """The table of a check that has no section of its own, its first rows."""
+    left_out = f"the first {MAX_ROWS} of {len(table)} rows" if len(table) > MAX_ROWS else ""
+    columns = {str(column): str(column) for column in table.columns}
+    rows = list(_records(table.head(MAX_ROWS)))
+    heading = str(table.index.name or "row")
+    caption = name.replace("_", " ").capitalize()
+    return {
+        "name": name,
+        "caption": caption,
+        "left_out": left_out,
+        "heading": heading,
+        "columns": columns,
+        "rows": rows,
     }
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
+from poolwise.checks import HIGH, LOW
+
 if TYPE_CHECKING:
     from poolwise.counts.cells import Counts
 
@@ -34,7 +36,7 @@ def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling
     if len(rates) == 1:
         return f"The rate is {interval(low)} {unit(counts)}."
     names = [f"{words_of(counts.columns.group)} {label_of(str(row.name))}" for row in (low, high)]
-    apart = "do not overlap" if low["hdi_97%"] < high["hdi_3%"] else "overlap"
+    apart = "do not overlap" if low[HIGH] < high[LOW] else "overlap"
     text = (
         f"The rates run from {interval(low)} in {names[0]} to {interval(high)} in {names[1]}, in "
         f"{unit(counts)}; the intervals of these two {apart}."
@@ -118,7 +120,7 @@ PRIOR_OF = {
 
 def interval(row: pd.Series) -> str:
     """A mean with its interval."""
-    return f"{number(row['mean'])} ({number(row['hdi_3%'])} to {number(row['hdi_97%'])})"
+    return f"{number(row['mean'])} ({number(row[LOW])} to {number(row[HIGH])})"
 
 
 def label_of(name: str) -> str:

@@ -21,9 +21,11 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 from poolwise import checks
+from poolwise.checks_base import Check, FitView, Result, Settings
 from poolwise.inference import predictive
 from poolwise.model.count_model import Model
 from poolwise.model.priors import distribution
+from poolwise.text import one_line
 
 ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second where weights of the first cannot be smoothed
 SENSITIVE = 0.05  # as priorsense has it, from section 3.3 of the reference
@@ -34,6 +36,22 @@ WORK, LEAST = 2_000_000, 1000
 SHOWN = 5  # parameters named in a line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def run(view: FitView, _: Settings) -> Result:
+    """Which priors the posterior moves with."""
+    table = power_scaling(view.posterior, view.cells, view.model, view.prior_values)
+    dominant = tag(table)
+    return Result(
+        metrics={"prior_sensitivity_max": float(table["prior"].max())},
+        tags={"prior_dominates": dominant} if dominant else {},
+        lines=tuple(lines(table)),
+        tables={"sensitivity": table},
+        value=table,
+    )
+
+
+CHECK = Check("power_scaling", "sensitivity", run)
 
 
 def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values) -> pd.DataFrame:
@@ -98,16 +116,15 @@ def tag(table: pd.DataFrame) -> str:
 def lines(table: pd.DataFrame) -> list[str]:
     """What is to be known of the priors, a line for each prior and kind of problem; none if all is well."""
     words = {
-        CONFLICT: "{site} and the data pull {names} to different sides ({size}); is {site} what is known?",
-        DOMINANT: "{site} weighs more than the data for {names} ({size}); see what another {site} gives",
+        CONFLICT: "{site} and the data pull {names} to different sides ({size}). Is {site} what is known?",
+        DOMINANT: "{site} dominates {names} ({size}). Try another {site}.",
         UNKNOWN: "whether a prior weighs more than the data for {names} is " + UNKNOWN,
     }
     found = []
     for kind, site, rows in _problems(table):
         worst = rows["prior"].fillna(0.0).to_numpy().argmax()
         prior, likelihood = rows["prior"].iloc[worst], rows["likelihood"].iloc[worst]
-        size = f"sensitivity {prior:.2f} to the prior, {likelihood:.2f} to the likelihood"
-        size = f"at most: {size}" if len(rows) > 1 else size
+        size = f"power-scaling: {'at most ' if len(rows) > 1 else ''}prior {prior:.2f}, likelihood {likelihood:.2f}"
         found.append(words[kind].format(site=site, names=_listed(rows), size=size))
     return found
 
@@ -126,7 +143,7 @@ def _problems(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 def _listed(rows: pd.DataFrame) -> str:
     names = list(rows.sort_values("prior", ascending=False).index)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(one_line, names[:SHOWN])) + more
 
 
 def _sensitivities(log_density: np.ndarray, parameters: Sequence[np.ndarray]) -> list[float]:
@@ -147,8 +164,7 @@ def _weights(log_density: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _can_be_smoothed(log_weights: np.ndarray) -> bool:
-    threshold = min(1 - 1 / np.log10(log_weights.size), checks.PARETO_K_CAP)
-    return checks.pareto_k(log_weights) <= threshold
+    return checks.pareto_k(log_weights) <= checks.pareto_k_limit(log_weights.size)
 
 
 def _thinned(posterior: xr.Dataset) -> xr.Dataset:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from poolwise import sensitivity
-from poolwise.checks import Loo, Verdict
+from poolwise.checks import HIGH, INTERVAL, LOW, Loo, Verdict
 from poolwise.counts.cells import Counts
 from poolwise.inference.predictive import NewGroup
 from poolwise.paths import ROOT
+from poolwise.report_words import number
 from poolwise.store import Logged
 from poolwise.text import listed, one_line
 
 if TYPE_CHECKING:
-    from poolwise.findings import Findings
+    from poolwise.checks_base import FitView
 
 MANY = 12  # rates shown; the rest is in tables/summary.csv
+DIGITS = 4  # of a rate
+RATES = f"mean rate and {INTERVAL:.0%} interval"
 
 
 def subject(counts: Counts, pooling: str, likelihood: str) -> str:
@@ -40,14 +42,15 @@ def judgement(verdict: Verdict) -> list[str]:
 
 
 def rates(summary: pd.DataFrame) -> list[str]:
-    """The rates with their 94% intervals, a line each; at most `MANY`."""
+    """The rates with their intervals, a line each; at most `MANY`."""
     rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
     shown = rows.head(MANY)
     labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
-    width = max(map(len, labels))
+    means = [number(mean, DIGITS) for mean in shown["mean"]]
+    first, second = (max(map(len, column)) for column in (labels, means))
     lines = [
-        f"  {label:<{width}}  {mean:8.3f}   {low:.3f} to {high:.3f}"
-        for label, mean, low, high in zip(labels, shown["mean"], shown["hdi_3%"], shown["hdi_97%"], strict=True)
+        f"  {label:<{first}}  {mean:>{second}}   {number(low, DIGITS)} to {number(high, DIGITS)}"
+        for label, mean, low, high in zip(labels, means, shown[LOW], shown[HIGH], strict=True)
     ]
     return lines + ([f"  and {len(rows) - MANY} more, in tables/summary.csv"] if len(rows) > MANY else [])
 
@@ -58,8 +61,10 @@ def new_group(found: NewGroup) -> str:
     low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
     source = "" if found.is_informed_by_data else " (from the prior alone: unpooled groups say nothing of a new one)"
     size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
-    told = "".join(f", above {k}: {probability:.3g}" for k, probability in found.above)
-    return f"{group}{size}: mean {found.mean:.2f}, sd {found.sd:.2f}, 90% between {low} and {high}{told}{source}"
+    above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)
+    return (
+        f"{group}{size}: mean {number(found.mean)}, sd {number(found.sd)}, 90% between {low} and {high}{above}{source}"
+    )
 
 
 def accuracy(loo: Loo) -> str:
@@ -92,29 +97,19 @@ def reproduction(run_id: str) -> str:
     return f"python -m poolwise.reproduce {run_id}"
 
 
-def checked(findings: "Findings") -> list[str]:
-    """What the checks beyond the gate say, a line each where there is something to say."""
-    lines = []
-    if replaced := findings.left_out.num_rows:
-        values = "value with a doubtful Pareto k was" if replaced == 1 else "values with a doubtful Pareto k were"
-        lines.append(
-            f"{replaced} leave-one-out {values} made again with the rates integrated out "
-            f"(k up to {findings.left_out.k_max_before:.2f})"
-        )
-    if groups := findings.groups_out:
-        lines.append(
-            f"groups left out, one at a time: elpd {groups.total:.2f} +- {groups.se:.2f} "
-            f"(Monte Carlo error {groups.total_mcse:.2f})"
-        )
-        if groups.suspect:
-            lines.append(
-                f"  not to be relied on for {listed(map(one_line, groups.suspect))}: the refit misses the gate"
-            )
-    if findings.comparison:
-        lines.append(findings.comparison.line)
-    if findings.sensitivity is not None:
-        lines += sensitivity.lines(findings.sensitivity)
-    return lines
+def checked(view: "FitView") -> list[str]:
+    """What was done about LOO and what the checks beyond the gate say, a line each where there is something to say."""
+    return [*integrated(view), *(line for result in view.results.values() for line in result.lines)]
+
+
+def integrated(view: "FitView") -> list[str]:
+    """Which estimator gave elpd_loo, if it is not PSIS."""
+    if view.loo.psis is None:
+        return []
+    return [
+        f"elpd of all {view.counts.num_rows:,} rows computed by integrated importance sampling "
+        f"(Pareto k of PSIS was up to {view.loo.k_max_psis:.2f})"
+    ]
 
 
 def unknown_group(label: str, labels: Sequence[str]) -> str:
@@ -124,12 +119,12 @@ def unknown_group(label: str, labels: Sequence[str]) -> str:
     return f"predict.group is {one_line(label)}, which is no group of the data; {there}"
 
 
-def note(what: str, findings: "Findings", warnings: Sequence[str], again: str) -> str:
+def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
-    verdict, summary, group, loo = findings.verdict, findings.summary, findings.new_group, findings.loo
-    status, *reasons = judgement(verdict)
+    status, *reasons = judgement(view.verdict)
+    what = subject(view.counts, view.model.pooling, view.model.likelihood)
     head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
-    table = "\n".join(["mean rate and 94% interval", *rates(summary)])
-    more = "".join(f"- {line.strip()}\n" for line in [*warnings, *checked(findings)])
+    table = "\n".join([RATES, *rates(view.summary)])
+    more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
     more += "\n" if more else ""
-    return f"{head}\n\n```\n{table}\n```\n\n{new_group(group)}\n\n{accuracy(loo)}\n\n{more}`{again}`\n"
+    return f"{head}\n\n```\n{table}\n```\n\n{new_group(view.new_group)}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

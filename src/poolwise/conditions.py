@@ -1,0 +1,95 @@
+"""Numbers of a fit to conditions of its verdict: name, value, limit, passed, and the reason where it fails.
+
+The report, the note, the judgement of two runs and the refits of `leave_out` read the same limits here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# Vehtari et al. (2021), Bayesian Analysis 16(2), doi:10.1214/20-BA1221: R-hat and ESS.
+R_HAT_MAX = 1.01
+ESS_PER_CHAIN = 100
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of the verdict.
+
+    Attributes
+    ----------
+    name : what is judged, as a table calls it: "R-hat, the largest: do the chains agree?"
+    value, limit : as they are printed: "1.0007", "at most 1.01"
+    passed : whether it holds; a value that is not a number does not pass
+    sentence : the reason it gives when it fails; empty if it passes
+    """
+
+    name: str
+    value: str
+    limit: str
+    passed: bool
+    sentence: str = ""
+
+    @classmethod
+    def of(cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str) -> "Condition":
+        """With `otherwise` as its sentence where it fails."""
+        return cls(name, value, limit, passed, "" if passed else otherwise)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What every parameter must keep to.
+
+    Attributes
+    ----------
+    column : of a summary
+    label, question : of the quantity, and what it tells
+    bound : the largest value that passes if `is_upper`, else the smallest
+    form : of a value in a sentence
+    """
+
+    column: str
+    label: str
+    question: str
+    bound: float
+    is_upper: bool
+    form: str
+
+    def holds(self, values: Any) -> Any:
+        """Whether values pass; one that is not a number does not."""
+        return values <= self.bound if self.is_upper else values >= self.bound
+
+    def failure(self, summary: pd.DataFrame, *, whose: str = "") -> str:
+        """The parameter that is farthest beyond, in a sentence; empty if all pass. One without a value is farthest."""
+        failed = summary[self.column][~self.holds(summary[self.column])]
+        if failed.empty:
+            return ""
+        excess = (failed - self.bound).abs().fillna(np.inf)
+        worst = int(excess.to_numpy().argmax())
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        value, side = format(failed.iloc[worst], self.form), "above" if self.is_upper else "below"
+        return f"{self.label} of {failed.index[worst]} is {value}{whose}, {side} {self.bound:g}{more}"
+
+    def condition(self, summary: pd.DataFrame) -> Condition:
+        """All parameters as one condition."""
+        values = summary[self.column]
+        worst = values.max(skipna=False) if self.is_upper else values.min(skipna=False)
+        return Condition(
+            name=f"{self.label}, the {'largest' if self.is_upper else 'smallest'}: {self.question}",
+            value=f"{worst:.4f}" if self.is_upper else f"{worst:,.0f}",
+            limit=f"at most {self.bound:g}" if self.is_upper else f"at least {self.bound:,.0f}",
+            passed=bool(self.holds(values).all()),
+            sentence=self.failure(summary),
+        )
+
+
+def limits(num_chains: int) -> tuple[Limit, Limit, Limit]:
+    """The limits of R-hat, bulk ESS and tail ESS."""
+    least = float(ESS_PER_CHAIN * num_chains)
+    return (
+        Limit("r_hat", "R-hat", "do the chains agree?", R_HAT_MAX, True, ".3f"),
+        Limit("ess_bulk", "bulk ESS", "independent draws behind a mean", least, False, ".0f"),
+        Limit("ess_tail", "tail ESS", "independent draws behind an interval", least, False, ".0f"),
+    )

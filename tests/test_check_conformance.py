@@ -1,0 +1,80 @@
+"""Every check of `findings.CHECKS` keeps to what is taken from all of them alike."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
+from poolwise.data import counts_from_rows
+from poolwise.priors import prior_values
+
+from poolwise.checks_base import Check, Settings
+from poolwise.config import Checks
+from poolwise.findings import CHECKS, checked, examine
+from support import DEVICE, PRIORS, SAMPLER, fit_cookies, model_of
+
+SHORT = replace(SAMPLER, num_warmup=300, num_samples=500, checkpoint_every=500)
+COUNTS = counts_from_rows(np.repeat(["a", "b\n", "ü"], 6), [7, 9, 0, 11, 6, 9, 12, 10, 15, 9, 12, 8, 4, 7, 5, 6, 3, 5])
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A fit with no check."""
+    draws = fit_cookies(COUNTS, "unpooled", "poisson", sampler=SHORT)
+    values = prior_values(PRIORS, sites=("lam",))
+    settings = Settings(seed=0, sampler=SHORT, device=DEVICE, num_draws=100)
+    return examine(model_of("unpooled", "poisson"), COUNTS, values, draws, settings), settings
+
+
+@pytest.fixture(scope="module")
+def result_of(plain):
+    """`result_of[check.name]`."""
+    view, settings = plain
+    return checked(view, replace(settings, checks=frozenset(check.key for check in CHECKS))).results
+
+
+def test_names_and_keys_are_distinct():
+    assert len({check.name for check in CHECKS}) == len({check.key for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+class TestEvery:
+    def test_is_switched_by_a_key_of_the_config(self, check: Check):
+        assert Checks.model_fields[check.key].annotation is bool
+
+    def test_is_absent_and_listed_when_it_is_off(self, check: Check, plain):
+        view, _ = plain
+        assert check.name not in view.results
+        assert check.key in view.switched_off
+
+    def test_gives_finite_metrics_that_mlflow_takes(self, check: Check, result_of):
+        for name, value in result_of[check.name].metrics.items():
+            _validate_metric_name(name)
+            assert math.isfinite(value), name
+
+    def test_gives_tags_that_mlflow_takes(self, check: Check, result_of):
+        for name, value in result_of[check.name].tags.items():
+            _validate_tag_name(name)
+            assert value and isinstance(value, str)
+
+    def test_says_sentences_of_one_printable_line(self, check: Check, result_of):
+        result = result_of[check.name]
+        for line in (*result.lines, *(each.sentence for each in result.conditions)):
+            assert line.isprintable() and not line.endswith("..")
+
+    def test_gives_a_reason_exactly_where_a_condition_fails(self, check: Check, result_of):
+        for each in result_of[check.name].conditions:
+            assert each.name and each.value and each.limit
+            assert bool(each.sentence) == (not each.passed)
+
+    def test_gives_tables_that_are_written(self, check: Check, result_of, tmp_path):
+        for name, table in result_of[check.name].tables.items():
+            assert name.isidentifier() and table.index.name and len(table)
+            table.to_csv(tmp_path / f"{name}.csv")
+
+    def test_tables_and_metrics_are_its_own(self, check: Check, result_of):
+        others = [result for name, result in result_of.items() if name != check.name]
+        for each in others:
+            assert not each.tables.keys() & result_of[check.name].tables.keys()
+            assert not each.metrics.keys() & result_of[check.name].metrics.keys()
