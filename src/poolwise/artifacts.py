@@ -1,7 +1,6 @@
 """What a run leaves in its folder: inputs before the fit, findings after it."""
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import yaml
 
 from poolwise import figures, provenance, report, words
 from poolwise.counts import description
-from poolwise.findings import CHECKS, Findings
+from poolwise.findings import Findings
 from poolwise.tracking import Run
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def write_findings(job: "Job", findings: Findings, run: Run) -> None:
     run.write("loo/pointwise.csv", pointwise(view).to_csv(index=False))
     found, pictures = tables(view), {}
     with job.stage("figures"):
-        for name, picture in draw(job.config.plots.figures, view):
+        for name, picture in figures.draw(job.config.plots.figures, view):
             pictures[name] = figures.png(picture.figure), picture.caption
             run.write(f"figures/{name}.png", pictures[name][0])
             if picture.table is not None:
@@ -77,27 +76,6 @@ def tables(view: "FitView") -> dict[str, pd.DataFrame]:
         **above,
         **view.tables,
     }
-
-
-def draw(names: Sequence[str], view: "FitView") -> Iterator[tuple[str, figures.Picture]]:
-    """The figures that are asked for, less those of checks that found nothing to draw."""
-    of_checks = {check.key for check in CHECKS}
-    names = [name for name in names if name not in of_checks or name in view.tables]
-    return figures.draw(
-        names,
-        view.tree,
-        summary=view.summary,
-        pareto_k=view.loo.pareto_k,
-        k_threshold=view.loo.k_threshold,
-        counts=view.counts,
-        model=view.model,
-        values=view.prior_values,
-        cell_elpd=view.loo.cell_elpd,
-        cell_below=view.cell_below if {"loo_pit", "calibration"} & set(names) else None,
-        new_group=view.new_group,
-        sensitivity=view.tables.get("sensitivity"),
-        leave_group_out=view.tables.get("leave_group_out"),
-    )
 
 
 def facts(job: "Job", run_id: str) -> report.RunFacts:

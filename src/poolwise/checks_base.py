@@ -129,8 +129,8 @@ class FitView:
         length = self.posterior.sizes["draw"]
         draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
         log_below = checks.loo_below(
-            predictive.pointwise_log_likelihood(self.posterior, self.cells),
-            predictive.pointwise_log_below(self.posterior, self.cells, draws=draws),
+            predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
+            predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),
             draws=draws,
             r_eff=checks.relative_efficiency(self.summary, num_draws=self.num_chains * length),
         )

@@ -7,15 +7,16 @@ fingerprints nor the logged parameters.
 
 import difflib
 import re
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,22 +25,49 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
+from pydantic_core import PydanticCustomError
 
 from poolwise import figures_names
 from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
+from poolwise.inference.settings import Device, Positive, Sampler
 
 if TYPE_CHECKING:
     from poolwise.model.count_model import Model
 
 
-RATES = {"centred": "sampled", "standardised": "standardised", "marginal": "integrated"}  # as the model calls them
 RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys of earlier versions, which their records have
-Positive = Annotated[int, Field(ge=1)]
+RENAMED_CHOICES = {"pooling.rates": {"sampled": "centred", "integrated": "marginal"}}  # and their values
+LATER = {"sampler.name": "nuts"}  # keys that earlier versions had no choice of
 if TYPE_CHECKING:
     FigureName = str
 else:
     FigureName = Literal[figures_names.NAMES]
+
+
+def poolings() -> list[str]:
+    """Names of the poolings."""
+    from poolwise.model.poolings import POOLINGS
+
+    return list(POOLINGS)
+
+
+def likelihoods() -> list[str]:
+    """Names of the likelihoods."""
+    from poolwise.model.likelihoods import LIKELIHOODS
+
+    return list(LIKELIHOODS)
+
+
+def _registered(names: Callable[[], list[str]]) -> Callable[[str], str]:
+    """A validator of a name in a registry, which is loaded when a config is checked: it brings JAX."""
+
+    def check(name: str) -> str:
+        if name not in (known := names()):
+            raise PydanticCustomError("unknown_name", "{rule}", {"rule": " or ".join(map(repr, known))})
+        return name
+
+    return check
 
 
 class Section(BaseModel):
@@ -61,8 +89,8 @@ class Data(Section):
 class Pooling(Section):
     """How groups share a rate; see `conf/pooling`."""
 
-    name: Literal["pooled", "unpooled", "hierarchical"]
-    parameterisation: Literal["centred", "standardised", "marginal"] | None = None  # of a hierarchical model; else None
+    name: Annotated[str, AfterValidator(_registered(poolings))]
+    parameterisation: str | None = None  # None where the pooling has only one
 
     @model_serializer(mode="wrap")
     def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -72,27 +100,7 @@ class Pooling(Section):
 class Likelihood(Section):
     """The noise of a count around its rate; see `conf/likelihood`."""
 
-    name: Literal["poisson", "negative_binomial"]
-
-
-class Sampler(Section):
-    """How long and how carefully to sample; see `conf/sampler`."""
-
-    num_warmup: Positive
-    num_samples: Annotated[int, Field(ge=4)]  # R-hat splits a chain in two and needs two draws of each half
-    num_chains: Positive
-    target_accept: Annotated[float, Field(gt=0, lt=1)]
-    max_tree_depth: Annotated[int, Field(ge=1, le=20)]
-    checkpoint_every: Positive
-
-
-class Device(Section):
-    """What to compute on; see `conf/device`."""
-
-    platform: Literal["cpu", "gpu"]
-    num_devices: Positive | None
-    chain_method: Literal["map", "vmap"]
-    x64: bool
+    name: Annotated[str, AfterValidator(_registered(likelihoods))]
 
 
 class Checks(Section):
@@ -154,10 +162,9 @@ class Config(Section):
     @property
     def model(self) -> "Model":
         """The variant that is fitted."""
-        from poolwise.model.count_model import Model
+        from poolwise.model.count_model import count_model
 
-        rates = RATES[self.pooling.parameterisation or "centred"]
-        return Model(self.pooling.name, self.likelihood.name, self.families, rates)
+        return count_model(self.pooling.name, self.likelihood.name, dict(self.families), self.pooling.parameterisation)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -171,7 +178,7 @@ class Config(Section):
 
     def on_devices(self, num_devices: int) -> "Config":
         """The same settings with the number of devices that are really used."""
-        return self.model_copy(update={"device": self.device.model_copy(update={"num_devices": num_devices})})
+        return self.model_copy(update={"device": replace(self.device, num_devices=num_devices)})
 
     def resolved(self) -> dict[str, Any]:
         """The config as nested plain values, ready for YAML and JSON."""
@@ -210,7 +217,9 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
     """
     raw = _plain(composed)
     priors, prior_faults = _used_priors(raw)
-    pooling, pooling_faults = _used_pooling(raw.get("pooling"))
+    likelihood = raw.get("likelihood")
+    name = likelihood.get("name") if isinstance(likelihood, dict) else None
+    pooling, pooling_faults = _used_pooling(raw.get("pooling"), name)
     raw = raw | {"prior": priors, "pooling": pooling}
     faults = [*_missing(raw), *pooling_faults, *prior_faults]
     try:
@@ -220,7 +229,11 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
         found = [_sentence(each, schema) for each in error.errors()]
         faults += [fault for fault in found if fault.split(" ")[0] not in named]
     else:
-        faults += [*_credential_faults(config.tracking.uri), *_prediction_faults(config.predict)]
+        faults += [
+            *_credential_faults(config.tracking.uri),
+            *_prediction_faults(config.predict),
+            *_engine_faults(config),
+        ]
     if faults:
         raise ConfigError(scrub("\n".join(faults))) from None
     return config
@@ -231,7 +244,7 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
     if re.match(r"prior[./]", key):
         return (
             f"unknown key {key}. A prior has the keys of its family. Choose the family first, "
-            "prior/<site>=<choice>; sites are lam, mu, sigma, delta."
+            f"prior/<site>=<choice>; sites are {', '.join(_sites())}."
         )
     known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
     close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
@@ -243,11 +256,8 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
 
 def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys and values of a record of any version, as this version has them."""
-    found = {RENAMED.get(key, key): value for key, value in leaves.items()}
-    if "pooling.rates" in leaves:
-        names = {rates: name for name, rates in RATES.items()}
-        found["pooling.parameterisation"] = names.get(leaves["pooling.rates"], leaves["pooling.rates"])
-    return found
+    found = {RENAMED.get(key, key): RENAMED_CHOICES.get(key, {}).get(value, value) for key, value in leaves.items()}
+    return LATER | found
 
 
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
@@ -277,14 +287,31 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def _used_pooling(pooling: Any) -> tuple[Any, list[str]]:
+def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
     """Without `parameterisation` where there is only one, so that a sweep may set it for all; and its faults."""
-    if not isinstance(pooling, dict) or pooling.get("name") not in ("pooled", "unpooled", "hierarchical"):
+    from poolwise.model.likelihoods import LIKELIHOODS
+    from poolwise.model.poolings import POOLINGS
+
+    if not isinstance(pooling, dict) or pooling.get("name") not in POOLINGS:
         return pooling, []
-    if pooling["name"] != "hierarchical":
+    used = POOLINGS[pooling["name"]]
+    if len(used.parameterisations) == 1:
         return {key: value for key, value in pooling.items() if key != "parameterisation"}, []
-    is_given = pooling.get("parameterisation") or "rates" in pooling  # which is answered as an unknown key
-    return pooling, [] if is_given else [f"pooling.parameterisation must be given: {', '.join(RATES)}."]
+    if "rates" in pooling or likelihood not in LIKELIHOODS:  # either is answered elsewhere
+        return pooling, []
+    asked, offered = pooling.get("parameterisation"), used.offered(LIKELIHOODS[likelihood])
+    if asked in offered:
+        return pooling, []
+    if asked in used.parameterisations:
+        return pooling, [
+            f"pooling.parameterisation is {asked}, which {likelihood} does not have; choose {' or '.join(offered)}."
+        ]
+    place = (
+        "pooling.parameterisation must be given:"
+        if asked is None
+        else f"pooling.parameterisation is {asked!r}; it must be"
+    )
+    return pooling, [f"{place} {' or '.join(map(repr, offered))}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -304,8 +331,14 @@ def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if pooling not in POOLINGS or likelihood not in LIKELIHOODS:  # reported by the schema
         return {}, faults
     sites = sites_of(pooling, likelihood)
-    faults += [fault for site in sites for fault in faults_of(site, priors.get(site))]
+    faults += [fault for site in sites for fault in faults_of(SITES[site], priors.get(site))]
     return {site: _as_floats(priors[site]) for site in sites if isinstance(priors.get(site), dict)}, faults
+
+
+def _sites() -> list[str]:
+    from poolwise.model.count_model import SITES
+
+    return list(SITES)
 
 
 def _as_floats(prior: dict[str, Any]) -> dict[str, Any]:
@@ -327,6 +360,15 @@ def _credential_faults(uri: str | None) -> list[str]:
     ]
 
 
+def _engine_faults(config: Config) -> list[str]:
+    from poolwise.inference.engines import ENGINES
+
+    if config.sampler.name not in ENGINES:
+        return [f"sampler.name is {config.sampler.name!r}; it must be {' or '.join(map(repr, ENGINES))}."]
+    refusal = ENGINES[config.sampler.name].refusal(config.model)
+    return [refusal] if refusal else []
+
+
 def _prediction_faults(predict: Predict) -> list[str]:
     if predict.new_group or predict.group is not None:
         return []
@@ -336,7 +378,7 @@ def _prediction_faults(predict: Predict) -> list[str]:
 def _sentence(error: Any, schema: type[Config]) -> str:
     """One pydantic error as `key is value; rule`."""
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return unknown_key(key, schema)
     if error["type"] == "missing":
         return f"{key} is missing. Give it: {key}=<value>."
@@ -352,10 +394,11 @@ def _leaves(value: Any, prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _schema_keys(section: type[BaseModel], prefix: str = "") -> typing.Iterator[str]:
-    for name, each in section.model_fields.items():
-        kind = each.annotation
-        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, BaseModel):
-            yield from _schema_keys(kind, f"{prefix}{name}.")
+def _schema_keys(section: Any, prefix: str = "") -> typing.Iterator[str]:
+    """Dotted names of the leaves of a schema."""
+    fields = section.model_fields if hasattr(section, "model_fields") else section.__pydantic_fields__
+    for name, each in fields.items():
+        if hasattr(each.annotation, "__pydantic_fields__"):
+            yield from _schema_keys(each.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

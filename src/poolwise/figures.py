@@ -5,14 +5,8 @@ label too long to print is shortened in the middle; where a picture cannot show 
 shows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import xarray as xr
 
 from poolwise import (
     figures_data,
@@ -25,7 +19,7 @@ from poolwise import (
     figures_sensitivity,
     figures_statistics,
 )
-from poolwise.checks_base import FitView, Result
+from poolwise.checks_base import FitView
 from poolwise.figures_fit import Drawing, Picture, Plot
 from poolwise.figures_names import NAMES
 from poolwise.figures_style import png
@@ -47,16 +41,15 @@ _MARKED = {each.name: each for module in MODULES for each in vars(module).values
 FIGURES: dict[str, Plot] = {name: _MARKED[name] for name in NAMES}
 
 
-def draw(names: Sequence[str], view: FitView | xr.DataTree, **given: Any) -> Iterator[tuple[str, Picture]]:
+def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
     """Draw the named figures, each when its turn comes; one that needs a check that did not run is left out.
 
     Parameters
     ----------
     names : keys of `FIGURES`
-    view : the fit; `loo_pit` and `calibration` also call its `below`, which gives P(Y < y) of a row of each cell given
-        all other rows, (C,)
+    view : the fit
     """
-    fit = Drawing(view_of(view, **given) if isinstance(view, xr.DataTree) else view)
+    fit = Drawing(view)
     for name in names:
         plot = FIGURES[name]
         if plot.needs and plot.needs not in fit.view.results:
@@ -64,25 +57,3 @@ def draw(names: Sequence[str], view: FitView | xr.DataTree, **given: Any) -> Ite
         fit.replaced.clear()
         picture = plot.draw(fit)
         yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")
-
-
-def view_of(
-    tree: xr.DataTree,
-    *,
-    pareto_k: np.ndarray,
-    k_threshold: float,
-    cell_elpd: np.ndarray | None = None,
-    cell_below: np.ndarray | None = None,
-    values: Mapping[str, Mapping[str, np.ndarray]],
-    sensitivity: pd.DataFrame | None = None,
-    leave_group_out: pd.DataFrame | None = None,
-    **given: Any,
-) -> FitView:
-    """The fit as one object, of what callers that have none hand over."""
-    tables = {"sensitivity": sensitivity, "leave_group_out": leave_group_out}
-    loo: Any = SimpleNamespace(pareto_k=pareto_k, k_threshold=k_threshold, cell_elpd=cell_elpd)
-    results = {name: Result(tables={name: table}) for name, table in tables.items() if table is not None}
-    verdict: Any = None
-    view = FitView(prior_values=values, tree=tree, loo=loo, verdict=verdict, results=results, **given)
-    object.__setattr__(view, "below", lambda: cell_below)
-    return view

@@ -169,10 +169,7 @@ class Drawing:
     @cached_property
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """P(Y < y) and P(Y <= y) of a row of every cell given all other rows, and how many rows it has; (C,) each."""
-        below: Callable[[], np.ndarray] | None = getattr(self.view, "below", None)
-        if below is None:
-            raise ValueError("this figure needs the view's method `below`: P(Y < y) by cell, left out")
-        low = np.clip(below(), 0, 1)
+        low = np.clip(self.view.cell_below, 0, 1)
         return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
 
     def by_group(self) -> list[slice]:

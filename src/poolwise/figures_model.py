@@ -29,7 +29,7 @@ LEGEND = "distribution_description_node"  # NumPyro's name for the node with the
 def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
     text = lines(relations, fit.view.prior_values)
-    shows = _shows(relations, fit.view.prior_values)
+    shows = _shows(relations, fit.view.prior_values, fit.view.model.likelihood.name.replace("_", " "))
     image, missing = _image(fit, text)
     if image is None:
         figure = blank(1.1 + 0.3 * len(text))
@@ -69,11 +69,10 @@ def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, np.nda
     return text
 
 
-def _shows(relations: Mapping[str, Any], values: Mapping[str, object]) -> str:
+def _shows(relations: Mapping[str, Any], values: Mapping[str, object], noise: str) -> str:
     free = [site for site in relations["sample_sample"] if site in values]
     parents = relations["sample_sample"]["y"]
-    family = {"Poisson": "Poisson", "NegativeBinomial2": "negative binomial"}[relations["sample_dist"]["y"]]
-    return f"Here a count y is {family}, given {listing(parents)}; {listing(free)} {_have(free)}."
+    return f"Here a count y is {noise}, given {listing(parents)}; {listing(free)} {_have(free)}."
 
 
 def _have(free: Sequence[str]) -> str:
@@ -89,7 +88,7 @@ def _arguments(fit: Drawing) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _relations(fit: Drawing) -> dict[str, Any]:
     from numpyro.infer.inspect import get_model_relations
 
-    return get_model_relations(fit.view.model.rows, *_arguments(fit))
+    return get_model_relations(fit.view.model.generative, *_arguments(fit))
 
 
 def _image(fit: Drawing, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
@@ -98,7 +97,7 @@ def _image(fit: Drawing, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
 
     model = fit.view.model
     try:
-        graph = numpyro.render_model(model.rows, *_arguments(fit), render_distributions=True, render_params=True)
+        graph = numpyro.render_model(model.generative, *_arguments(fit), render_distributions=True, render_params=True)
         graph.graph_attr.update(dpi=str(DPI), fontname=FONT, fontsize="10", ranksep="0.4")
         graph.node_attr.update(fontname=FONT, fontsize="11", width="1.2")
         graph.node(LEGEND, label="".join(f"{line}\\l" for line in text), shape="plaintext")

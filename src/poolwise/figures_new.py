@@ -30,20 +30,22 @@ def _new_group(fit: Drawing) -> Picture:
     new = fit.view.new_group
     figure = blank(4.2)
     left, right = figure.subplots(1, 2)
-    look = {"color": SKY} if new.learnt else {"color": "#D9D9D9", "hatch": "//"}
+    look = {"color": SKY} if new.is_informed_by_data else {"color": "#D9D9D9", "hatch": "//"}
     _rate(left, fit, new, look)
     ends = _count(right, new, look)
     size = f", exposure {new.exposure:g}" if fit.has_exposure or new.exposure != 1 else ""
     style(right, f"{fit.counted_in}{size}", "probability of a count")
     legend_below(figure, left, right)
-    kind = _kind(fit)
+    named = "" if new.label is None else fit.named(fit.labels.index(new.label))
     place = -1 if new.label is None else fit.labels.index(new.label)
-    title = TITLES[kind].format(group="" if place < 0 else fit.titled(place))
+    words = fit.view.model.pooling.new_group_words
+    title = f"What does the model expect of {fit.titled(place)}?" if named else words.title
     figure.suptitle(title, fontsize=12, parse_math=False)
     low, middle, high = np.quantile(new.rate, QUANTILES)
     said = f"is {ends[0]:,}" if ends[0] == ends[1] else f"lies from {ends[0]:,} to {ends[1]:,}"
+    first = f"Here the group is {named}, which is in the data." if named else words.caption
     shows = (
-        f"{WORDS[kind].format(group=fit.named(place))} Its rate is {number(middle)} ({BAND:.0%} "
+        f"{first} Its rate is {number(middle)} ({BAND:.0%} "
         f"between {number(low)} and {number(high)}), a count {said} with probability 90%"
         f"{' or more' if ends[0] == ends[1] else ''}."
     )
@@ -52,9 +54,9 @@ def _new_group(fit: Drawing) -> Picture:
 
 
 def _rate(axes: Axes, fit: Drawing, new: "NewGroup", look: dict[str, Any]) -> None:
-    edges = _rate_edges(new.rate, fit.own if new.learnt else new.rate[:1])
+    edges = _rate_edges(new.rate, fit.own if new.is_informed_by_data else new.rate[:1])
     density(axes, new.rate, edges, fill=True, edgecolor="white", **look)
-    if new.learnt:
+    if new.is_informed_by_data:
         own = axes.get_xaxis_transform()
         axes.vlines(fit.own, 0, 0.06, color=BLACK, linewidth=1, transform=own, label="means of the groups of the data")
     axes.set_yticks([])
@@ -72,7 +74,7 @@ def _count(axes: Axes, new: "NewGroup", look: dict[str, Any]) -> tuple[int, int]
     height = new.table["probability"].to_numpy() / np.diff(count, prepend=count[0] - 1)
     ends = np.append(count[0] - 0.5, count + 0.5)
     axes.stairs(height, ends, fill=True, edgecolor="white", **look)
-    strong = BLUE if new.learnt else GREY
+    strong = BLUE if new.is_informed_by_data else GREY
     axes.stairs(
         height[first : last + 1], ends[first : last + 2], fill=True, color=strong, alpha=0.75, label="holds 90%"
     )
@@ -90,28 +92,3 @@ def _rate_edges(rate: np.ndarray, own: np.ndarray) -> np.ndarray:
     first, last = min(low, own.min()), max(high, own.max())
     margin = 0.02 * (last - first)
     return bins_of(np.array([max(0.0, first - margin), last + margin]), number=80)
-
-
-def _kind(fit: Drawing) -> str:
-    if fit.view.new_group.label is not None:
-        return "named"
-    if fit.is_pooled:
-        return "pooled"
-    return "hierarchical" if fit.view.new_group.learnt else "unpooled"
-
-
-TITLES = {
-    "named": "What does the model expect of {group}?",
-    "pooled": "A new group, by the model: the same rate as all others",
-    "unpooled": "A new group: these data have no answer, this is only the prior",
-    "hierarchical": "What would a new group be like?",
-}
-WORDS = {
-    "named": "Here the group is {group}, which is in the data.",
-    "pooled": "Here the model takes for granted that a new group has the one rate of all; the shape is what is not "
-    "known of that rate.",
-    "unpooled": "Here there is nothing to see but the prior: in this model the groups tell nothing of each other, so "
-    "that no data say anything of a new one.",
-    "hierarchical": "Here a new group is drawn from the distribution that the groups of the data come from, with what "
-    "is not known of it.",
-}

@@ -24,7 +24,7 @@ FLOOR = 1e-3  # of a sensitivity: smaller ones are drawn here
         f"{SENSITIVE:g} that is little. A prior that matters while the data do not is the answer itself; where both "
         "matter, prior and data pull apart."
     ),
-    needs="sensitivity",
+    needs="power_scaling",
 )
 def _sensitivity(fit: Drawing) -> Picture:
     table = fit.view.tables["sensitivity"]

@@ -91,7 +91,7 @@ def checked(view: FitView, settings: Settings) -> FitView:
 def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values, summary: pd.DataFrame) -> checks.Loo:
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     r_eff = checks.relative_efficiency(summary, num_draws=num_draws)
-    blocks = predictive.pointwise_log_likelihood(posterior, cells)
+    blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     loo = checks.loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
     return leave_out.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
 
@@ -101,7 +101,8 @@ def _add_predictive(tree: xr.DataTree, model: Model, values: Values, settings: S
     seed, num_draws = settings.seed, settings.num_draws
     cells = tree["constant_data"].to_dataset()
     rng = named_generator(seed, "posterior_predictive")
-    replicated = predictive.posterior_predictive(tree["posterior"].to_dataset(), cells, num_draws=num_draws, rng=rng)
+    posterior = tree["posterior"].to_dataset()
+    replicated = predictive.posterior_predictive(model, posterior, cells, num_draws=num_draws, rng=rng)
     prior, prior_predictive = predictive.prior(model, values, cells, num_draws=num_draws, seed=seed)
     tree["posterior_predictive"] = xr.DataTree(replicated)
     tree["prior"], tree["prior_predictive"] = xr.DataTree(prior), xr.DataTree(prior_predictive)

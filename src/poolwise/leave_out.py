@@ -26,8 +26,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -36,28 +34,27 @@ from arviz_stats.base import array_stats
 from poolwise import checks
 from poolwise.checks_base import Check, FitView, Result, Settings
 from poolwise.conditions import limits
-from poolwise.counts.cells import Columns, Counts, sufficient_statistics
+from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
-from poolwise.model.count_model import Model, collapsed_log_likelihood
-from poolwise.model.priors import distribution
-from poolwise.model.special import log_rising
+from poolwise.inference.engines.base import Fit
+from poolwise.inference.engines.nuts import sample
+from poolwise.inference.settings import Device, Sampler
+from poolwise.inference.streams import named_seed
+from poolwise.model.count_model import Model
+from poolwise.model.marginal_quadrature import RateIntegral, Rows
 from poolwise.text import listed, one_line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
-type Draws = Mapping[str, np.ndarray]
-type Kinds = tuple[tuple["_Rows", float, int], ...]  # rows of a rate, exposure and count of the one left out
+type Kinds = tuple[tuple[Rows, float, int], ...]  # rows of a rate, exposure and count of the one left out
 
 ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `integrated`
 # k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
 # missed, so their elpd is worst: a fit is in doubt above 0.4, not above the 0.7 threshold
 DOUBTFUL = 0.4
 EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
-BLOCK = 2**20  # values held at once
 # nodes times draws of all rows left out, half a minute; of more rows fewer draws are looked at, but for LEAST: the
 # weights vary little
 WORK, LEAST = 2**31, 1000
-NODES, FIRST, STEP = 129, -10.5, 0.125  # of t in log lam = mode + scale sinh(t): see `_log_mixture`
-FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,8 @@ def integrated_where_doubtful(
         return loo
     kinds, which = _kinds(cells, model)
     weight = np.bincount(which, cells["cell_multiplicity"].values)  # (K,), rows
-    again = _integrated(kinds, weight, _mixing(model, values), _hyperparameters(model, posterior), r_eff=r_eff)
+    draws = {site: posterior[site].transpose("chain", "draw").values for site in RateIntegral.sites(model, values)}
+    again = _integrated(kinds, weight, RateIntegral.of(model, values, draws), r_eff=r_eff)
     if again.bad_rows > loo.bad_rows or not np.isfinite(again.cell_elpd).all():
         return loo
     return replace(
@@ -136,20 +134,21 @@ def integrated_where_doubtful(
     )
 
 
-def _integrated(kinds: "Kinds", weight: np.ndarray, prior: "_Prior", drawn: Draws, *, r_eff: float) -> checks.Loo:
+def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> checks.Loo:
     """LOO of one row of each kind; exact, with a k of 0, where there is no h."""
+    drawn = integral.drawn
     if not drawn:
-        exact = np.array([float(each) for each in _rows_given_rest(kinds, prior, drawn)])
+        exact = np.array([float(each) for each in _rows_given_rest(kinds, integral)])
         elpd, se = checks.weighted_sum(exact, weight)
         return checks.Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), checks.pareto_k_limit(np.inf), 0)
-    kept = _affordable(kinds, drawn)
+    kept = _affordable(kinds, integral)
     stride = next(iter(drawn.values())).shape[1] / len(kept)
-    drawn = {name: value[:, kept] for name, value in drawn.items()}
+    integral = replace(integral, drawn={name: value[:, kept] for name, value in drawn.items()})
     even = []
 
     def blocks() -> Iterator[np.ndarray]:
-        size = max(1, predictive.BLOCK // next(iter(drawn.values())).size)
-        for some in itertools.batched(_rows_given_rest(kinds, prior, drawn), size):
+        size = max(1, predictive.BLOCK // next(iter(integral.drawn.values())).size)
+        for some in itertools.batched(_rows_given_rest(kinds, integral), size):
             block = np.stack(some)
             even.append(_is_even(block))
             yield block
@@ -159,11 +158,10 @@ def _integrated(kinds: "Kinds", weight: np.ndarray, prior: "_Prior", drawn: Draw
     return replace(found, pareto_k=pareto_k, bad_rows=int(weight[~(pareto_k <= found.k_threshold)].sum()))
 
 
-def _affordable(kinds: "Kinds", drawn: Draws) -> np.ndarray:
+def _affordable(kinds: "Kinds", integral: RateIntegral) -> np.ndarray:
     """Indices along `draw`: all, or evenly spaced ones where all would take minutes."""
-    num_chains, length = next(iter(drawn.values())).shape
-    nodes = integrated.NODES if "phi" in drawn else 1
-    per_draw = 2 * nodes * sum(len(set(rows.exposure)) for rows, _, _ in kinds)
+    num_chains, length = next(iter(integral.drawn.values())).shape
+    per_draw = 2 * sum(integral.work(rows) for rows, _, _ in kinds)
     return predictive.evenly_spaced(length, max(WORK // per_draw, LEAST) // num_chains)
 
 
@@ -211,8 +209,8 @@ def leave_group_out(
     values: Values,
     *,
     seed: int,
-    sampler: nuts.Sampler,
-    device: nuts.Device,
+    sampler: Sampler,
+    device: Device,
     on_group: Callable[[str], None] = lambda label: None,
 ) -> GroupsOut:
     """Log p(y_g | y_-g) of every group, by a refit without it; a pooled or unpooled Poisson needs none.
@@ -221,25 +219,27 @@ def leave_group_out(
     ----------
     on_group : called with its label before each group; may raise to stop
     """
-    prior = _mixing(model, values)
     rows: list[tuple[float, ...]] = []
     for g, label in enumerate(counts.labels):
         on_group(label)
-        drawn, state = {}, (1.0, np.inf, 0.0)
-        if _names(model):
-            seed_g = int(
-                np.random.SeedSequence(seed, spawn_key=(predictive.STREAMS["groups_left_out"], g)).generate_state(1)[0]
-            )
+        draws, state = {}, (1.0, np.inf, 0.0)
+        if RateIntegral.sites(model, values):
             refit = functools.partial(
-                nuts.fit, counts=without_group(counts, g), values=values, seed=seed_g, sampler=sampler, device=device
+                sample,
+                counts=without_group(counts, g),
+                values=values,
+                seed=named_seed(seed, "groups_left_out", g),
+                sampler=sampler,
+                device=device,
             )
             found = refit(model)
-            if model.pooling == "hierarchical" and not _converged(
-                *_state(found), sampler.num_chains
+            if not _converged(*_state(found), sampler.num_chains) and "marginal" in model.pooling.offered(
+                model.likelihood
             ):  # again, without a funnel
-                found = refit(replace(model, rates="integrated"))
-            drawn, state = {name: found.posterior[name] for name in _names(model)}, _state(found)
-        rows.append((*_mean(_group_given_rest(counts, g, model, prior, drawn)), *state))
+                found = refit(replace(model, parameterisation="marginal"))
+            draws, state = found.posterior, _state(found)
+        integral = RateIntegral.of(model, values, draws)
+        rows.append((*_mean(_group_given_rest(counts, g, model, integral)), *state))
     num_draws = sampler.num_chains * sampler.num_samples
     elpd, mcse, pareto_k, r_hat, ess, divergences = np.array(rows).T
     return GroupsOut(
@@ -261,7 +261,7 @@ def without_group(counts: Counts, group: int) -> Counts:
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
 
-def _state(found: nuts.Fit) -> tuple[float, float, float]:
+def _state(found: Fit) -> tuple[float, float, float]:
     """Largest R-hat, smallest ESS and divergences of a refit."""
     kept = {name: value for name, value in found.posterior.items() if name not in checks.NO_MEAN}
     return (*checks.convergence(kept), float(found.sample_stats["diverging"].sum()))
@@ -273,179 +273,39 @@ def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
     return r_hat_limit.holds(r_hat) & ess_limit.holds(ess) & (divergences == 0)
 
 
-# One rate's rows.
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Cells that share one rate, by exposure; hashable."""
-
-    exposure: tuple[float, ...]
-    count: tuple[int, ...]
-    multiplicity: tuple[int, ...]
-
-    @classmethod
-    def of(cls, exposure: np.ndarray, count: np.ndarray, multiplicity: np.ndarray) -> "_Rows":
-        order = np.lexsort((count, exposure))
-        return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
-
-    def less_one(self, exposure: float, count: int) -> "_Rows":
-        """Without one such row, in the same shape."""
-        at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
-        return replace(self, multiplicity=tuple(m - (i == at) for i, m in enumerate(self.multiplicity)))
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Sufficient statistics of one group; strata and values are filled up with ones of no row, to few shapes."""
-        cells = (
-            np.zeros(len(self.count), int),
-            np.array(self.exposure),
-            np.array(self.count),
-            np.array(self.multiplicity),
-        )
-        found = sufficient_statistics(Counts("", ("",), *cells, "", "", "", Columns("", "", None)))
-        for name in found:
-            if name.startswith(("stratum", "value")):
-                size = len(found[name])
-                padding = (0, 2 ** (size - 1).bit_length() - size)
-                found[name] = np.pad(found[name], padding, constant_values=float(name == "stratum_exposure"))
-        return found
+# Rows that are alike.
 
 
 def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
     """Rows that have the same probability given all others of their rate, and the kind of each cell, (C,)."""
     group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
-    group = np.zeros_like(group) if model.pooling == "pooled" else group
-    found: dict[tuple[_Rows, float, int], int] = {}
+    group = np.zeros_like(group) if model.pooling.is_shared else group
+    found: dict[tuple[Rows, float, int], int] = {}
     which = np.zeros(len(group), int)
     for of_group in np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1):
-        rows = _Rows.of(*(column[of_group] for column in columns))
+        rows = Rows.of(*(column[of_group] for column in columns))
         for cell in of_group:
             kind = rows, float(columns[0][cell]), int(columns[1][cell])
             which[cell] = found.setdefault(kind, len(found))
     return tuple(found), which
 
 
-def _rows_given_rest(kinds: Kinds, prior: "_Prior", drawn: Draws) -> Iterator[np.ndarray]:
+def _rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarray]:
     """Log p(one row of the kind | other rows of its rate, h), each (chain, draw) or ()."""
-
-    @functools.lru_cache(maxsize=128)  # a group has several kinds, and groups less a row repeat each other
-    def log_marginal(rows: _Rows) -> np.ndarray:
-        return _log_marginal(rows, prior, drawn)
-
+    # a group has several kinds, and groups less a row repeat each other
+    log_marginal = functools.lru_cache(maxsize=128)(integral.log_marginal)
     for rows, exposure, count in kinds:
         yield log_marginal(rows) - log_marginal(rows.less_one(exposure, count))
 
 
-def _group_given_rest(counts: Counts, g: int, model: Model, prior: "_Prior", drawn: Draws) -> np.ndarray:
+def _group_given_rest(counts: Counts, g: int, model: Model, integral: RateIntegral) -> np.ndarray:
     """Log p(rows of the group | other groups, h), (chain, draw) or ()."""
     columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
-    if model.pooling != "pooled":
-        return _log_marginal(_Rows.of(*(column[counts.cell_group == g] for column in columns)), prior, drawn)
-    rows = _Rows.of(*columns)
-    others = _Rows.of(columns[0], columns[1], np.where(counts.cell_group == g, 0, counts.cell_multiplicity))
-    return _log_marginal(rows, prior, drawn) - _log_marginal(others, prior, drawn)
-
-
-# Integrals over the rate.
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What a rate is drawn from: Gamma(shape, mean mu) or another family, so far as it is not drawn itself."""
-
-    family: str
-    values: Mapping[str, np.ndarray]
-
-
-def _mixing(model: Model, values: Values) -> _Prior:
-    if model.pooling == "hierarchical":
-        return _Prior("Gamma", {})
-    family, given = dict(model.families)["lam"], values["lam"]
-    if family in ("Gamma", "Exponential"):
-        shape = np.asarray(given.get("concentration", 1.0), float)
-        return _Prior("Gamma", {"shape": shape, "mu": shape / given["rate"]})
-    return _Prior(family, given)
-
-
-def _names(model: Model) -> tuple[str, ...]:
-    """The sites, as they are in a posterior, that F depends on."""
-    spread = ("phi",) if model.likelihood == "negative_binomial" else ()
-    return (("mu", "alpha") if model.pooling == "hierarchical" else ()) + spread
-
-
-def _hyperparameters(model: Model, posterior: xr.Dataset) -> Draws:
-    return {name: posterior[name].transpose("chain", "draw").values for name in _names(model)}
-
-
-def _log_marginal(rows: _Rows, prior: _Prior, drawn: Draws) -> np.ndarray:
-    """Log F(rows; h), (chain, draw); () where there is no h."""
-    shape = next((value.shape for value in drawn.values()), ())
-    if not any(rows.multiplicity):
-        return np.zeros(shape)
-    given = {name.replace("alpha", "shape"): np.minimum(value, 1e30).reshape(-1) for name, value in drawn.items()}
-    given = given or {"none": np.zeros(1)}
-    return np.asarray(_integrate(rows.statistics(), prior.values, given, family=prior.family)).reshape(shape)
-
-
-@functools.partial(jax.jit, static_argnames=("family",))
-def _integrate(
-    statistics: integrated.Arrays, prior: Mapping[str, jax.Array], drawn: Mapping[str, jax.Array], *, family: str
-) -> jax.Array:
-    """Log F for draws (D,) of h."""
-
-    def one(given: dict[str, jax.Array]) -> jax.Array:
-        concentration = given.get("phi")
-        if family == "Gamma":
-            gamma = {**prior, **given}
-            return integrated.log_marginal(statistics, gamma["mu"], gamma["shape"], concentration)
-        return _log_mixture(statistics, family, prior, concentration)
-
-    size = max(1, BLOCK // (integrated.NODES * statistics["stratum_rows"].shape[0]))
-    return jax.lax.map(one, drawn, batch_size=size)
-
-
-def _log_mixture(
-    statistics: integrated.Arrays, family: str, values: Mapping[str, jax.Array], concentration: jax.Array | None
-) -> jax.Array:
-    """Log int p(rows | lam) p(lam) dlam, (), for a prior of any family.
-
-    A trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform: the logit): the integrand has
-    one peak, and its tails fall at least like a power of lam, so doubly exponentially in t.
-    """
-    prior = distribution(family, values)
-    nothing = jnp.zeros(0)
-    by_lam = {**statistics, "value": nothing, "value_rows": nothing}
-    by_value = jnp.zeros(())  # free of lam
-    farthest = FARTHEST * np.log(jnp.finfo(by_value.dtype).max)
-    if concentration is not None:
-        by_value = jnp.sum(statistics["value_rows"] * log_rising(concentration, statistics["value"]))
-
-    def height(x: jax.Array) -> jax.Array:
-        lam = jnp.exp(jnp.clip(x, -farthest, farthest))
-        log_slope = x
-        if family == "Uniform":
-            width = values["high"] - values["low"]
-            lam = values["low"] + width * jax.nn.sigmoid(x)
-            log_slope = jnp.log(width) + jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x)
-        return prior.log_prob(lam) + log_slope + collapsed_log_likelihood(by_lam, lam[None], concentration)
-
-    slope = jax.grad(height)
-
-    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        middle = (ends[0] + ends[1]) / 2
-        is_left = slope(middle) > 0
-        return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
-
-    bounds = jnp.asarray(-farthest, float), jnp.asarray(farthest, float)
-    mode = sum(jax.lax.fori_loop(0, 64, halve, bounds)) / 2
-    scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-jax.grad(slope)(mode), 1e-12)), 2.0)
-    peak = height(mode)
-
-    def add(k: int, total: jax.Array) -> jax.Array:
-        t = FIRST + STEP * k
-        return total + jnp.exp(height(mode + scale * jnp.sinh(t)) - peak) * jnp.cosh(t)
-
-    return peak + jnp.log(STEP * scale * jax.lax.fori_loop(0, NODES, add, jnp.zeros(()))) + by_value
+    if not model.pooling.is_shared:
+        return integral.log_marginal(Rows.of(*(column[counts.cell_group == g] for column in columns)))
+    rows = Rows.of(*columns)
+    others = Rows.of(columns[0], columns[1], np.where(counts.cell_group == g, 0, counts.cell_multiplicity))
+    return integral.log_marginal(rows) - integral.log_marginal(others)
 
 
 # Averages.

@@ -30,10 +30,15 @@ from poolwise import (
 )
 from poolwise.checks_base import FitView, Settings
 from poolwise.config import Config
+from poolwise.counts.cells import Counts, read_counts
 from poolwise.credentials import store_uri
 from poolwise.differences import Facts
 from poolwise.errors import ConfigError, FitError, UnreachableError
 from poolwise.findings import CHECKS, Findings, examine
+from poolwise.inference import checkpoint, devices
+from poolwise.inference.engines import ENGINES
+from poolwise.inference.engines.base import Fit, Progress
+from poolwise.inference.snapshot import Snapshot
 from poolwise.locks import held
 from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
@@ -191,7 +196,7 @@ def start(job: Job) -> Job:
         cache_dir=str(outputs() / "jax-cache"),
     )
     config = job.config.on_devices(num_devices)
-    return replace(job, config=config, stack=provenance.stack(config.device.model_dump()))
+    return replace(job, config=config, stack=provenance.stack(vars(config.device)))
 
 
 def settings_of(job: Job, logged: tracking.Run) -> Settings:
@@ -199,8 +204,8 @@ def settings_of(job: Job, logged: tracking.Run) -> Settings:
     config = job.config
     return Settings(
         seed=config.seed,
-        sampler=fit.Sampler(**config.sampler.model_dump()),
-        device=fit.Device(**config.device.model_dump()),
+        sampler=config.sampler,
+        device=config.device,
         checks=frozenset(check.key for check in CHECKS if getattr(config.checks, check.key)),
         exposure=config.predict.exposure,
         above=tuple(config.predict.above),
@@ -232,7 +237,7 @@ def describe(job: Job) -> Record:
     """What is known of a run before its fit."""
     settings, sha256 = job.config.resolved(), job.counts.sha256
     return Record(
-        name=run_name(job.model.pooling, job.model.likelihood, job.overrides) + (" again" if job.reproduces else ""),
+        name=run_name(job.model, job.overrides) + (" again" if job.reproduces else ""),
         experiment=job.config.data.name,
         params=job.config.leaves(),
         tags={
@@ -256,7 +261,7 @@ def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
     return found
 
 
-def sample(job: Job, logged: tracking.Run, begin: Snapshot | None = None) -> nuts.Fit:
+def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) -> Fit:
     """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
     sampler = job.config.sampler
     made = devices.programs_made()
@@ -265,14 +270,14 @@ def sample(job: Job, logged: tracking.Run, begin: Snapshot | None = None) -> nut
         terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar,
         interrupts.deferred(until="this chunk") as stop_if_asked,
     ):
-        draws = nuts.fit(
+        draws = ENGINES[sampler.name].sample(
             job.model,
             job.counts,
             job.values,
             seed=job.config.seed,
-            sampler=nuts.Sampler(**sampler.model_dump()),
-            device=nuts.Device(**job.config.device.model_dump()),
-            begin=begin,
+            sampler=sampler,
+            device=job.config.device,
+            resume_from=resume_from,
             on_chunk=lambda snapshot: keep(snapshot, logged),
             on_progress=watch(job, logged, bar, stop_if_asked),
         )
@@ -297,14 +302,14 @@ def watch(
     logged: tracking.Run,
     bar: Callable[[str, int, int, float], None],
     stop_if_asked: Callable[[], None],
-) -> Callable[[nuts.Progress], None]:
+) -> Callable[[Progress], None]:
     """What to do after every chunk: move the bar; `checks.progress` times, log R-hat and ESS of the draws so far."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
     points = job.config.checks.progress
     known = {step for step, _, _ in logged.record.progress}
     looked = len(known)
 
-    def look(progress: nuts.Progress) -> None:
+    def look(progress: Progress) -> None:
         nonlocal looked
         before = num_warmup if progress.phase == "sampling" else 0
         bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)
@@ -327,7 +332,7 @@ def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
         return [words.line(logged.record.name, view.verdict, view.loo)]
     draws = view.tree["sample_stats"]["diverging"].size
     return [
-        words.subject(view.counts, view.model.pooling, view.model.likelihood),
+        words.subject(view.counts, view.model),
         *words.judgement(view.verdict),
         words.RATES,
         *words.rates(view.summary),

@@ -62,8 +62,8 @@ def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
     total = np.bincount(group, rows * counts.cell_count.astype(float))  # (G,)
     exposure = np.bincount(group, rows * counts.cell_exposure)
     overall = _rate(total.sum(keepdims=True), exposure.sum(keepdims=True))
-    if model.pooling != "hierarchical":
-        yield "lam", overall if model.pooling == "pooled" else _rate(total, exposure)
+    if not model.pooling.has_population:
+        yield "lam", overall if model.pooling.is_shared else _rate(total, exposure)
         return
     rate, num_groups = (total + 0.5) / exposure, len(total)
     if num_groups < 2:

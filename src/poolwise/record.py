@@ -9,14 +9,8 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from poolwise.checks_base import FitView
+    from poolwise.model.count_model import Model
 
-SHORT = {
-    "pooled": "pooled",
-    "unpooled": "unpooled",
-    "hierarchical": "hier",
-    "poisson": "pois",
-    "negative_binomial": "nb",
-}
 # overrides that do not tell one model from another, and so are not part of a run's name
 UNTOLD = (
     *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
@@ -50,11 +44,11 @@ class Record:
     run_id: str = ""
 
 
-def run_name(pooling: str, likelihood: str, overrides: Sequence[str]) -> str:
+def run_name(model: "Model", overrides: Sequence[str]) -> str:
     """A short name, the telling part first: `hier-nb`, then what differs from the defaults."""
     told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
     told = [each for each in told if not each.startswith(UNTOLD)]
-    return " ".join([f"{SHORT[pooling]}-{SHORT[likelihood]}", *(_shortened(each) for each in told)])
+    return " ".join([f"{model.pooling.short}-{model.likelihood.short}", *(_shortened(each) for each in told)])
 
 
 def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:

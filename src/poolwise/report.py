@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from poolwise import figures_names
 from poolwise.checks import HIGH, INTERVAL, LOW
 from poolwise.counts import description
 from poolwise.report_words import answer, cell, label_of, model_maths, model_words, number, question, short, unit
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["RunFacts", "render"]
 
 MAX_ROWS = 20  # rows of a table; beyond it the extremes are shown
-MEANING = {
-    "mu": "mean of the groups' rates",
-    "sigma": "standard deviation between the groups' rates",
-    "delta": "overdispersion (no unit; 0 is Poisson noise)",
-}
 COLUMNS = {  # of the summary, as the page calls them
     "mean": "mean",
     "sd": "sd",
@@ -147,7 +143,7 @@ def _answer(view: "FitView") -> dict[str, object]:
         "low": LOW,
         "high": HIGH,
         "answer": answer(rates, summary, counts, pooling),
-        "answer_rows": _answer_rows(rates, summary),
+        "answer_rows": _answer_rows(rates, view),
         "num_rates": len(rates),
         "columns": COLUMNS,
         "summary_rows": _extremes(summary, rates).to_dict("index"),
@@ -177,16 +173,15 @@ def _trust(view: "FitView") -> dict[str, object]:
 
 def _model(view: "FitView") -> dict[str, object]:
     """The model in words and in formulas."""
-    pooling, likelihood = view.model.pooling, view.model.likelihood
     priors = {
         site: {"name": family, **{key: f"{float(value):g}" for key, value in view.prior_values[site].items()}}
         for site, family in view.model.families
     }
     has_exposure = view.counts.columns.exposure is not None
     return {
-        "pooling": pooling,
-        "model_words": model_words(pooling, likelihood),
-        "model_maths": model_maths(pooling, likelihood, priors, has_exposure=has_exposure),
+        "pooling": view.model.pooling,
+        "model_words": model_words(view.model),
+        "model_maths": model_maths(view.model, priors, has_exposure=has_exposure),
     }
 
 
@@ -203,11 +198,12 @@ def _new_group(view: "FitView") -> dict[str, object]:
     }
 
 
-def _answer_rows(rates: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series]]:
     """Rows of the small table: the rates, and what describes the groups as a whole."""
     shown = _extremes(rates, rates)
     rows = [(label_of(str(name)), shown.loc[name]) for name in shown.index]
-    return rows + [(MEANING[name], summary.loc[name]) for name in ("mu", "sigma", "delta") if name in summary.index]
+    sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
+    return rows + [(site.meaning, view.summary.loc[site.name]) for site in sites if site.name != "lam"]
 
 
 def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from poolwise.checks import HIGH, LOW
+from poolwise.model.count_model import Model
+from poolwise.model.poolings import Pooling
 
 if TYPE_CHECKING:
     from poolwise.counts.cells import Counts
@@ -27,9 +29,9 @@ def unit(counts: "Counts") -> str:
     return f"{words_of(counts.columns.count)} per {per}"
 
 
-def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: str) -> str:
+def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: Pooling) -> str:
     """Answer it in a sentence or two, with intervals."""
-    if pooling == "pooled":
+    if pooling.is_shared:
         lam = rates.iloc[0]
         return f"This model takes for granted that they do: one rate of {interval(lam)} {unit(counts)}."
     low, high = (rates.iloc[int(place)] for place in (rates["mean"].argmin(), rates["mean"].argmax()))
@@ -41,81 +43,32 @@ def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling
         f"The rates run from {interval(low)} in {names[0]} to {interval(high)} in {names[1]}, in "
         f"{unit(counts)}; the intervals of these two {apart}."
     )
-    if pooling == "hierarchical":
+    if pooling.has_population:
         text += f" Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}."
     return text
 
 
-def model_words(pooling: str, likelihood: str) -> str:
+def model_words(model: Model) -> str:
     """What the model takes for granted."""
-    rates = {
-        "pooled": "All groups share one rate.",
-        "unpooled": "Every group has a rate of its own and learns nothing from the others.",
-        "hierarchical": (
-            "Every group has a rate of its own; the rates come from one distribution, whose mean and spread"
-            " are estimated too, so that groups with few data lean on the others."
-        ),
-    }
-    noise = {
-        "poisson": "Given its rate, a count varies as a Poisson count does: variance equal to the mean.",
-        "negative_binomial": (
-            "Given its rate r, a count varies more than a Poisson count: its variance is r + delta² r², "
-            "with one delta for all groups."
-        ),
-    }
-    return f"{rates[pooling]} {noise[likelihood]}"
-
-
-GREEK = {"lam": "λ", "mu": "μ", "sigma": "σ", "delta": "δ"}
+    return f"{model.pooling.meaning} {model.likelihood.meaning}"
 
 
 def model_maths(
-    pooling: str, likelihood: str, priors: Mapping[str, Mapping[str, object]], *, has_exposure: bool
+    model: Model, priors: Mapping[str, Mapping[str, object]], *, has_exposure: bool
 ) -> list[tuple[Markup, str]]:
     """The formulas of a variant from the counts down to the priors, each with what it says."""
-    lam = "λ" if pooling == "pooled" else "λ<sub>g(i)</sub>"
+    pooling = model.pooling
     size = "e<sub>i</sub> · " if has_exposure else ""
     mean = "its exposure times " if has_exposure else ""
-    whose = "the rate of all groups" if pooling == "pooled" else "the rate of its group"
-    lines = {
-        "poisson": [("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i")],
-        "negative_binomial": [
-            (
-                "y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ)",
-                "the count of row i, with mean r and concentration φ",
-            ),
-            ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
-        ],
-    }[likelihood]
-    lines.append((f"r<sub>i</sub> = {size}{lam}", f"its mean: {mean}{whose}"))
-    if pooling == "hierarchical":
-        lines += [
-            ("λ<sub>g</sub> ~ Gamma(α, β)", "lam: the rate of group g, with mean μ and standard deviation σ"),
-            (
-                "α = μ<sup>2</sup> / σ<sup>2</sup>, β = μ / σ<sup>2</sup>",
-                "alpha and beta: shape and rate of that distribution",
-            ),
-        ]
+    rate = (f"r<sub>i</sub> = {size}{pooling.rate_symbol}", f"its rate: {mean}{pooling.whose_rate}")
+    lines = (*model.likelihood.formula, rate, *pooling.formula)
     formulas = [(Markup(formula), words) for formula, words in lines]  # nothing in it was given
-    for site, prior in priors.items():
+    sites = {site.name: site for site in (*pooling.sites, *model.likelihood.sites)}
+    for name, prior in priors.items():
         values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
-        symbol = Markup("λ<sub>g</sub>") if site == "lam" and pooling != "pooled" else GREEK.get(site, site)
-        formulas.append(
-            (Markup("{} ~ {}({})").format(symbol, prior["name"], values), PRIOR_OF[pooling].get(site, site))
-        )
+        law = Markup("{} ~ {}({})").format(Markup(sites[name].symbol), prior["name"], values)
+        formulas.append((law, f"{name}: {sites[name].meaning}; prior"))
     return formulas
-
-
-_COMMON = {
-    "mu": "mu: mean of the groups' rates; prior",
-    "sigma": "sigma: standard deviation between the groups' rates; prior",
-    "delta": "delta: overdispersion, 0 for Poisson noise; prior",
-}
-PRIOR_OF = {
-    "pooled": _COMMON | {"lam": "lam: the rate of all groups; prior"},
-    "unpooled": _COMMON | {"lam": "lam: the rate of group g; prior, independently for every group"},
-    "hierarchical": _COMMON,
-}
 
 
 def interval(row: pd.Series) -> str:

@@ -70,7 +70,7 @@ def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values
     posterior = _thinned(posterior)
     flat = {name: draws for name, draws in checks.parameters(posterior).items() if name not in checks.NO_MEAN}
     scaled = {f"prior.{site}": density for site, density in log_priors(posterior, model, values).items()}
-    scaled |= {"prior": np.sum(list(scaled.values()), axis=0), "likelihood": log_likelihood(posterior, cells)}
+    scaled |= {"prior": np.sum(list(scaled.values()), axis=0), "likelihood": log_likelihood(model, posterior, cells)}
     table = pd.DataFrame(
         {name: _sensitivities(log_density, list(flat.values())) for name, log_density in scaled.items()},
         index=pd.Index(list(flat), name="parameter"),
@@ -88,11 +88,11 @@ def log_priors(posterior: xr.Dataset, model: Model, values: Values) -> dict[str,
     return found
 
 
-def log_likelihood(posterior: xr.Dataset, cells: xr.Dataset) -> np.ndarray:
+def log_likelihood(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> np.ndarray:
     """Log probability of all rows under each draw, (chain, draw)."""
     multiplicity, begin = cells["cell_multiplicity"].values, 0
     total = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
-    for block in predictive.pointwise_log_likelihood(posterior, cells):
+    for block in predictive.pointwise_log_likelihood(model.likelihood, posterior, cells):
         total += np.tensordot(multiplicity[begin : begin + len(block)], block, axes=1)
         begin += len(block)
     return total

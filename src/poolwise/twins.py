@@ -14,7 +14,7 @@ import xarray as xr
 from poolwise import store
 from poolwise.config import upgraded
 from poolwise.errors import UnknownRunError, UnreachableError
-from poolwise.inference.nuts import Fit
+from poolwise.inference.engines.base import Fit
 from poolwise.provenance import posterior_digests
 from poolwise.record import Record
 from poolwise.store import Logged

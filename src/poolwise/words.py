@@ -10,6 +10,7 @@ import pandas as pd
 from poolwise.checks import HIGH, INTERVAL, LOW, Loo, Verdict
 from poolwise.counts.cells import Counts
 from poolwise.inference.predictive import NewGroup
+from poolwise.model.count_model import Model
 from poolwise.paths import ROOT
 from poolwise.report_words import number
 from poolwise.store import Logged
@@ -23,11 +24,10 @@ DIGITS = 4  # of a rate
 RATES = f"mean rate and {INTERVAL:.0%} interval"
 
 
-def subject(counts: Counts, pooling: str, likelihood: str) -> str:
+def subject(counts: Counts, model: Model) -> str:
     """What was fitted to what, in a line."""
-    noise = likelihood.replace("_", " ")
     groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
-    return f"{pooling} {noise} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
+    return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
 
 
 def judgement(verdict: Verdict) -> list[str]:
@@ -59,7 +59,7 @@ def new_group(found: NewGroup) -> str:
     """What a group will produce, one that is not in the data unless it is named."""
     table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
-    source = "" if found.is_informed_by_data else " (from the prior alone: unpooled groups say nothing of a new one)"
+    source = f" ({found.source})" if found.source else ""
     size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
     above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)
     return (
@@ -122,7 +122,7 @@ def unknown_group(label: str, labels: Sequence[str]) -> str:
 def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
     status, *reasons = judgement(view.verdict)
-    what = subject(view.counts, view.model.pooling, view.model.likelihood)
+    what = subject(view.counts, view.model)
     head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
     table = "\n".join([RATES, *rates(view.summary)])
     more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])

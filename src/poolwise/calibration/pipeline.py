@@ -77,7 +77,7 @@ def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
         cache_dir=str(outputs() / "jax-cache"),
     )
     started = config.on_devices(num_devices)
-    stack = provenance.stack(started.device.model_dump())
+    stack = provenance.stack(vars(started.device))
     return replace(job, config=started, stack=stack)
 
 

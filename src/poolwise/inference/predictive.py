@@ -36,6 +36,7 @@ class NewGroup:
     is_informed_by_data : False where the data say nothing of a new group: then `rate` is drawn from the prior
     above : (k, P(y > k)) of a count at `exposure`
     label : of the group in the data; None for a new one
+    source : a remark on where the prediction comes from, where the data say nothing of a new group
     """
 
     rate: np.ndarray
@@ -46,6 +47,7 @@ class NewGroup:
     is_informed_by_data: bool
     above: tuple[tuple[int, float], ...] = ()
     label: str | None = None
+    source: str = ""
 
 
 def pointwise_log_likelihood(likelihood: Likelihood, posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[np.ndarray]:
@@ -142,6 +144,7 @@ def new_group(
             (k, float(1.0 - model.likelihood.below(np.array(k + 1.0), exposure * rate, params).mean())) for k in above
         ),
         label=label,
+        source=model.pooling.new_group_words.source if label is None else "",
     )
 
 

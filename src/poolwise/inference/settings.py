@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 from pydantic.dataclasses import dataclass
 
-Positive = Annotated[int, Field(ge=1)]
-STRICT = ConfigDict(extra="forbid", strict=True)
+Positive = Annotated[int, Field(strict=True, ge=1)]
+SECTION = ConfigDict(extra="forbid", strict=False)  # a dict is taken; its values are strict one by one
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=SECTION)
 class Sampler:
     """How long and how carefully to sample; see `conf/sampler`.
 
@@ -22,15 +22,17 @@ class Sampler:
     """
 
     num_warmup: Positive
-    num_samples: Annotated[int, Field(ge=4)]  # R-hat splits a chain in two and needs two draws of each half
+    num_samples: Annotated[
+        int, Field(strict=True, ge=4)
+    ]  # R-hat splits a chain in two and needs two draws of each half
     num_chains: Positive
-    target_accept: Annotated[float, Field(gt=0, lt=1)]
-    max_tree_depth: Annotated[int, Field(ge=1, le=20)]
+    target_accept: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    max_tree_depth: Annotated[int, Field(strict=True, ge=1, le=20)]
     checkpoint_every: Positive
     name: str = "nuts"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=SECTION)
 class Device:
     """What to compute on; see `conf/device`.
 
@@ -43,4 +45,4 @@ class Device:
     platform: Literal["cpu", "gpu"]
     num_devices: Positive | None
     chain_method: Literal["map", "vmap"]
-    x64: bool
+    x64: StrictBool

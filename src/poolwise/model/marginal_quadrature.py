@@ -19,6 +19,7 @@ import numpy as np
 
 from poolwise.counts.cells import Columns, Counts
 from poolwise.counts.statistics import filled_up
+from poolwise.model import marginal
 from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.poolings.base import RateLaw
@@ -82,6 +83,14 @@ class RateIntegral:
     def sites(model: Model, values: PriorValues) -> tuple[str, ...]:
         """The sites of a posterior that F depends on."""
         return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
+
+    def work(self, rows: Rows) -> int:
+        """About how many densities one value takes."""
+        is_closed = self.law.family == "Gamma" and self.likelihood.has_marginal and not self.likelihood.parameters
+        strata = (
+            set(rows.exposure) if self.likelihood.has_marginal else set(zip(rows.exposure, rows.count, strict=True))
+        )
+        return len(strata) * (1 if is_closed else marginal.NODES if self.likelihood.has_marginal else NODES)
 
     def log_marginal(self, rows: Rows) -> np.ndarray:
         """Log F(rows; h), (chain, draw); () if there is no h."""
