@@ -181,7 +181,14 @@ def test_modules_import_each_other_in_no_circle():
 
 
 def test_composing_a_config_loads_neither_jax_nor_mlflow():
-    code = "import sys, poolwise.run; print(*sorted({'jax', 'mlflow', 'numpyro', 'pandas', 'arviz', 'matplotlib'} & sys.modules.keys()))"
+    heavy = {"jax", "mlflow", "numpyro", "pandas", "arviz", "matplotlib"}
+    code = f"import sys, poolwise.run; print(*sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_figures_load_arvizs_plots_only_when_one_is_drawn_with_them():
+    code = "import sys, poolwise.figures; print(*sorted({'arviz_plots', 'matplotlib.pyplot'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
