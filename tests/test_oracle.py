@@ -57,8 +57,9 @@ def test_a_fit_that_differs_is_suspect_and_says_what_to_do():
     (condition,) = found.conditions
     assert not condition.passed
     assert condition.sentence == (
-        "the fit differs from the exact answer: mean of lam.a is off by 20.0 Monte Carlo errors (and 1 more beyond 4.0); "
-        "do not use these draws. Sample longer, or check that the priors suit the unit of the data"
+        "the fit differs from the exact answer: mean of lam.a is off by 20.0 Monte Carlo errors "
+        "(and 1 more beyond 4.0); do not use these draws. "
+        "Sample longer, or check that the priors suit the unit of the data"
     )
     assert found.tags == {"exact": "differs"}
 

@@ -94,8 +94,9 @@ def _remedy(found: Comparison) -> str:
     others = int((sizes > found.limit).sum()) - 1
     more = f" (and {others} more beyond {found.limit:.1f})" if others > 0 else ""
     return (
-        f"the fit differs from the exact answer: {one_line(str(sizes.idxmax()))} is off by {sizes.max():.1f} Monte Carlo errors{more};"
-        " do not use these draws. Sample longer, or check that the priors suit the unit of the data"
+        f"the fit differs from the exact answer: {one_line(str(sizes.idxmax()))} is off by {sizes.max():.1f} "
+        f"Monte Carlo errors{more}; do not use these draws. "
+        "Sample longer, or check that the priors suit the unit of the data"
     )
 
 
@@ -148,8 +149,8 @@ def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> st
         beyond = sizes[sizes > limit].sort_values(ascending=False)
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
         judgement = (
-            f"the fit differs: {one_line(str(beyond.index[0]))}{more} of {len(sizes)}, |z| up to {worst:.1f}, above the {limit:.1f} "
-            "that Monte Carlo error allows"
+            f"the fit differs: {one_line(str(beyond.index[0]))}{more} of {len(sizes)}, |z| up to {worst:.1f}, "
+            f"above the {limit:.1f} that Monte Carlo error allows"
         )
     return (
         f"exact answer: {judgement}; elpd_loo {exact.elpd_loo:.2f} (the fit {difference:+.3f}), "

@@ -118,7 +118,7 @@ def lines(table: pd.DataFrame) -> list[str]:
     words = {
         CONFLICT: "{site} and the data pull {names} to different sides ({size}). Is {site} what is known?",
         DOMINANT: "{site} dominates {names} ({size}). Try another {site}.",
-        UNKNOWN: "whether a prior weighs more than the data for {names} is " + UNKNOWN,
+        UNKNOWN: "whether a prior dominates {names} is " + UNKNOWN,
     }
     found = []
     for kind, site, rows in _problems(table):
