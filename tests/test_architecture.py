@@ -77,7 +77,7 @@ LEAVES = {  # module: the modules of this package that it may import
     "fit": {"errors", "data", "model", "snapshot"},
     "checkpoint": {"snapshot"},
     "checkout": {"errors", "text"},
-    "differences": {"provenance", "text"},
+    "differences": {"config", "provenance", "text"},
     "judgement": {"checks", "differences", "text"},
     "sbc": set(),
     "simulated": {"data", "model"},
