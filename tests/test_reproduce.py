@@ -358,7 +358,7 @@ NOT_READ: Hostile = {
     "tag of a module": ("seed: !!python/module:this", "cannot be read: could not determine"),
     "aliases, a billion": (BILLION, "an alias"),
     "merge of an alias": ("a: &a {x: 1}\nb: {<<: *a}", "an alias"),
-    "levels without end": ("[" * 90_000, "cannot be read"),
+    "levels without end": ("[" * 90_000, "more than 1000 brackets"),
     "text without end": ("a" * 200_000, "200000 characters"),
     "a number without end": ("seed: " + "9" * 5000, "cannot be read: Exceeds the limit"),
     "no sections": ("- seed: 0", "has no sections"),

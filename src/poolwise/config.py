@@ -186,7 +186,7 @@ class Config(Section):
 
     def leaves(self) -> dict[str, Any]:
         """The config as dotted key -> value."""
-        return dict(_leaves(self.resolved()))
+        return dict(leaves_of(self.resolved()))
 
 
 class Calibration(Config):
@@ -237,6 +237,15 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
     if faults:
         raise ConfigError(scrub("\n".join(faults))) from None
     return config
+
+
+def leaves_of(nested: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf; a section without keys is one."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def unknown_key(key: str, schema: type[Config] = Config) -> str:
@@ -348,7 +357,7 @@ def _as_floats(prior: dict[str, Any]) -> dict[str, Any]:
 
 def _missing(raw: dict[str, Any]) -> list[str]:
     """Keys left open (`???`), as in `data=table` without `data.path`."""
-    return [f"{key} must be given: {key}=<value>." for key, value in _leaves(raw) if value == "???"]
+    return [f"{key} must be given: {key}=<value>." for key, value in leaves_of(raw) if value == "???"]
 
 
 def _credential_faults(uri: str | None) -> list[str]:
@@ -384,14 +393,6 @@ def _sentence(error: Any, schema: type[Config]) -> str:
         return f"{key} is missing. Give it: {key}=<value>."
     rule = re.sub(r"^Input should be (a valid )?", "", error["msg"]).replace("tuple", "list")
     return f"{key} is {error['input']!r}; it must be {rule}."
-
-
-def _leaves(value: Any, prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _leaves(below, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _schema_keys(section: Any, prefix: str = "") -> typing.Iterator[str]:

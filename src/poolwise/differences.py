@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from poolwise.config import leaves_of
 from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES, STACK_OF_BITS
 from poolwise.text import listed
 
@@ -75,7 +76,7 @@ def _data(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differen
 
 def _settings(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
     """The keys of the config that differ; `device` is judged with the stack, as it was really used."""
-    for key, a, b in _unequal(_flat(one.settings), _flat(other.settings)):
+    for key, a, b in unequal(flat(one.settings), flat(other.settings)):
         section = key.partition(".")[0]
         if section != "device":
             decides_draws = section in DRAW_SETTINGS and key != "sampler.checkpoint_every"
@@ -88,7 +89,7 @@ def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differen
     is_whole = all(set(run.files) - set(DRAW_MODULES) for run in (one, other))
     common = one.files.keys() & other.files.keys()
     changed: dict[bool, list[str]] = {True: [], False: []}
-    for name, a, b in sorted(_unequal(one.files, other.files)):
+    for name, a, b in sorted(unequal(one.files, other.files)):
         if is_whole or name in common:
             only = names[0] if b is ABSENT else names[1] if a is ABSENT else ""
             changed[name in DRAW_MODULES].append(f"{name} (only {only})" if only else name)
@@ -107,12 +108,12 @@ def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differen
 
 def _libraries(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
     ours = ({name: run.stack.get(name, run.libraries.get(name, ABSENT)) for name in VERSIONS} for run in (one, other))
-    moved = [f"{name} {sides(a, b, names)}" for name, a, b in _unequal(*ours)]
-    if moved:
-        yield Difference("library", "; ".join(moved), True)
+    deciding = [f"{name} {sides(a, b, names)}" for name, a, b in unequal(*ours)]
+    if deciding:
+        yield Difference("library", "; ".join(deciding), True)
     if one.libraries and other.libraries:
-        unequal = sorted(_unequal(one.libraries, other.libraries))
-        rest = [f"{name} {_shown(a)} -> {_shown(b)}" for name, a, b in unequal if name not in VERSIONS]
+        moved = [each for each in sorted(unequal(one.libraries, other.libraries)) if each[0] not in VERSIONS]
+        rest = [f"{name} {shown(a)} -> {shown(b)}" for name, a, b in moved]
         if rest:
             count = "1 other distribution differs" if len(rest) == 1 else f"{len(rest)} other distributions differ"
             yield Difference("library", f"{count}: {listed(rest)}", False)
@@ -126,7 +127,7 @@ def _device(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differ
     for key in keys:
         if key in a and key in b:
             label = f"device.{key}" if key in one.settings.get("device", {}) else key
-            for leaf, x, y in _unequal(_flat({label: a[key]}), _flat({label: b[key]})):
+            for leaf, x, y in unequal(flat({label: a[key]}), flat({label: b[key]})):
                 yield Difference("device", f"{leaf} is {sides(x, y, names)}", key in DEVICE_BITS)
     for place, recorded in zip(names, (a, b), strict=True):
         for decides_draws in (True, False):
@@ -136,18 +137,13 @@ def _device(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differ
                 yield Difference("device", text, decides_draws)
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves under dotted keys; a list is a tuple, as a config that was written and read again has lists."""
-    leaves: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
-    return leaves
+    leaves = ((key, value) for key, value in leaves_of(nested) if not isinstance(value, Mapping))
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in leaves}
 
 
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """The keys whose values differ, with both; `ABSENT` where there is none."""
     for key in dict.fromkeys([*one, *other]):
         a, b = one.get(key, ABSENT), other.get(key, ABSENT)
@@ -157,13 +153,13 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple
 
 def sides(one: Any, other: Any, names: tuple[str, str]) -> str:
     """Two values with where each was found."""
-    return f"{_shown(one)} {names[0]}, {_shown(other)} {names[1]}"
+    return f"{shown(one)} {names[0]}, {shown(other)} {names[1]}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value on one line, as a config has it."""
     if value is ABSENT:
         return "absent"
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(map(shown, value))}]"
     return "null" if value is None else " ".join(str(value).split()) or "empty"

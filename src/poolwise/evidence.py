@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from poolwise import store
-from poolwise.config import Config, upgraded
+from poolwise.config import Config, leaves_of, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.differences import Facts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
@@ -29,6 +29,7 @@ from poolwise.store import SQLITE, Logged
 from poolwise.text import one_line
 
 LARGEST_CONFIG = 100_000  # characters; a config has 1,500
+MOST_BRACKETS = 1000  # in YAML; a config has a few
 LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary
 LONGEST_NAME = 500  # characters that MLflow takes for the name of an experiment
 LONGEST_PARAM = 500  # characters of a parameter that every store keeps
@@ -215,6 +216,8 @@ def counts_of(evidence: Evidence, *, given: str) -> Counts:
 
 
 def _from_yaml(text: str, what: str) -> Any:
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise _refusal(what, f"more than {MOST_BRACKETS} brackets")  # nested ones take the square of their number
     if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=yaml.SafeLoader)):
         raise _refusal(what, "an alias")  # a few of which can stand for billions of values
     return yaml.safe_load(text)
@@ -235,15 +238,6 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(below)
     else:
         yield value
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf; a section without keys is one."""
-    for key, value in section.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _tables(evidence: Evidence, recorded: str) -> Iterator[tuple[str, Path]]:
@@ -331,7 +325,7 @@ def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
     settings = plain_values(text, what=what)
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ReproductionError(f"{what} has no sections: refused. A run records its settings by section.")
-    leaves = dict(_leaves(settings))
+    leaves = dict(leaves_of(settings))
     for key in leaves:
         if key.partition(".")[0] in RESERVED or re.search(r"(^|\.)_[^.]*_(\.|$)", key):
             raise _refusal(what, f"the key {key!r}, which is none of a setting")

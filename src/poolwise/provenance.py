@@ -13,12 +13,16 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from poolwise.checkout import RECORDED_FOLDERS, not_given_back
 from poolwise.text import one_line
@@ -55,7 +59,6 @@ JAX_FLAGS = (  # the settings of JAX that may change a bit: of the random number
     *("jax_use_hlo_logistic_lowering", "jax_use_direct_linearize", "jax_compiler_enable_remat_pass"),
     *("jax_disable_jit", "jax_disable_most_optimizations", "jax_optimization_level"),
 )
-PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==([^\s;\\]+)[ \t]*(;?)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def distributions() -> str:
 
 def versions_of(text: str) -> dict[str, str]:
     """Name, in the spelling of the package index, -> version, of every pinned line of a requirements file or a lock."""
-    return {_spelled(name): version for name, version, _ in PIN.findall(text)}
+    return {name: version for name, version, _ in _pins(text)}
 
 
 def stack(device: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,15 +273,20 @@ def _compared(root: Path, commit: str, name: str, content: bytes) -> Lock:
 def _departures(lock: str) -> tuple[str, ...]:
     """What is installed otherwise than in a lock. Pins with a condition may be missing: they may be for elsewhere."""
     installed = {name: version for name, version in versions_of(distributions()).items() if name not in UNLOCKED}
-    pins = [(_spelled(name), version, condition) for name, version, condition in PIN.findall(lock)]
+    pins = list(_pins(lock))
     locked = {(name, version) for name, version, _ in pins}
     more = [f"{name}=={version}" for name, version in installed.items() if (name, version) not in locked]
-    less = [f"no {name}=={version}" for name, version, condition in pins if not condition and name not in installed]
+    less = [f"no {name}=={version}" for name, version, marker in pins if not marker and name not in installed]
     return (*sorted(more), *sorted(less))
 
 
-def _spelled(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _pins(text: str) -> Iterator[tuple[str, str, Marker | None]]:
+    """Name, version and condition of every pinned line; comments, hashes and options are none."""
+    for line in text.splitlines():
+        with suppress(InvalidRequirement):
+            found = Requirement(re.split(r"\s+(?:#|--|\\)|\\", line)[0])
+            versions = [each.version for each in found.specifier if each.operator == "=="]
+            yield from ((canonicalize_name(found.name), version, found.marker) for version in versions)
 
 
 def _plain(value: Any) -> Any:

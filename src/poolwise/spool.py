@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 
 from poolwise import store  # before mlflow: it sets what mlflow reads from the environment
@@ -230,17 +231,17 @@ def _send(run: StoredRun, source: MlflowClient, client: MlflowClient, names: Map
     # a parameter that is there stays: MLflow lets none change, and the fit may have gone on with other devices
     given = {key: value for key, value in run.data.params.items() if key not in there.data.params}
     params = [Param(key, _renamed(value, names)) for key, value in given.items()]
-    for begin in range(0, len(params), BATCH):
-        client.log_batch(run_id, params=params[begin : begin + BATCH])
+    for some_params in batched(params, BATCH):
+        client.log_batch(run_id, params=some_params)
     metrics = [each for key in run.data.metrics for each in source.get_metric_history(run.info.run_id, key)]
-    for begin in range(0, len(metrics), METRIC_BATCH):
-        client.log_batch(run_id, metrics=metrics[begin : begin + METRIC_BATCH])
+    for some_metrics in batched(metrics, METRIC_BATCH):
+        client.log_batch(run_id, metrics=some_metrics)
     told = {_renamed(key, names): _renamed(value, names) for key, value in run.data.tags.items() if key != RUN_ID}
     if NOTE in told:
         told[NOTE] = _linked(told[NOTE], names, run.info.experiment_id, there.info.experiment_id)
     tags = [RunTag(key, value) for key, value in told.items()]
-    for begin in range(0, len(tags), BATCH):
-        client.log_batch(run_id, tags=tags[begin : begin + BATCH])
+    for some_tags in batched(tags, BATCH):
+        client.log_batch(run_id, tags=some_tags)
     if run.inputs and run.inputs.dataset_inputs:
         client.log_inputs(run_id, run.inputs.dataset_inputs)
     if (artifacts := _artifacts(run)).is_dir():

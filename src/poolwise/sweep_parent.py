@@ -10,7 +10,6 @@ from rich.live import Live
 from rich.table import Table
 
 from poolwise import pipeline, provenance, spool, store, terminal, tracking
-from poolwise.background import every
 from poolwise.config import Config
 from poolwise.credentials import scrub
 from poolwise.errors import SweepError, TrackingError, UnreachableError
@@ -134,13 +133,12 @@ def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
         yield
         return
     began = time.time()
-    with Live(_drawn(planned, {}), console=console, transient=True) as live:
 
-        def refresh() -> None:
-            live.update(_drawn(planned, tracking.states(outputs(), since=began)))
+    def drawn() -> Table:
+        return _drawn(planned, tracking.states(outputs(), since=began))
 
-        with every(0.25, refresh, name="table"):
-            yield
+    with Live(get_renderable=drawn, console=console, transient=True, refresh_per_second=4):
+        yield
 
 
 def _unfinished(record: Record, *, uri: str) -> Logged | None:

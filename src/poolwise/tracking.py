@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 
 from poolwise import spool, store  # before mlflow: store sets what mlflow reads from the environment
@@ -245,8 +246,8 @@ class Run:
         """What is known before the fit, and the progress of one that goes on; a parameter once logged stays."""
         known = place.client.get_run(place.run_id).data.params
         params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items() if key not in known]
-        for begin in range(0, len(params), store.BATCH):
-            place.client.log_batch(place.run_id, params=params[begin : begin + store.BATCH])
+        for batch in batched(params, store.BATCH):
+            place.client.log_batch(place.run_id, params=batch)
         _log_tags(place, self.record.tags)
         if data := self.record.dataset:
             dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
@@ -357,14 +358,14 @@ def _log_metrics(place: Place, entries: Sequence[tuple[int, int, Mapping[str, fl
         for step, time_ms, metrics in entries
         for name, value in metrics.items()
     ]
-    for begin in range(0, len(entities), store.METRIC_BATCH):
-        place.client.log_batch(place.run_id, metrics=entities[begin : begin + store.METRIC_BATCH])
+    for batch in batched(entities, store.METRIC_BATCH):
+        place.client.log_batch(place.run_id, metrics=batch)
 
 
 def _log_tags(place: Place, tags: Mapping[str, str]) -> None:
     entities = [RunTag(key, cut(value, TAG_LIMIT)) for key, value in tags.items()]
-    for begin in range(0, len(entities), store.BATCH):
-        place.client.log_batch(place.run_id, tags=entities[begin : begin + store.BATCH])
+    for batch in batched(entities, store.BATCH):
+        place.client.log_batch(place.run_id, tags=batch)
 
 
 def _now() -> int:

@@ -4,7 +4,7 @@ FAILED and KILLED runs are never taken; a suspect one is, with its mark.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import xarray as xr
 
 from poolwise import store
 from poolwise.config import upgraded
+from poolwise.differences import flat, shown, unequal
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.inference.engines.base import Fit
 from poolwise.provenance import posterior_digests
@@ -99,15 +100,12 @@ def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     return {str(name): variable.values for name, variable in dataset.data_vars.items()}
 
 
-def _differences(then: Any, now: Any, key: str = "") -> Any:
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Sentences for the leaves that differ: `fitted with numpyro 0.22.0, here 0.23.0`."""
-    if isinstance(then, dict) and isinstance(now, Mapping):
-        for name in sorted(then.keys() | now.keys()):
-            yield from _differences(then.get(name), now.get(name), f"{key}.{name}" if key else name)
-    elif then != now:
+    for key, a, b in sorted(unequal(flat(then), flat(now)), key=lambda each: each[0]):
         if key.startswith("source.") or key == "all_source":
             yield f"made with another version of {key.removeprefix('source.').replace('all_source', 'the source')}"
         elif key == "data_sha256":
             yield "fitted to other data"
         else:
-            yield f"fitted with {key} {then}, here {now}"
+            yield f"fitted with {key} {shown(a)}, here {shown(b)}"
