@@ -2,7 +2,8 @@
 
 import pytest
 
-from poolwise.figures_words import can_be_drawn, compact, listing, number, p_value, printable, share, short
+from poolwise.figures_words import can_be_drawn, compact, listing, p_value, printable, share
+from poolwise.report_words import number, short
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from scipy.optimize import Bounds, LinearConstraint, minimize
 from scipy.stats import norm
 
 from poolwise.errors import RequestError
+from poolwise.report_words import short
+from poolwise.text import NAMED, listed
 
 __all__ = [
     "Candidate",
@@ -153,7 +155,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     order = sorted(range(len(runs)), key=lambda k: (not finite[k], -totals[k][0] if finite[k] else 0.0, labels[k]))
     ranked = [k for k in order if finite[k]]
     if len(ranked) < 2:
-        unusable = _listed([labels[k] for k in order if not finite[k]])
+        unusable = listed([labels[k] for k in order if not finite[k]])
         raise ComparisonError(f"fewer than two runs have a finite elpd_loo (not finite: {unusable}). Refit these.")
     best = next((k for k in ranked if runs[k].verdict == "trusted"), None)
     reference = ranked.index(best) if best is not None else 0
@@ -205,7 +207,7 @@ def text(table: pd.DataFrame) -> str:
     columns = [list(column) for column in zip(*cells(table), strict=True)]
     widths = [max(map(len, column)) for column in columns]
     room = max(12, WIDTH - sum(widths) + widths[1] - 2 * (len(widths) - 1))
-    columns[1] = [_short(name, room) for name in columns[1]]
+    columns[1] = [short(name, room) for name in columns[1]]
     widths[1] = max(map(len, columns[1]))
     left = {1, len(columns) - 2, len(columns) - 1}  # names, verdicts and run ids
     padded = [
@@ -227,7 +229,7 @@ def markdown(table: pd.DataFrame, links: Mapping[str, str] | None = None) -> str
     lines = [head, [":--" if i in left else "--:" for i in range(len(head))]]
     for run_id, row in zip(table["run_id"].head(SHOWN), rows, strict=False):
         address = (links or {}).get(run_id)
-        *others, short_id = map(_escaped, [row[0], _short(row[1], 60), *row[2:]])
+        *others, short_id = map(_escaped, [row[0], short(row[1], 60), *row[2:]])
         lines.append([*others, f"[{short_id}]({address})" if address else short_id])
     rest = len(rows) - SHOWN
     more = f"\n\nand {rest} more in tables/comparison.csv" if rest > 0 else ""
@@ -239,7 +241,7 @@ def _check_data(runs: Sequence[Candidate]) -> None:
     for run in runs:
         by_digest.setdefault(run.data_sha256, []).append(f"{run.name} ({run.run_id})")
     if len(by_digest) > 1:
-        parts = [f"{digest or 'no digest'}: {_listed(names)}" for digest, names in by_digest.items()]
+        parts = [f"{digest or 'no digest'}: {listed(names)}" for digest, names in by_digest.items()]
         raise ComparisonError(
             f"the runs were fitted to different data: {'; '.join(parts)}. Compare runs of one data_sha256 only."
         )
@@ -393,16 +395,16 @@ def _differing(params: Sequence[Mapping[str, str]], labels: Sequence[str]) -> pd
 
 def _words(table: pd.DataFrame, num_rows: int) -> list[str]:
     """The ranking in sentences."""
-    table = table.assign(name=[_short(name, 60) for name in telling(list(table["name"]))])
+    table = table.assign(name=[short(name, 60) for name in telling(list(table["name"]))])
     ranked = table.dropna(subset=["elpd_loo"])
     trusted, suspect = ranked[ranked["verdict"] == "trusted"], table[table["verdict"] != "trusted"]
     lines = _best(ranked, trusted, num_rows)
     if not trusted.empty:
         lines += _ties(trusted)
     if len(suspect):
-        lines.append(f"Suspect, so that their values cannot be relied on: {_listed(suspect['name'])}.")
+        lines.append(f"Suspect, so that their values cannot be relied on: {listed(suspect['name'])}.")
     if len(ranked) < len(table):
-        names = _listed(table["name"][len(ranked) :])
+        names = listed(table["name"][len(ranked) :])
         lines.append(f"Not ranked, for their elpd_loo is not finite: {names}.")
     if num_rows < FEW_ROWS:
         lines.append(
@@ -430,7 +432,7 @@ def _best(ranked: pd.DataFrame, trusted: pd.DataFrame, num_rows: int) -> list[st
     if above:
         lines.append(
             f"{'A suspect run has' if len(above) == 1 else 'Suspect runs have'} a higher elpd_loo and "
-            f"{'is' if len(above) == 1 else 'are'} not called best for that: {_listed(above)}."
+            f"{'is' if len(above) == 1 else 'are'} not called best for that: {listed(above)}."
         )
     return lines
 
@@ -443,11 +445,11 @@ def _ties(trusted: pd.DataFrame) -> list[str]:
     lines = []
     if tied:
         lines.append(
-            f"A tie with {best['name']}: {_listed([_difference(row) for row in tied])}. A difference under "
+            f"A tie with {best['name']}: {listed([_difference(row) for row in tied])}. A difference under "
             f"{TIE_DIFFERENCE:g}, or under {TIE_ERRORS:g} of its standard errors, does not tell two models apart."
         )
     if behind:
-        lines.append(f"Behind it by more than that: {_listed([_difference(row) for row in behind])}.")
+        lines.append(f"Behind it by more than that: {listed([_difference(row) for row in behind])}.")
     return lines
 
 
@@ -474,16 +476,6 @@ def _value(row: pd.Series) -> str:
 
 def _difference(row: pd.Series) -> str:
     return f"{row['name']} ({row['elpd_diff']:+.2f}, se {row['dse']:.2f})"
-
-
-def _listed(names: Sequence[str] | pd.Series) -> str:
-    names = list(names)
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - 1) // 2 :]}"
 
 
 def _escaped(cell: str) -> str:

@@ -38,7 +38,8 @@ from poolwise.figures_style import (
     style,
     whole_numbers,
 )
-from poolwise.figures_words import number, printable, short
+from poolwise.figures_words import printable
+from poolwise.report_words import number, short
 
 __all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
 

@@ -24,7 +24,8 @@ from poolwise.figures_style import (
     style,
     whole_numbers,
 )
-from poolwise.figures_words import about, number, number_of
+from poolwise.figures_words import about, number_of
+from poolwise.report_words import number
 
 FEW_ROWS = 5  # of a group: fewer have no density
 MAX_SIZES = 200  # exposures that the expected counts are averaged over

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from poolwise.checks_base import FitView
 from poolwise.figures_names import NAMES
-from poolwise.figures_words import can_be_drawn, short
+from poolwise.figures_words import can_be_drawn
+from poolwise.report_words import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
 MAX_REPLACED = 5  # labels that a caption tells
@@ -150,7 +151,7 @@ class Drawing:
 
     def _column(self, role: str, otherwise: str) -> str:
         name = getattr(self.view.counts.columns, role).replace("_", " ")
-        return short(name) if can_be_drawn(name) else otherwise
+        return short(name, 28) if can_be_drawn(name) else otherwise
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -29,7 +29,8 @@ from poolwise.figures_style import (
     style,
     whole_numbers,
 )
-from poolwise.figures_words import number, p_value, share
+from poolwise.figures_words import p_value, share
+from poolwise.report_words import number
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
 LEVELS = np.arange(1, 100) / 100

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_numbers import BAND, QUANTILES, bins_of
 from poolwise.figures_style import BLACK, BLUE, GREY, SKY, blank, density, legend_below, style, whole_numbers
-from poolwise.figures_words import number
+from poolwise.report_words import number
 
 if TYPE_CHECKING:
     from poolwise.inference.predictive import NewGroup

@@ -31,7 +31,8 @@ from poolwise.figures_style import (
     single,
     style,
 )
-from poolwise.figures_words import number, number_of, short
+from poolwise.figures_words import number_of
+from poolwise.report_words import number, short
 
 MAX_TRACES = 8  # parameters
 MAX_POINTS = 800  # of a line: two thirds of the pixels that it has

@@ -21,7 +21,8 @@ from poolwise.figures_style import (
     style,
     whole_numbers,
 )
-from poolwise.figures_words import number, share, short
+from poolwise.figures_words import share
+from poolwise.report_words import number, short
 
 MAX_ROWS = 20  # groups or parameters, a line each
 MAX_VALUES = 2_000_000  # simulated counts of the prior that are looked at

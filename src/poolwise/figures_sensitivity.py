@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from poolwise.figures_fit import Drawing, Picture, figure
 from poolwise.figures_style import BLACK, BLUE, ORANGE, VERMILLION, blank, legend_below, style
-from poolwise.figures_words import number, short
+from poolwise.report_words import number, short
 from poolwise.sensitivity import SENSITIVE
 
 MAX_ROWS = 20  # parameters, a line each

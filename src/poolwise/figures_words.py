@@ -7,12 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-
-def number(value: float) -> str:
-    """Three digits, without an exponent where that is readable."""
-    if not np.isfinite(value) or (value and not 1e-3 <= abs(value) < 1e9):
-        return f"{value:.3g}"
-    return f"{value:,.{max(0, 2 - int(np.floor(np.log10(abs(value) or 1))))}f}"
+from poolwise.report_words import short
 
 
 def compact(value: float) -> str:
@@ -51,12 +46,6 @@ def p_value(value: float, tables: int) -> str:
     if value < 1 / tables:
         return f"under {1 / tables:.2g}"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-
-
-def short(text: str, length: int = 28) -> str:
-    """Put a text on one line and leave out its middle if it is too long."""
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 
 def listing(names: Sequence[str]) -> str:

@@ -82,7 +82,8 @@ def label_of(name: str) -> str:
 
 
 def short(text: str, length: int = 60) -> str:
-    """Leave out the middle of a long text."""
+    """Put a text on one line and leave out its middle if it is too long."""
+    text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 

@@ -25,7 +25,7 @@ from poolwise.checks_base import Check, FitView, Result, Settings
 from poolwise.inference import predictive
 from poolwise.model.count_model import Model
 from poolwise.model.priors import distribution
-from poolwise.text import one_line
+from poolwise.text import listed, one_line
 
 ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second where weights of the first cannot be smoothed
 SENSITIVE = 0.05  # as priorsense has it, from section 3.3 of the reference
@@ -33,7 +33,6 @@ CONFLICT, DOMINANT, NOTHING = "potential prior-data conflict", "strong prior / w
 UNKNOWN = "not known: the weights cannot be smoothed"
 # parameters times draws; of more parameters fewer draws are looked at, but for LEAST, whose noise stays below 0.02
 WORK, LEAST = 2_000_000, 1000
-SHOWN = 5  # parameters named in a line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -141,9 +140,7 @@ def _problems(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 
 def _listed(rows: pd.DataFrame) -> str:
-    names = list(rows.sort_values("prior", ascending=False).index)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(one_line, names[:SHOWN])) + more
+    return listed(map(one_line, rows.sort_values("prior", ascending=False).index))
 
 
 def _sensitivities(log_density: np.ndarray, parameters: Sequence[np.ndarray]) -> list[float]:
