@@ -57,7 +57,7 @@ def fit_of(cookies) -> Callable:
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of outputs with a database that MLflow has brought up to date; copy it, do not use it."""
-    from poolwise.store import connect
+    from poolwise.tracking.store import connect
 
     folder = tmp_path_factory.mktemp("store")
     connect(f"sqlite:///{folder}/mlflow.db")

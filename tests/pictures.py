@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise.checks import Loo, Verdict
-from poolwise.checks_base import FitView, Result
+from poolwise.checks.base import FitView, Result
+from poolwise.checks.gate import Verdict
+from poolwise.checks.loo import Loo
 from poolwise.counts.cells import Columns, Counts, counts_from_rows
-from poolwise.figures import Picture, draw, png
+from poolwise.figures import Picture, png
+from poolwise.figures.registry import draw
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import sites_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwise.checkout import CheckoutError, checkout, not_given_back
+from poolwise.provenance.checkout import CheckoutError, checkout, not_given_back
 
 FOLDERS = ("src", "conf", "experiments")
 

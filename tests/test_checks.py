@@ -11,8 +11,11 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 import exact_reference
-from poolwise import checks, exact
-from poolwise.conditions import Condition
+from poolwise.checks import gate
+from poolwise.checks import loo as loo_module
+from poolwise.checks import summary as summary_module
+from poolwise.checks.conditions import Condition
+from poolwise.checks.exact import solve
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import pointwise_log_likelihood
@@ -26,7 +29,7 @@ GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}
 def loo_of(draws, counts, *, r_eff=1.0):
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     blocks = pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset())
-    return checks.loo(blocks, counts.cell_multiplicity, r_eff=r_eff)
+    return loo_module.loo(blocks, counts.cell_multiplicity, r_eff=r_eff)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def below_of(draws, counts, *, num_draws=1000):
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     kept = predictive.evenly_spaced(posterior.sizes["draw"], num_draws)
     below = predictive.pointwise_log_below(posterior, cells, draws=kept)
-    return checks.loo_below(pointwise_log_likelihood(posterior, cells), below, draws=kept, r_eff=1.0)
+    return loo_module.loo_below(pointwise_log_likelihood(posterior, cells), below, draws=kept, r_eff=1.0)
 
 
 def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
@@ -76,7 +79,7 @@ def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
     rows = list(zip(np.repeat(group, multiplicity), np.repeat(value, multiplicity), strict=True))
     table = counts_from_rows(*zip(*(rows if count is None else [*rows, count]), strict=True))
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    return exact.solve(model_of(pooling, likelihood), table, values).log_marginal
+    return solve.solve(model_of(pooling, likelihood), table, values).log_marginal
 
 
 @pytest.mark.parametrize(
@@ -115,10 +118,10 @@ def test_loo_does_not_depend_on_the_blocks_it_comes_in(fit_of, cookies, nb_loo, 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_elpd_loo_is_near_the_exact_one(pooling, likelihood, fit_of, cookies):
     group, _, count = cookies.rows()
-    exact = exact_reference.exact(pooling, likelihood, [count[group == g] for g in range(5)])
+    solve = exact_reference.exact(pooling, likelihood, [count[group == g] for g in range(5)])
     found = loo_of(fit_of(pooling, likelihood), cookies)
-    assert abs(found.elpd - exact.elpd_loo) < 0.15
-    assert abs(found.p_loo - exact.p_loo) < 0.15
+    assert abs(found.elpd - solve.elpd_loo) < 0.15
+    assert abs(found.p_loo - solve.p_loo) < 0.15
 
 
 def test_monte_carlo_error_of_elpd_loo_is_its_spread_over_seeds(cookies):
@@ -131,15 +134,15 @@ def test_monte_carlo_error_of_elpd_loo_is_its_spread_over_seeds(cookies):
 
 
 def test_se_of_one_row_is_not_a_number():
-    found = checks.loo([np.random.default_rng(0).standard_normal((1, 4, 100))], np.array([1]), r_eff=1.0)
+    found = loo_module.loo([np.random.default_rng(0).standard_normal((1, 4, 100))], np.array([1]), r_eff=1.0)
     assert np.isnan(found.se)
 
 
 def test_a_cell_without_a_tail_is_bad_and_harms_no_other():
     # chains that never move give the same likelihood at every draw; then elpd is that of any draw, log 0.25
     standing, moving = np.log(np.full((1, 4, 100), 0.25)), np.random.default_rng(0).standard_normal((3, 4, 100))
-    found = checks.loo([np.concatenate([standing, moving])], np.array([2, 1, 1, 1]), r_eff=1.0)
-    alone = checks.loo([moving], np.array([1, 1, 1]), r_eff=1.0)
+    found = loo_module.loo([np.concatenate([standing, moving])], np.array([2, 1, 1, 1]), r_eff=1.0)
+    alone = loo_module.loo([moving], np.array([1, 1, 1]), r_eff=1.0)
     assert found.cell_elpd == pytest.approx([np.log(0.25), *alone.cell_elpd])
     assert found.bad_rows == 2 + alone.bad_rows
 
@@ -148,14 +151,14 @@ def test_weighted_sum_is_that_of_the_rows():
     by_cell, rows = np.array([-1.0, -2.5, -4.0]), np.array([3, 1, 2])
     each = np.repeat(by_cell, rows)
     expected = each.sum(), np.sqrt(6) * each.std(ddof=1)
-    assert checks.weighted_sum(by_cell, rows) == pytest.approx(expected)
+    assert loo_module.weighted_sum(by_cell, rows) == pytest.approx(expected)
 
 
 def test_bad_rows_count_rows_and_not_cells():
     rng = np.random.default_rng(0)
     heavy = -rng.exponential(3.0, (1, 4, 1000))  # importance ratios with tail index 1/3: no mean
     light = -0.01 * rng.standard_normal((1, 4, 1000))
-    found = checks.loo([heavy, light], np.array([3, 5]), r_eff=1.0)
+    found = loo_module.loo([heavy, light], np.array([3, 5]), r_eff=1.0)
     assert found.pareto_k[0] > found.k_threshold > found.pareto_k[1]
     assert found.bad_rows == 3
 
@@ -163,7 +166,7 @@ def test_bad_rows_count_rows_and_not_cells():
 @pytest.mark.parametrize(("num_draws", "expected"), [(4 * 1000, 0.7), (4 * 100, 1 - 1 / np.log10(400))])
 def test_pareto_k_threshold_follows_the_number_of_draws(num_draws, expected):
     ll = 0.01 * np.random.default_rng(0).standard_normal((1, 4, num_draws // 4))
-    assert checks.loo([ll], np.array([2]), r_eff=1.0).k_threshold == pytest.approx(expected)
+    assert loo_module.loo([ll], np.array([2]), r_eff=1.0).k_threshold == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +176,14 @@ def posterior(fit_of, cookies):
 
 
 def test_summary_has_the_figures_of_arviz(posterior):
-    ours = checks.summarise(posterior)
+    ours = summary_module.summarise(posterior)
     theirs = arviz_stats.summary(posterior, ci_kind="hdi", ci_prob=0.94, round_to="none", var_names=["lam"])
     for column, name in {"mean": "mean", "sd": "sd", "r_hat": "r_hat", "ess_bulk": "ess_bulk"}.items():
         assert np.allclose(ours.loc["lam.1":"lam.5", column], theirs[name].astype(float), rtol=1e-12), column
 
 
 def test_summary_interval_is_the_shortest_with_its_mass(posterior):
-    row, draws = checks.summarise(posterior).loc["sigma"], posterior["sigma"].values.ravel()
+    row, draws = summary_module.summarise(posterior).loc["sigma"], posterior["sigma"].values.ravel()
     inside = (draws >= row["hdi_3%"]) & (draws <= row["hdi_97%"])
     central = np.quantile(draws, 0.97) - np.quantile(draws, 0.03)
     assert inside.mean() == pytest.approx(0.94, abs=1e-3)
@@ -188,7 +191,7 @@ def test_summary_interval_is_the_shortest_with_its_mass(posterior):
 
 
 def test_summary_leaves_out_means_that_do_not_exist(posterior):
-    summary = checks.summarise(posterior)
+    summary = summary_module.summarise(posterior)
     assert summary.loc[["alpha", "beta", "phi"], ["mean", "sd", "mcse_mean", "mcse_sd"]].isna().all(axis=None)
     assert summary.loc["phi", "median"] == pytest.approx(np.median(posterior["phi"]))
 
@@ -196,7 +199,7 @@ def test_summary_leaves_out_means_that_do_not_exist(posterior):
 def test_parameters_are_named_by_their_labels():
     lam = np.zeros((2, 3, 2))
     data = xr.Dataset({"lam": (("chain", "draw", "group"), lam), "mu": (("chain", "draw"), lam[..., 0])})
-    assert list(checks.parameters(data.assign_coords(group=["north", "007"]))) == ["lam.north", "lam.007", "mu"]
+    assert list(summary_module.parameters(data.assign_coords(group=["north", "007"]))) == ["lam.north", "lam.007", "mu"]
 
 
 def stats_of(*, diverging=0, energy=None, depth=3):
@@ -212,14 +215,14 @@ def stats_of(*, diverging=0, energy=None, depth=3):
 
 def loo_with(**changes):
     one = {"elpd": -9.0, "se": 1.0, "p_loo": 1.0, "mcse": 0.1, "k_threshold": 0.7, "bad_rows": 0}
-    return checks.Loo(**(one | {"cell_elpd": np.zeros(2), "pareto_k": np.array([0.1, 0.2])} | changes))
+    return loo_module.Loo(**(one | {"cell_elpd": np.zeros(2), "pareto_k": np.array([0.1, 0.2])} | changes))
 
 
 def judged(summary=None, stats=None, loo=None):
     table = pd.DataFrame([GOOD, GOOD], index=["mu", "sigma"])
     for (name, column), value in (summary or {}).items():
         table.loc[name, column] = value
-    return checks.judge(table, stats_of() if stats is None else stats, loo or loo_with(), max_tree_depth=10)
+    return gate.judge(table, stats_of() if stats is None else stats, loo or loo_with(), max_tree_depth=10)
 
 
 def test_a_good_fit_is_trusted():
@@ -273,7 +276,7 @@ def test_trees_at_their_greatest_depth_are_counted():
 
 def test_convergence_is_that_of_the_worst_parameter(fit_of):
     draws = fit_of("hierarchical", "poisson").posterior
-    r_hat, ess = checks.convergence({"mu": draws["mu"], "lam": draws["lam"]})
+    r_hat, ess = summary_module.convergence({"mu": draws["mu"], "lam": draws["lam"]})
     each = [draws["mu"], *np.moveaxis(draws["lam"], 2, 0)]
     assert r_hat == pytest.approx(max(array_stats.rhat(one) for one in each))
     assert ess == pytest.approx(min(array_stats.ess(one, method="bulk") for one in each))

@@ -12,12 +12,15 @@ import pytest
 from mlflow import MlflowClient
 
 from pictures import make_summary, make_tree
-from poolwise import compare, comparison_pipeline, store, tracking
-from poolwise.artifacts import write_tree
-from poolwise.comparison import ComparisonError
-from poolwise.credentials import given_uri
+from poolwise import compare
+from poolwise.comparison import pipeline
+from poolwise.comparison.ranking import ComparisonError
 from poolwise.errors import UnknownRunError
-from poolwise.record import Record
+from poolwise.runs.artifacts import write_tree
+from poolwise.tracking import run as tracking
+from poolwise.tracking import store
+from poolwise.tracking.credentials import given_uri
+from poolwise.tracking.record import Record
 from test_comparison_figures import make_new_group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,9 +75,7 @@ def compared(outputs, uri):
     """`compared(ids)`: the comparison of these runs, as the store has it."""
 
     def of(run_ids, **options):
-        run_id = comparison_pipeline.compare_runs(
-            comparison_pipeline.named(run_ids, uri=uri), uri=uri, outputs=outputs, **options
-        )
+        run_id = pipeline.compare_runs(pipeline.named(run_ids, uri=uri), uri=uri, outputs=outputs, **options)
         return store.logged(run_id, uri=uri)
 
     return of
@@ -203,7 +204,7 @@ def test_runs_of_a_sweep_are_its_children_and_those_it_reused(log, outputs, uri)
     with tracking.logged_run(Record("sweep", "cookies", {}, tags), uri=uri, outputs=outputs) as parent:
         child = log("child", parent=parent.run_id)
         comparison = log("compare 2 runs", parent=parent.run_id, kind="comparison")
-    found = [run.run_id for run in comparison_pipeline.of_sweep(parent.run_id, uri=uri)]
+    found = [run.run_id for run in pipeline.of_sweep(parent.run_id, uri=uri)]
     assert found == [child, reused]
     assert comparison not in found
 
@@ -211,26 +212,26 @@ def test_runs_of_a_sweep_are_its_children_and_those_it_reused(log, outputs, uri)
 def test_a_run_that_is_no_sweep_is_refused(log, uri):
     run_id = log("a")
     with pytest.raises(UnknownRunError, match=rf"run {run_id} \(a\) has no runs of its own"):
-        comparison_pipeline.of_sweep(run_id, uri=uri)
+        pipeline.of_sweep(run_id, uri=uri)
 
 
 def test_a_filter_finds_fits_of_every_experiment_or_of_one(log, uri):
     ids = [log("a", experiment="first"), log("b", experiment="second", params={"seed": "3"})]
     log("sweep", kind="sweep")
     log("compare 2 runs", kind="comparison")
-    assert {run.run_id for run in comparison_pipeline.matching("metrics.elpd_loo < 0", uri=uri)} == set(ids)
-    assert [run.run_id for run in comparison_pipeline.matching("", uri=uri, experiment="first")] == ids[:1]
-    assert [run.run_id for run in comparison_pipeline.matching("params.seed = '3'", uri=uri)] == ids[1:]
+    assert {run.run_id for run in pipeline.matching("metrics.elpd_loo < 0", uri=uri)} == set(ids)
+    assert [run.run_id for run in pipeline.matching("", uri=uri, experiment="first")] == ids[:1]
+    assert [run.run_id for run in pipeline.matching("params.seed = '3'", uri=uri)] == ids[1:]
 
 
 def test_a_filter_that_finds_nothing_is_refused(log, uri):
     log("a")
     with pytest.raises(UnknownRunError, match=r"no run in experiment other matches 'params\.seed = \"1\"'"):
-        comparison_pipeline.matching('params.seed = "1"', uri=uri, experiment="other")
+        pipeline.matching('params.seed = "1"', uri=uri, experiment="other")
 
 
 def test_many_members_are_cut_at_a_whole_id():
-    from poolwise.comparison import Comparison
+    from poolwise.comparison.ranking import Comparison
 
     ids = [f"{k:032x}" for k in range(400)]
     found = Comparison(pd.DataFrame({"run_id": ids}), pd.DataFrame(), [], "", 1)

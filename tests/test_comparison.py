@@ -13,8 +13,17 @@ from arviz_stats.utils import ELPDDataLOO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poolwise import comparison
-from poolwise.comparison import Candidate, ComparisonError, compare, is_tie, markdown, read_pointwise, telling, text
+from poolwise.comparison import ranking
+from poolwise.comparison.ranking import (
+    Candidate,
+    ComparisonError,
+    compare,
+    is_tie,
+    markdown,
+    read_pointwise,
+    telling,
+    text,
+)
 
 NUM_CELLS = 40
 MULTIPLICITY = np.random.default_rng(3).integers(1, 6, NUM_CELLS)  # 120 rows or so
@@ -79,10 +88,10 @@ def arviz_of(runs: list[Candidate], method: str) -> pd.DataFrame:
 def route(request, monkeypatch):
     """The comparison by ArviZ on rows, and by the same formulas on cells."""
     if request.param == "cells":
-        monkeypatch.setattr(comparison, "ROWS_TIMES_RUNS", 0)
-        monkeypatch.setattr(comparison, "arviz_compare", None)  # not even to be called
+        monkeypatch.setattr(ranking, "ROWS_TIMES_RUNS", 0)
+        monkeypatch.setattr(ranking, "arviz_compare", None)  # not even to be called
     else:
-        monkeypatch.setattr(comparison, "_by_cells", None)
+        monkeypatch.setattr(ranking, "_by_cells", None)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -98,7 +107,7 @@ def test_table_equals_that_of_arviz(route, seed):
 
 
 def test_large_tables_are_compared_by_cells(monkeypatch):
-    monkeypatch.setattr(comparison, "_by_rows", None)
+    monkeypatch.setattr(ranking, "_by_rows", None)
     runs = shifted(-1.0)
     many = [replace(run, pointwise=run.pointwise.assign(multiplicity=10**6)) for run in runs]
     assert compare(many).num_rows == NUM_CELLS * 10**6
@@ -306,5 +315,5 @@ def test_markdown_escapes_what_would_break_the_table_and_links_the_runs():
 
 def test_markdown_shows_the_first_runs_and_says_how_many_more():
     table = markdown(compare(candidates(noisy(25))).table)
-    assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + comparison.SHOWN
+    assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + ranking.SHOWN
     assert table.endswith("and 5 more in tables/comparison.csv")

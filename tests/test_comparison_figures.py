@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from poolwise.comparison_figures import png
 
 from pictures import HARD_LABELS, make_summary, make_tree
-from poolwise import comparison_figures
-from poolwise.comparison_figures import FIGURES, MAX_MODELS, Member, absent, draw, png
+from poolwise.comparison import figures
+from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
 from poolwise.figures import Picture
 
 SIX = [
@@ -275,5 +276,5 @@ def test_new_group_where_no_model_has_learnt_says_so():
 
 @pytest.mark.parametrize("name", ["predictive", "forest", "new_group"])
 def test_more_runs_than_a_picture_holds_are_told(name, monkeypatch, members):
-    monkeypatch.setattr(comparison_figures, "MAX_MODELS", 4)
+    monkeypatch.setattr(figures, "MAX_MODELS", 4)
     assert "Shown are the first 4 of 6 runs." in picture(name, members).caption

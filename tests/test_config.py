@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from poolwise import config
 from poolwise.config import Config, check, hydra_fault, upgraded
 from poolwise.errors import ConfigError, RequestError
-from poolwise.figures import FIGURES
+from poolwise.figures.registry import FIGURES
 from poolwise.inference import nuts
 from poolwise.model.count_model import LIKELIHOODS, POOLINGS, SITES
 from poolwise.paths import CONF, ROOT, outputs, register_resolvers, resolve_path

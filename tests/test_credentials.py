@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise.credentials import hide, public, scrub, store_uri
+from poolwise.tracking.credentials import hide, public, scrub, store_uri
 
 SECRET = "hunter2"
 PUBLIC = [

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from poolwise import environment, provenance
-from poolwise.environment import EnvironmentMissing, interpreter, python_of
+from poolwise.provenance import code as provenance
+from poolwise.provenance import environment, stack
+from poolwise.provenance.environment import EnvironmentMissing, interpreter, python_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = platform.python_version()
@@ -269,6 +270,6 @@ def test_the_lock_of_the_project_gives_an_environment_that_fits(tmp_path, monkey
     with_source = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True, env=with_source)
     numpyro, *found = done.stdout.split()
-    assert numpyro == provenance.versions_of(lock.decode())["numpyro"]
+    assert numpyro == stack.versions_of(lock.decode())["numpyro"]
     monkeypatch.setattr(provenance, "distributions", lambda: "\n".join(found))
     assert provenance._departures(lock.decode()) == ()

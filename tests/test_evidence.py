@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from poolwise import evidence
 from poolwise.counts.cells import read_counts
-from poolwise.evidence import Evidence, ReproductionError, counts_of, of_folder, plain_values
+from poolwise.provenance import recorded_run
+from poolwise.provenance.recorded_run import Evidence, ReproductionError, counts_of, of_folder, plain_values
 
 TABLE = "location,chips\nA,3\nA,5\nB,0\n"
 COLUMNS = {"group": "location", "count": "chips", "exposure": None, "name": "cookies"}
@@ -355,7 +355,7 @@ def test_a_summary_that_is_none_is_told_in_a_line(record, content):
 def test_a_file_without_end_is_not_read(record):
     folder = record()
     with (folder / "artifacts/code/changes.patch").open("wb") as file:
-        file.truncate(evidence.LARGEST_FILE + 1)  # sparse: no disk is filled
+        file.truncate(recorded_run.LARGEST_FILE + 1)  # sparse: no disk is filled
     assert "code/changes.patch of run" in refusal(folder)
 
 
@@ -425,7 +425,7 @@ def test_a_given_table_is_taken_whatever_it_holds(record, tmp_path):
 
 @pytest.mark.parametrize("root", ["working directory", "checkout"])
 def test_a_recorded_path_is_looked_up_in_both_working_folders(record, elsewhere, tmp_path, monkeypatch, root):
-    monkeypatch.setattr(evidence, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(recorded_run, "ROOT", tmp_path / "checkout")
     roots = {"working directory": elsewhere, "checkout": tmp_path / "checkout"}
     for name, folder in roots.items():
         write(folder / "tables/cookies.csv", TABLE if name == root else TABLE.replace("5", "6"))

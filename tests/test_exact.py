@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from exact_reference import exact as reference
-from poolwise import exact
+from poolwise.checks.exact import solve as exact
+from poolwise.checks.exact.solve import NotExact, reason_against, solve
 from poolwise.counts.cells import Counts, counts_from_rows
-from poolwise.exact import NotExact, reason_against, solve
 from poolwise.model import priors as laws
 from poolwise.model.count_model import POOLINGS, sites_of
 from poolwise.model.priors import prior_values

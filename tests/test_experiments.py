@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poolwise import store
+from poolwise.tracking import store
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -12,11 +12,15 @@ from poolwise.priors import prior_values
 from poolwise.tree import to_tree
 
 from pictures import view_of
-from poolwise import checks, predict, sensitivity
-from poolwise.checks_base import FitView
-from poolwise.figures import FIGURES, MODULES, Picture, draw, png
-from poolwise.figures_fit import Plot
-from poolwise.figures_names import NAMES
+from poolwise import predict
+from poolwise.checks import loo as loo_module
+from poolwise.checks import power_scaling
+from poolwise.checks import summary as summary_module
+from poolwise.checks.base import FitView
+from poolwise.figures import Picture, png
+from poolwise.figures.base import Plot
+from poolwise.figures.names import NAMES
+from poolwise.figures.registry import FIGURES, MODULES, draw
 from support import PRIORS, fit_cookies, model_of
 
 LABELS = ["$x^2$ & <b>", "東京", "x" * 75, "7"]
@@ -46,7 +50,7 @@ def judged(tree: xr.DataTree, counts) -> FitView:
     """What the checks and the predictions say of these draws; the groups left out are made up, for they need refits."""
     model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = checks.summarise(posterior)
+    summary = summary_module.summarise(posterior)
     draws, rng = np.arange(posterior.sizes["draw"]), np.random.default_rng(1)
     replicated = predict.posterior_predictive(posterior, cells, num_draws=200, rng=rng)
     prior, prior_predictive = predict.prior(model, values, cells, num_draws=200, seed=0)
@@ -58,8 +62,8 @@ def judged(tree: xr.DataTree, counts) -> FitView:
     def blocks():
         return predict.pointwise_log_likelihood(posterior, cells)
 
-    loo = checks.loo(blocks(), counts.cell_multiplicity, r_eff=1.0)
-    below = checks.loo_below(
+    loo = loo_module.loo(blocks(), counts.cell_multiplicity, r_eff=1.0)
+    below = loo_module.loo_below(
         blocks(), predict.pointwise_log_below(posterior, cells, draws=draws), draws=draws, r_eff=1.0
     )
     return view_of(
@@ -70,7 +74,7 @@ def judged(tree: xr.DataTree, counts) -> FitView:
         pareto_k=loo.pareto_k,
         cell_below=np.exp(below),
         new_group=predict.new_group(model, posterior, values, exposure=2.5, seed=0),
-        sensitivity=sensitivity.power_scaling(posterior, cells, model, values),
+        sensitivity=power_scaling.power_scaling(posterior, cells, model, values),
     )
 
 

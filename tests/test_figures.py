@@ -10,9 +10,10 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 
 from pictures import HARD_LABELS, make_counts, make_tree, picture, texts, view_of
-from poolwise.figures import FIGURES, Picture, draw, png
-from poolwise.figures_fit import figure
-from poolwise.figures_style import DPI
+from poolwise.figures import Picture, png
+from poolwise.figures.base import figure
+from poolwise.figures.registry import FIGURES, draw
+from poolwise.figures.style import DPI
 
 
 @pytest.fixture(scope="module")

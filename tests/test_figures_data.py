@@ -8,7 +8,7 @@ from pictures import (
     make_tree,
     picture,
 )
-from poolwise.figures_style import MAX_PANELS
+from poolwise.figures.style import MAX_PANELS
 
 
 def test_counts_bars_hold_every_row():

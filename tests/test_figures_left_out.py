@@ -81,7 +81,7 @@ def test_calibration_calls_predictions_too_narrow_where_places_crowd_at_both_end
 
 
 def test_band_holds_even_samples_as_often_as_it_says():
-    from poolwise.figures_left_out import LEVELS, _band
+    from poolwise.figures.left_out import LEVELS, _band
 
     low, high, _ = _band(60)
     places = np.sort(np.random.default_rng(5).uniform(size=(4000, 60)), axis=1)

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pictures import CHAINS, DRAWS, make_summary, make_tree, picture, texts
-from poolwise.figures_style import MAX_LABELS, MAX_PANELS
+from poolwise.figures.style import MAX_LABELS, MAX_PANELS
 
 
 @pytest.fixture(scope="module")

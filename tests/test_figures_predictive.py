@@ -9,7 +9,7 @@ from pictures import (
     make_tree,
     picture,
 )
-from poolwise.figures_style import MAX_PANELS
+from poolwise.figures.style import MAX_PANELS
 
 
 def test_ecdf_caption_counts_the_counts_inside_the_band():

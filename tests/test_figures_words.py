@@ -2,8 +2,8 @@
 
 import pytest
 
-from poolwise.figures_words import can_be_drawn, compact, listing, p_value, printable, share
-from poolwise.report_words import number, short
+from poolwise.figures.fonts import can_be_drawn, printable
+from poolwise.text import compact, listing, number, p_value, share, short
 
 
 @pytest.mark.parametrize(

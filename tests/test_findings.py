@@ -7,14 +7,16 @@ import pytest
 from hydra import compose, initialize_config_dir
 from scipy import stats
 
-from poolwise import exact, pipeline, provenance
-from poolwise.checks_base import FitView
+from poolwise.checks.base import FitView
+from poolwise.checks.exact import solve as exact
+from poolwise.checks.findings import examine
 from poolwise.config import check
 from poolwise.counts.cells import counts_from_rows
-from poolwise.findings import Findings, examine
 from poolwise.inference import nuts
 from poolwise.paths import CONF, register_resolvers
-from poolwise.pipeline import Job
+from poolwise.provenance import fingerprints
+from poolwise.runs import job as job_module
+from poolwise.runs.job import Findings, Job
 
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
 OFF = ("checks.exact=false", "checks.sensitivity=false")
@@ -23,7 +25,7 @@ COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 
 
 def settings_of(job, on_group=lambda label: None):
     """The settings of a job that no run is logged for."""
-    return replace(pipeline.settings_of(job, logged=None), on_group=on_group)
+    return replace(job_module.settings_of(job, logged=None), on_group=on_group)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def job_of(counts):
         register_resolvers()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = check(compose("config", [*SMALL, *overrides]))
-        return pipeline.prepare(config, overrides, counts=counts)
+        return job_module.prepare(config, overrides, counts=counts)
 
     return make
 
@@ -184,7 +186,7 @@ def test_the_tree_holds_what_the_priors_and_the_posterior_predict(bare, counts):
 
 def test_the_findings_are_told_by_the_digests_of_their_draws(bare, job_of, draws_of):
     draws = draws_of(job_of())
-    digests = provenance.posterior_digests(draws.posterior)
+    digests = fingerprints.posterior_digests(draws.posterior)
     outcome = Findings(bare, digests).outcome
     assert outcome.digests == digests
     assert (outcome.elpd_loo, outcome.elpd_loo_mcse, outcome.num_chains) == (bare.loo.elpd, bare.loo.mcse, 4)

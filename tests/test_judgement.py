@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from poolwise import checks
-from poolwise.agreement import threshold
-from poolwise.conditions import R_HAT_MAX
-from poolwise.differences import DEVICE_BITS, Difference, Facts, differences
-from poolwise.judgement import Outcome, judge, lines
-from poolwise.provenance import DRAW_LIBRARIES, DRAW_MODULES
+from poolwise.checks import summary as summary_module
+from poolwise.checks.agreement import threshold
+from poolwise.checks.conditions import R_HAT_MAX
+from poolwise.provenance.differences import DEVICE_BITS, Difference, Facts, differences
+from poolwise.provenance.fingerprints import DRAW_MODULES
+from poolwise.provenance.judgement import Outcome, judge, lines
+from poolwise.provenance.stack import DRAW_LIBRARIES
 
 SETTINGS = {
     "data": {"name": "cookies", "path": "data/cookies.csv", "group": "location"},
@@ -456,7 +457,7 @@ def autoregressive(*, seed: int, rho: float) -> xr.Dataset:
 
 
 def sampled(seed: int, *, rho: float) -> Outcome:
-    summary = checks.summarise(autoregressive(seed=seed, rho=rho))
+    summary = summary_module.summarise(autoregressive(seed=seed, rho=rho))
     elpd = float(np.random.default_rng(10_000 + seed).normal(-394.8, 0.04))
     return Outcome({"all": str(seed)}, summary, elpd, 0.04, num_chains=4)
 

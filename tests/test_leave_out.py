@@ -9,7 +9,7 @@ from numpyro import handlers
 from scipy import integrate, stats
 
 import exact_reference
-from poolwise import checks, leave_out
+from poolwise.checks import integrated_loo, leave_group_out, loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.inference import devices, nuts, predictive
@@ -38,7 +38,7 @@ FAMILIES = {
     "Weibull": {"scale": 8.0, "concentration": 1.5},
 }
 SHORT = replace(SAMPLER, num_warmup=500, num_samples=1000)
-FEW = leave_out._Rows((0.5, 1.0, 1.0), (4, 0, 9), (2, 1, 1))  # ten and four rows: exposure, count, multiplicity
+FEW = leave_group_out._Rows((0.5, 1.0, 1.0), (4, 0, 9), (2, 1, 1))  # ten and four rows: exposure, count, multiplicity
 
 
 def values_of(pooling, likelihood, priors=PRIORS):
@@ -70,9 +70,9 @@ def integral(rows, prior, phi=None):
 def test_marginal_of_any_prior_is_scipys(family, phi):
     priors = PRIORS | {"lam": {"name": family, **FAMILIES[family]}}
     likelihood = "poisson" if phi is None else "negative_binomial"
-    prior = leave_out._mixing(model_of("unpooled", likelihood, priors), values_of("unpooled", likelihood, priors))
+    prior = leave_group_out._mixing(model_of("unpooled", likelihood, priors), values_of("unpooled", likelihood, priors))
     drawn = {} if phi is None else {"phi": np.array([[phi, 1e30]])}
-    found = np.ravel(leave_out._log_marginal(FEW, prior, drawn))
+    found = np.ravel(leave_group_out._log_marginal(FEW, prior, drawn))
     prior_law = law(family, FAMILIES[family])
     assert found[0] == pytest.approx(integral(FEW, prior_law, phi), abs=1e-6)
     if phi is not None:  # an infinite concentration is the Poisson
@@ -81,22 +81,22 @@ def test_marginal_of_any_prior_is_scipys(family, phi):
 
 def test_marginal_of_a_hierarchy_is_scipys():
     drawn = {name: np.array([[value]]) for name, value in {"mu": 6.0, "alpha": 2.5, "phi": 4.0}.items()}
-    found = leave_out._log_marginal(FEW, leave_out._Prior("Gamma", {}), drawn)
+    found = leave_group_out._log_marginal(FEW, leave_group_out._Prior("Gamma", {}), drawn)
     assert found[0, 0] == pytest.approx(integral(FEW, stats.gamma(2.5, scale=6.0 / 2.5), 4.0), abs=1e-6)
 
 
 @pytest.mark.parametrize("shape", [0.05, 2.0, 1e4])
 @pytest.mark.parametrize("total", [0, 3, 10**6])
 def test_quadrature_keeps_to_the_closed_form_far_out(shape, total):
-    rows = leave_out._Rows((1.0,), (total,), (1,))
+    rows = leave_group_out._Rows((1.0,), (total,), (1,))
     values = {"concentration": np.asarray(shape), "rate": np.asarray(0.2)}
-    found = leave_out._log_mixture(rows.statistics(), "Gamma", values, None)
+    found = leave_group_out._log_mixture(rows.statistics(), "Gamma", values, None)
     exact = stats.nbinom.logpmf(total, shape, 0.2 / 1.2)
     assert float(found) == pytest.approx(exact, abs=1e-6, rel=1e-9)
 
 
 def test_statistics_that_are_filled_up_say_the_same():
-    rows = leave_out._Rows((0.5, 1.0, 2.0), (4, 0, 9), (2, 1, 1))
+    rows = leave_group_out._Rows((0.5, 1.0, 2.0), (4, 0, 9), (2, 1, 1))
     filled = rows.statistics()
     assert {name: value.shape for name, value in filled.items() if value.shape} == {
         **dict.fromkeys(("group_total", "group_exposure"), (1,)),
@@ -113,7 +113,7 @@ def loo_of(draws, counts):
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     blocks = predictive.pointwise_log_likelihood(posterior, cells)
-    return checks.loo(blocks, counts.cell_multiplicity, r_eff=1.0), posterior, cells
+    return loo.loo(blocks, counts.cell_multiplicity, r_eff=1.0), posterior, cells
 
 
 def conjugate(counts, pooling):
@@ -133,7 +133,7 @@ def mended(counts, pooling, likelihood):
     draws = conjugate(counts, pooling) if is_conjugate else fit_cookies(counts, pooling, likelihood)
     before, posterior, cells = loo_of(draws, counts)
     model, values = model_of(pooling, likelihood), values_of(pooling, likelihood)
-    return before, leave_out.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0)
+    return before, integrated_loo.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +161,13 @@ def test_pairs_of_unpooled_groups_are_exact_with_every_row_by_one_estimator():
     before, after = mended(table, "unpooled", "poisson")
     exact = stats.nbinom.logpmf(counts, 2 + counts[:, ::-1], 1.2 / 2.2).sum()
     assert before.elpd - exact > 5
-    assert np.any(before.pareto_k <= leave_out.DOUBTFUL)
+    assert np.any(before.pareto_k <= integrated_loo.DOUBTFUL)
     assert after.elpd == pytest.approx(exact, abs=1e-6)
 
 
 def test_rows_alike_in_groups_alike_are_computed_once(singles, monkeypatch):
-    made, integral_of = [], leave_out._log_marginal
-    monkeypatch.setattr(leave_out, "_log_marginal", lambda *args: made.append(args[0]) or integral_of(*args))
+    made, integral_of = [], leave_group_out._log_marginal
+    monkeypatch.setattr(leave_group_out, "_log_marginal", lambda *args: made.append(args[0]) or integral_of(*args))
     mended(singles, "unpooled", "poisson")
     assert len([rows for rows in made if any(rows.multiplicity)]) == len(set(singles.cell_count))
 
@@ -206,16 +206,16 @@ def test_a_pooled_model_is_one_group():
 def test_a_fit_that_psis_can_do_is_left_alone(fit_of, cookies):
     before, posterior, cells = loo_of(fit_of("hierarchical", "poisson"), cookies)
     model, values = model_of("hierarchical", "poisson"), values_of("hierarchical", "poisson")
-    assert leave_out.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0) is before
+    assert integrated_loo.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0) is before
 
 
 def test_a_fit_with_no_fewer_rows_in_doubt_stays_with_psis(singles, monkeypatch):
-    monkeypatch.setattr(leave_out, "_integrated", lambda *_, **__: replace(WORSE, cell_elpd=np.zeros(17)))
+    monkeypatch.setattr(leave_group_out, "_integrated", lambda *_, **__: replace(WORSE, cell_elpd=np.zeros(17)))
     before, after = mended(singles, "unpooled", "poisson")
     assert after is before
 
 
-WORSE = checks.Loo(0.0, 0.0, 0.0, 0.0, np.zeros(17), np.ones(17), 0.7, bad_rows=41)
+WORSE = loo.Loo(0.0, 0.0, 0.0, 0.0, np.zeros(17), np.ones(17), 0.7, bad_rows=41)
 
 
 def test_blocks_do_not_change_integrated_values(singles, monkeypatch):
@@ -228,7 +228,7 @@ def test_blocks_do_not_change_integrated_values(singles, monkeypatch):
 
 def test_fewer_draws_where_all_would_take_minutes_give_nearly_the_same(singles, monkeypatch):
     _, whole = mended(singles, "hierarchical", "poisson")
-    monkeypatch.setattr(leave_out, "WORK", 1)  # then LEAST draws, one in sixteen
+    monkeypatch.setattr(leave_group_out, "WORK", 1)  # then LEAST draws, one in sixteen
     _, some = mended(singles, "hierarchical", "poisson")
     assert some.elpd != whole.elpd
     assert abs(some.elpd - whole.elpd) < 4 * some.mcse < 1
@@ -238,7 +238,7 @@ def test_even_weights_have_no_tail():
     rng = np.random.default_rng(0)
     heavy = -rng.exponential(0.9, (1, 4, 1000))  # weights with tail index 0.9
     even = np.log(rng.uniform(0.3, 0.5, (1, 4, 1000)))
-    assert leave_out._is_even(np.concatenate([even, heavy])).tolist() == [True, False]
+    assert integrated_loo._is_even(np.concatenate([even, heavy])).tolist() == [True, False]
 
 
 # One group left out.
@@ -246,7 +246,7 @@ def test_even_weights_have_no_tail():
 
 def refitted(counts, pooling, likelihood, *, rates="sampled", sampler=SHORT, **rest):
     model, values = model_of(pooling, likelihood, rates=rates), values_of(pooling, likelihood)
-    return leave_out.leave_group_out(model, counts, values, seed=0, sampler=sampler, device=DEVICE, **rest)
+    return leave_group_out.leave_group_out(model, counts, values, seed=0, sampler=sampler, device=DEVICE, **rest)
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_every_form_of_the_rates_gives_the_exact_values(likelihood, rates, cooki
 
 def test_group_left_out_is_placed_by_the_population_alone(cookies):
     # next to no rows: log lam lies around log mu with the spread of the population, for any mu and sigma
-    statistics = sufficient_statistics(leave_out.without_group(cookies, 1))
+    statistics = sufficient_statistics(leave_group_out.without_group(cookies, 1))
     sites = {"mu": 9.0, "sigma": 2.0, "z": np.zeros(5)}
 
     def rates_of(**changes):
@@ -331,7 +331,7 @@ def test_a_refit_that_misses_the_gate_is_made_again_with_integrated_rates(cookie
         return fit_once(model, **arguments)
 
     fit_once = nuts.fit
-    monkeypatch.setattr(leave_out.fit, "fit", counting)
+    monkeypatch.setattr(leave_group_out.fit, "fit", counting)
     found = refitted(cookies, "hierarchical", "poisson", sampler=SAMPLER)
     assert forms[1:3] == ["sampled", "integrated"]
     assert found.divergences.sum() == 0
@@ -339,7 +339,7 @@ def test_a_refit_that_misses_the_gate_is_made_again_with_integrated_rates(cookie
 
 def test_table_without_a_group_weighs_as_if_the_group_were_not_there(cookies):
     group, _, count = cookies.rows()
-    less = sufficient_statistics(leave_out.without_group(cookies, 1))
+    less = sufficient_statistics(leave_group_out.without_group(cookies, 1))
     kept = sufficient_statistics(counts_from_rows(group[group != 1], count[group != 1]))
     whole = sufficient_statistics(cookies)
     assert {name: value.shape for name, value in less.items()} == {name: value.shape for name, value in whole.items()}
@@ -357,17 +357,17 @@ def test_groups_have_random_numbers_of_their_own(cookies, fit_of, monkeypatch):
         seeds.append(seed)
         return drawn
 
-    monkeypatch.setattr(leave_out.fit, "fit", stop)
+    monkeypatch.setattr(leave_group_out.fit, "fit", stop)
     model, values = model_of("unpooled", "negative_binomial"), values_of("unpooled", "negative_binomial")
     for seed in (0, 1):
-        leave_out.leave_group_out(model, cookies, values, seed=seed, sampler=SAMPLER, device=DEVICE)
+        leave_group_out.leave_group_out(model, cookies, values, seed=seed, sampler=SAMPLER, device=DEVICE)
     assert len(set(seeds)) == 10
 
 
 def groups_out(**changes):
     one = {"labels": ("a", "b"), "elpd": np.array([-10.0, -14.0]), "mcse": np.array([0.3, 0.4])}
     one |= {"pareto_k": np.zeros(2), "r_hat": np.ones(2), "ess": np.full(2, 500.0), "divergences": np.zeros(2)}
-    return leave_out.GroupsOut(**(one | {"num_chains": 4, "k_threshold": 0.7} | changes))
+    return leave_group_out.GroupsOut(**(one | {"num_chains": 4, "k_threshold": 0.7} | changes))
 
 
 def test_total_se_and_error_of_groups():
@@ -393,12 +393,12 @@ def test_group_whose_refit_misses_the_gate_is_suspect(changes):
 
 def test_log_mean_has_the_error_of_its_draws():
     log_values = np.random.default_rng(0).normal(0.0, 0.5, (4, 4000))
-    value, mcse, _ = leave_out._mean(log_values)
+    value, mcse, _ = leave_group_out._mean(log_values)
     assert value == pytest.approx(0.125, abs=4 * mcse)  # of a log-normal: sigma^2 / 2
     assert mcse == pytest.approx(array_stats.mcse(np.exp(log_values), method="mean") / np.exp(value), rel=1e-9)
 
 
 def test_log_mean_of_values_with_a_heavy_tail_says_so():
     heavy = np.random.default_rng(0).exponential(0.9, (4, 4000))  # their exponentials have tail index 0.9
-    assert leave_out._mean(heavy)[2] == pytest.approx(0.9, abs=0.15)
-    assert leave_out._mean(heavy / 9)[2] < 0.3
+    assert leave_group_out._mean(heavy)[2] == pytest.approx(0.9, abs=0.15)
+    assert leave_group_out._mean(heavy / 9)[2] < 0.3

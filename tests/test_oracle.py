@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolwise import checks, oracle
-from poolwise.exact import Exact, solve
+from poolwise.checks import exact_agreement
+from poolwise.checks import loo as loo_module
+from poolwise.checks import summary as summary_module
+from poolwise.checks.exact.solve import Exact, solve
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.model.count_model import sites_of
@@ -27,11 +29,11 @@ def summary_of(**columns):
 
 
 def loo_of(elpd=-19.03, mcse=0.01):
-    return checks.Loo(elpd, 1.0, 1.0, mcse, np.full(2, -9.5), np.zeros(2), 0.7, 0)
+    return loo_module.Loo(elpd, 1.0, 1.0, mcse, np.full(2, -9.5), np.zeros(2), 0.7, 0)
 
 
 def test_differences_are_counted_in_their_monte_carlo_errors():
-    found = oracle.compare(summary_of(), loo_of(), exact_of())
+    found = exact_agreement.compare(summary_of(), loo_of(), exact_of())
     z = {"mean of lam.b": 1.0, "mean of lam.a": 0.0, "mean of delta": 2.0}  # phi has no exact moments
     z |= {"sd of lam.b": 0.0, "sd of lam.a": np.nan, "sd of delta": 0.0}
     z |= {"elpd_loo": -3.0, "log marginal likelihood": np.nan}
@@ -47,13 +49,15 @@ def test_differences_are_counted_in_their_monte_carlo_errors():
 
 
 def test_a_fit_that_differs_is_said_to():
-    found = oracle.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of())
+    found = exact_agreement.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of())
     assert not found.agrees
     assert "the fit differs: mean of lam.a and 1 more of 6, |z| up to 20.0, above the 4.0" in found.line
 
 
 def test_a_fit_that_differs_is_suspect_and_says_what_to_do():
-    found = oracle.result(oracle.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of()))
+    found = exact_agreement.result(
+        exact_agreement.compare(summary_of(mean=[0.3, 3.1, 7.0, 30.0]), loo_of(), exact_of())
+    )
     (condition,) = found.conditions
     assert not condition.passed
     assert condition.sentence == (
@@ -65,20 +69,20 @@ def test_a_fit_that_differs_is_suspect_and_says_what_to_do():
 
 
 def test_a_fit_that_agrees_gives_no_reason():
-    (condition,) = oracle.result(oracle.compare(summary_of(), loo_of(), exact_of())).conditions
+    (condition,) = exact_agreement.result(exact_agreement.compare(summary_of(), loo_of(), exact_of())).conditions
     assert (condition.passed, condition.sentence, condition.value) == (True, "", "3.0")
 
 
 def test_an_error_that_is_not_known_gives_no_z():
-    found = oracle.compare(summary_of(mcse_mean=[0.0, np.nan, 0.1, 0.1]), loo_of(), exact_of())
+    found = exact_agreement.compare(summary_of(mcse_mean=[0.0, np.nan, 0.1, 0.1]), loo_of(), exact_of())
     z = found.table["z"]
     assert z[["mean of delta", "mean of lam.b", "mean of lam.a"]].isna().tolist() == [True, True, False]
 
 
 def test_an_exact_elpd_agrees_with_itself():
-    found = oracle.compare(summary_of(), loo_of(elpd=-19.0 + 1e-12, mcse=0.0), exact_of(error=0.0))
+    found = exact_agreement.compare(summary_of(), loo_of(elpd=-19.0 + 1e-12, mcse=0.0), exact_of(error=0.0))
     assert abs(found.elpd_z) < 1
-    assert not oracle.compare(summary_of(), loo_of(elpd=-19.001, mcse=0.0), exact_of()).agrees
+    assert not exact_agreement.compare(summary_of(), loo_of(elpd=-19.001, mcse=0.0), exact_of()).agrees
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
@@ -86,11 +90,13 @@ def test_fits_of_the_cookies_agree(pooling, likelihood, fit_of, cookies):
     draws = fit_of(pooling, likelihood)
     tree = to_tree(draws.posterior, draws.sample_stats, cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = checks.summarise(posterior)
+    summary = summary_module.summarise(posterior)
     blocks = predictive.pointwise_log_likelihood(posterior, cells)
-    loo = checks.loo(blocks, cookies.cell_multiplicity, r_eff=checks.relative_efficiency(summary, num_draws=16_000))
+    loo = loo_module.loo(
+        blocks, cookies.cell_multiplicity, r_eff=summary_module.relative_efficiency(summary, num_draws=16_000)
+    )
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    found = oracle.compare(summary, loo, solve(model_of(pooling, likelihood), cookies, values))
+    found = exact_agreement.compare(summary, loo, solve(model_of(pooling, likelihood), cookies, values))
     assert found.agrees, found.line
     sites = {"pooled": 1, "unpooled": 5, "hierarchical": 7}[pooling] + (likelihood == "negative_binomial")
     assert len(found.table) == 2 * sites + 2

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from poolwise import prior_scale
+from poolwise.checks import prior_scale
 from poolwise.counts.cells import counts_from_rows
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values

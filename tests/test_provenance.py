@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from poolwise import checkout as scratch
-from poolwise import provenance
 from poolwise.config import Config, check
 from poolwise.paths import CONF, register_resolvers
-from poolwise.provenance import (
-    code_state,
+from poolwise.provenance import checkout as scratch
+from poolwise.provenance import code as provenance
+from poolwise.provenance import fingerprints
+from poolwise.provenance import stack as stack_module
+from poolwise.provenance.code import code_state
+from poolwise.provenance.fingerprints import (
     draw_ingredients,
     fingerprint,
     posterior_digests,
     run_ingredients,
     source_digest,
     source_files,
-    stack,
-    versions_of,
 )
+from poolwise.provenance.stack import stack, versions_of
 
 SHA256 = "0" * 64  # of the data
 DRAWS_DECIDED_BY = {
@@ -134,7 +135,7 @@ def test_making_ingredients_changes_nothing_in_the_settings(settings):
 def test_fingerprints_change_with_the_source(settings, monkeypatch, tmp_path, name, decides_draws):
     draws, run = draws_fingerprint(settings), run_fingerprint(settings)
     copied = tmp_path / "poolwise"
-    shutil.copytree(provenance.SOURCE, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(fingerprints.SOURCE, copied, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "SOURCE", copied)
     with (copied / name).open("a") as file:
         file.write("\n")
@@ -142,11 +143,11 @@ def test_fingerprints_change_with_the_source(settings, monkeypatch, tmp_path, na
 
 
 def test_the_source_digest_depends_neither_on_place_nor_on_what_python_compiled(monkeypatch, tmp_path):
-    before = source_digest(provenance.SOURCE)
-    shutil.copytree(provenance.SOURCE, tmp_path / "poolwise", ignore=shutil.ignore_patterns("__pycache__"))
+    before = source_digest(fingerprints.SOURCE)
+    shutil.copytree(fingerprints.SOURCE, tmp_path / "poolwise", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "poolwise" / "model.pyc").touch()
     monkeypatch.setattr(provenance, "SOURCE", tmp_path / "poolwise")
-    assert source_digest(provenance.SOURCE) == before
+    assert source_digest(fingerprints.SOURCE) == before
 
 
 @pytest.mark.parametrize("library", ["jax", "jaxlib", "numpyro", "numpy"])
@@ -461,8 +462,8 @@ def test_a_worktree_is_a_checkout_too(checkout):
 @pytest.fixture
 def no_commit() -> provenance.Code:
     """What is known of code that is in no checkout: the digest of its source."""
-    files = source_files(provenance.SOURCE)
-    return provenance.Code(f"no commit, source {source_digest(provenance.SOURCE)[:12]}", "", "", "", files)
+    files = source_files(fingerprints.SOURCE)
+    return provenance.Code(f"no commit, source {source_digest(fingerprints.SOURCE)[:12]}", "", "", "", files)
 
 
 def test_a_folder_outside_git_has_the_digest_of_the_source(tmp_path, no_commit):
@@ -487,10 +488,10 @@ def test_a_package_inside_another_projects_checkout_is_not_taken_for_it(checkout
 
 def test_the_files_are_those_of_the_package_that_runs(checkout):
     files = code_state(checkout).files
-    model = (provenance.SOURCE / "model.py").read_bytes()
+    model = (fingerprints.SOURCE / "model.py").read_bytes()
     assert files["model.py"] == hashlib.sha256(model).hexdigest()
     assert "templates/report.html" in files
-    assert fingerprint(files) == source_digest(provenance.SOURCE)
+    assert fingerprint(files) == source_digest(fingerprints.SOURCE)
 
 
 # The lock.
@@ -517,11 +518,11 @@ ruamel-yaml==1.0 --hash=sha256:03
 def test_versions_are_read_from_requirements_and_locks_alike(installed):
     assert versions_of(LOCKED) == {"jax": "0.12.0", "numpyro": "0.22.0", "pywin32": "312", "ruamel-yaml": "1.0"}
     names = {"jax", "numpyro", "pip", "poolwise", "ruamel-yaml"}
-    assert versions_of(provenance.distributions()).keys() == names
+    assert versions_of(stack_module.distributions()).keys() == names
 
 
 def test_every_installed_distribution_has_a_version(devices):
-    assert len(versions_of(provenance.distributions())) == len(provenance.distributions().splitlines())
+    assert len(versions_of(stack_module.distributions())) == len(stack_module.distributions().splitlines())
 
 
 def commit_lock(root: Path, name: str, text: str) -> str:
@@ -594,7 +595,7 @@ def test_the_stack_holds_versions_flags_and_devices(monkeypatch):
 
 
 def test_the_stack_holds_what_bits_are_promised_on():
-    assert set(provenance.STACK_OF_BITS) <= stack(DEVICE).keys()
+    assert set(stack_module.STACK_OF_BITS) <= stack(DEVICE).keys()
 
 
 def test_the_stack_names_the_devices_in_use_and_no_other():
@@ -605,7 +606,7 @@ def test_the_stack_names_the_devices_in_use_and_no_other():
 
 def test_the_number_of_devices_is_no_part_of_what_bits_are_promised_on():
     one, two = stack(DEVICE | {"num_devices": 1}), stack(DEVICE)
-    assert [key for key in provenance.STACK_OF_BITS if one[key] != two[key]] == []
+    assert [key for key in stack_module.STACK_OF_BITS if one[key] != two[key]] == []
 
 
 def test_the_stack_survives_json():
@@ -635,10 +636,10 @@ def test_the_stack_tells_a_setting_of_jax_that_may_change_bits(name, value, told
 
 
 def test_every_setting_of_jax_that_is_asked_for_is_known_to_it():
-    assert set(provenance.JAX_FLAGS) == stack(DEVICE)["jax_flags"].keys()
+    assert set(stack_module.JAX_FLAGS) == stack(DEVICE)["jax_flags"].keys()
 
 
 def test_distributions_are_pinned_lines_in_alphabetic_order():
-    lines = provenance.distributions().splitlines()
+    lines = stack_module.distributions().splitlines()
     assert lines == sorted(set(lines), key=str.lower)
     assert f"numpy=={np.__version__}" in lines

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 
-from poolwise import leave_out, oracle, sensitivity
-from poolwise.checks import Loo, Verdict
-from poolwise.checks_base import FitView, Result
+from poolwise.checks import exact_agreement, leave_group_out, power_scaling
+from poolwise.checks.base import FitView, Result
+from poolwise.checks.gate import Verdict
+from poolwise.checks.leave_group_out import GroupsOut
+from poolwise.checks.loo import Loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
-from poolwise.leave_out import GroupsOut
-from poolwise.record import metric_name, metrics, parameter_metrics, run_name, tags
+from poolwise.runs.metrics import metric_name, metrics, parameter_metrics, run_name, tags
 
 VERDICT = Verdict(
     conditions=(),
@@ -39,7 +40,9 @@ LOO = Loo(
 )
 PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.93, 0.2]))
 NEW_GROUP = NewGroup(np.array([9.0]), 1.0, 9.25, 3.75, pd.DataFrame(), is_informed_by_data=True)
-BESIDE = oracle.Comparison(pd.DataFrame({"z": [2.5]}), -0.02, -0.4, log_marginal=-410.5, z_max=2.5, limit=4.0, line="")
+BESIDE = exact_agreement.Comparison(
+    pd.DataFrame({"z": [2.5]}), -0.02, -0.4, log_marginal=-410.5, z_max=2.5, limit=4.0, line=""
+)
 GROUPS_OUT = GroupsOut(
     labels=("a", "b"),
     elpd=np.array([-30.0, -34.0]),
@@ -53,7 +56,7 @@ GROUPS_OUT = GroupsOut(
 )
 SENSITIVITY = pd.DataFrame(
     {"prior.sigma": [0.31, 0.01], "prior": [0.31, 0.01], "likelihood": [0.02, 0.4]}, index=["sigma", "mu"]
-).assign(diagnosis=[sensitivity.DOMINANT, sensitivity.NOTHING])
+).assign(diagnosis=[power_scaling.DOMINANT, power_scaling.NOTHING])
 GROUPED = ("mean", "sd", "r_hat", "ess_bulk")
 SECONDS = {"read": 0.5, "sample": 1.5}
 
@@ -258,7 +261,7 @@ def test_draws_that_were_stored_have_no_effective_draws_a_second():
 
 
 def test_the_exact_answer_gives_metrics_of_its_own():
-    assert beyond_the_gate(oracle.result(BESIDE)) == {
+    assert beyond_the_gate(exact_agreement.result(BESIDE)) == {
         "log_marginal_likelihood": -410.5,
         "exact_z_max": 2.5,
         "exact_elpd_loo_difference": -0.02,
@@ -267,7 +270,7 @@ def test_the_exact_answer_gives_metrics_of_its_own():
 
 def test_groups_left_out_give_metrics_of_their_own():
     # -30 - 34; sqrt(2) * sd([-30, -34]); sqrt(0.03^2 + 0.04^2); b alone has a Pareto k above the threshold
-    assert beyond_the_gate(leave_out.result(GROUPS_OUT)) == pytest.approx(
+    assert beyond_the_gate(leave_group_out.result(GROUPS_OUT)) == pytest.approx(
         {
             "elpd_leave_group_out": -64.0,
             "elpd_leave_group_out_se": 4.0,
@@ -301,7 +304,7 @@ def test_the_metrics_of_a_group_of_the_data_are_not_those_of_a_new_one():
 
 
 def test_mlflow_takes_the_metrics_of_every_check():
-    found = view_of(oracle.result(BESIDE), leave_out.result(GROUPS_OUT))
+    found = view_of(exact_agreement.result(BESIDE), leave_group_out.result(GROUPS_OUT))
     for name in metrics(found, seconds=SECONDS, total=6.0):
         _validate_metric_name(name)
 
@@ -313,9 +316,9 @@ def test_a_run_without_more_checks_has_no_tag_of_them():
 @pytest.mark.parametrize(("z_max", "word"), [(2.5, "agrees"), (4.0, "agrees"), (4.1, "differs"), (np.nan, "differs")])
 def test_a_tag_says_whether_the_fit_agrees_with_the_exact_answer(z_max, word):
     # the limit is 4; a fit of which nothing is known does not agree
-    assert tags(view_of(oracle.result(dataclasses.replace(BESIDE, z_max=z_max)))) == {"exact": word}
+    assert tags(view_of(exact_agreement.result(dataclasses.replace(BESIDE, z_max=z_max)))) == {"exact": word}
 
 
 def test_a_tag_names_the_prior_that_dominates_and_what():
-    assert sensitivity.tag(SENSITIVITY) == "prior.sigma: sigma"
-    assert sensitivity.tag(SENSITIVITY.assign(diagnosis=sensitivity.NOTHING)) == ""
+    assert power_scaling.tag(SENSITIVITY) == "prior.sigma: sigma"
+    assert power_scaling.tag(SENSITIVITY.assign(diagnosis=power_scaling.NOTHING)) == ""

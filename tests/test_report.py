@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from poolwise.checks import Loo, Verdict
-from poolwise.checks_base import FitView, Result
-from poolwise.conditions import Condition
+from poolwise.checks.base import FitView, Result
+from poolwise.checks.conditions import Condition
+from poolwise.checks.gate import Verdict
+from poolwise.checks.loo import Loo
 from poolwise.counts import description, leave_out, oracle
 from poolwise.counts.cells import Columns, counts_from_rows
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
-from poolwise.report import RunFacts, render
+from poolwise.report.page import RunFacts, render
 from support import PRIORS, model_of
 
 
@@ -114,8 +115,8 @@ def test_page_sorts_its_pictures_into_sections_and_keeps_unknown_ones():
 
 
 def test_every_figure_has_a_section():
-    from poolwise.figures import FIGURES
-    from poolwise.report import SECTIONS
+    from poolwise.figures.registry import FIGURES
+    from poolwise.report.page import SECTIONS
 
     assert {name for _, _, names in SECTIONS.values() for name in names} == set(FIGURES)
 

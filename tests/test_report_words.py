@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from poolwise.report_words import cell, model_maths, number, plural, short
+from poolwise.report.wording import model_maths
+from poolwise.text import cell, number, plural, short
 
 
 @pytest.mark.parametrize(

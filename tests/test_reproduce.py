@@ -24,10 +24,14 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from poolwise import environment, pipeline, reproduce, rerun, store
+from poolwise import reproduce
 from poolwise.config import check
 from poolwise.errors import FitError, TrackingError
 from poolwise.paths import CONF, register_resolvers
+from poolwise.provenance import environment
+from poolwise.runs import job as job_module
+from poolwise.runs import pipeline, rerun
+from poolwise.tracking import store
 from support import ROOT, VARIANTS
 from test_evidence import leaves
 
@@ -85,7 +89,7 @@ def fit(*overrides: str) -> str:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = check(compose("config", overrides=[*IN_PROCESS, *overrides]))
-    job = pipeline.prepare(config, (*IN_PROCESS, *overrides))
+    job = job_module.prepare(config, (*IN_PROCESS, *overrides))
     return pipeline.carry_out(pipeline.replace(job, uri=rerun.store_uri(None, rerun.outputs()))).run_id
 
 

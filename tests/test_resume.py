@@ -17,13 +17,13 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from poolwise import pipeline, resume
 from poolwise.config import check
 from poolwise.errors import FitError
-from poolwise.evidence import of_run
 from poolwise.inference import checkpoint
 from poolwise.paths import CONF, register_resolvers
-from poolwise.record import Record
+from poolwise.provenance.recorded_run import of_run
+from poolwise.runs import pipeline, resume
+from poolwise.tracking.record import Record
 
 # chunks of some milliseconds, so many that a kill falls between them
 FIT = ("sampler.num_warmup=300", "sampler.num_samples=3000", "sampler.checkpoint_every=20", "plots=none")

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from scipy import stats
 
 import poolwise
-from poolwise.figures import FIGURES
+from poolwise.figures.registry import FIGURES
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 SECRET = "hunter2-planted"
@@ -174,7 +174,7 @@ def test_loo_of_arviz_on_a_loaded_run_is_the_logged_one_whatever_jax_is_set_to(q
 
 def test_a_log_likelihood_that_is_too_large_is_left_out_with_the_reason(quick_run, monkeypatch):
     _, outputs, run, _ = quick_run
-    monkeypatch.setattr("poolwise.logged.MOST_VALUES", 599_999)
+    monkeypatch.setattr("poolwise.runs.load.MOST_VALUES", 599_999)
     tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
     assert "log_likelihood" not in tree.children
     assert tree.attrs["log_likelihood"] == "left out: 150 rows x 4000 draws are more than 599999 values"

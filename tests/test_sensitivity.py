@@ -10,7 +10,7 @@ import xarray as xr
 from poolwise.inference.nuts import Fit
 from scipy import stats
 
-from poolwise import sensitivity
+from poolwise.checks import power_scaling
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
@@ -22,7 +22,7 @@ def table_of(draws, counts, pooling, likelihood, priors=PRIORS):
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
-    return sensitivity.power_scaling(posterior, cells, model_of(pooling, likelihood, priors), values)
+    return power_scaling.power_scaling(posterior, cells, model_of(pooling, likelihood, priors), values)
 
 
 def drawn(law, shape=(4, 4000)):
@@ -93,7 +93,7 @@ def test_only_top_level_priors_are_scaled():
     dims = ("chain", "draw", "group")
     posterior = xr.Dataset({name: (dims[: value.ndim], value) for name, value in sites.items()})
     values = prior_values(PRIORS, sites=("mu", "sigma"))
-    found = sensitivity.log_priors(posterior, model_of("hierarchical", "poisson"), values)
+    found = power_scaling.log_priors(posterior, model_of("hierarchical", "poisson"), values)
     assert list(found) == ["mu", "sigma"]
     assert found["mu"] == pytest.approx(stats.gamma.logpdf(sites["mu"], 2, scale=5))
     assert found["sigma"] == pytest.approx(-sites["sigma"])
@@ -102,7 +102,7 @@ def test_only_top_level_priors_are_scaled():
 def test_prior_of_independent_rates_is_the_sum_of_theirs():
     lam = drawn(stats.gamma(2), (2, 50, 3)).posterior["lam"]
     posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam)})
-    found = sensitivity.log_priors(posterior, model_of("unpooled", "poisson"), prior_values(PRIORS, sites=("lam",)))
+    found = power_scaling.log_priors(posterior, model_of("unpooled", "poisson"), prior_values(PRIORS, sites=("lam",)))
     assert found["lam"] == pytest.approx(stats.gamma.logpdf(lam, 2, scale=5).sum(axis=2))
 
 
@@ -111,10 +111,10 @@ def test_parameters_without_a_mean_are_left_out(nb_table):
 
 
 def test_five_groups_say_less_of_their_spread_than_its_prior(nb_table):
-    assert nb_table.loc["sigma", "diagnosis"] == sensitivity.DOMINANT
-    assert (nb_table.loc["lam.1":"lam.5", "diagnosis"] == sensitivity.NOTHING).all()
+    assert nb_table.loc["sigma", "diagnosis"] == power_scaling.DOMINANT
+    assert (nb_table.loc["lam.1":"lam.5", "diagnosis"] == power_scaling.NOTHING).all()
     assert nb_table.loc["sigma", "prior.sigma"] > 10 * nb_table.loc["sigma", "prior.mu"]
-    assert "prior.sigma: sigma" in sensitivity.tag(nb_table)
+    assert "prior.sigma: sigma" in power_scaling.tag(nb_table)
 
 
 def test_a_prior_that_contradicts_the_data_is_a_conflict(cookies):
@@ -122,9 +122,9 @@ def test_a_prior_that_contradicts_the_data_is_a_conflict(cookies):
     total = np.bincount(cookies.cell_group, cookies.cell_multiplicity * cookies.cell_count)
     draws = drawn(stats.gamma(400 + total, scale=1 / 130), (4, 4000, 5))
     table = table_of(draws, cookies, "unpooled", "poisson", priors)
-    assert (table["diagnosis"] == sensitivity.CONFLICT).all()
-    assert sensitivity.tag(table) == ""
-    (line,) = sensitivity.lines(table)
+    assert (table["diagnosis"] == power_scaling.CONFLICT).all()
+    assert power_scaling.tag(table) == ""
+    (line,) = power_scaling.lines(table)
     assert line.startswith("prior.lam and the data pull lam.5, ")
 
 
@@ -132,24 +132,26 @@ def test_a_flat_prior_has_no_say(cookies):
     priors = PRIORS | {"lam": {"name": "Uniform", "low": 0.0, "high": 50.0}}
     table = table_of(drawn(stats.gamma(1374, scale=1 / 150)), cookies, "pooled", "poisson", priors)
     assert table.loc["lam", "prior"] == 0
-    assert table.loc["lam", "diagnosis"] == sensitivity.NOTHING
+    assert table.loc["lam", "diagnosis"] == power_scaling.NOTHING
 
 
 def test_weights_that_cannot_be_smoothed_are_made_nearer_to_one_or_given_up():
     rng = np.random.default_rng(0)
     draws = rng.exponential(1.0, (4, 1000))
-    near = sensitivity._sensitivities(6.0 * draws, [draws])[0]  # exp(0.25 * 6 x): tail index 1.5; at 0.01, 0.06
+    near = power_scaling._sensitivities(6.0 * draws, [draws])[0]  # exp(0.25 * 6 x): tail index 1.5; at 0.01, 0.06
     assert np.isfinite(near) and near > 0.05
-    assert np.isnan(sensitivity._sensitivities(200.0 * draws, [draws])[0])
+    assert np.isnan(power_scaling._sensitivities(200.0 * draws, [draws])[0])
     standing = np.zeros((4, 1000))
     standing[0, 0] = 1.0  # chains that moved once: a tail of one value
-    assert np.isnan(sensitivity._sensitivities(standing, [draws])[0])
+    assert np.isnan(power_scaling._sensitivities(standing, [draws])[0])
 
 
 def test_many_parameters_are_looked_at_in_fewer_draws(nb_table, fit_of, cookies, monkeypatch):
-    monkeypatch.setattr(sensitivity, "WORK", 4000 * 11)  # with alpha, beta and phi
+    monkeypatch.setattr(power_scaling, "WORK", 4000 * 11)  # with alpha, beta and phi
     draws = fit_of("hierarchical", "negative_binomial")
-    thinned = sensitivity._thinned(to_tree(draws.posterior, {"lp": draws.sample_stats["lp"]}, cookies)["posterior"].ds)
+    thinned = power_scaling._thinned(
+        to_tree(draws.posterior, {"lp": draws.sample_stats["lp"]}, cookies)["posterior"].ds
+    )
     assert thinned.sizes["draw"] == 1000
     fewer = table_of(draws, cookies, "hierarchical", "negative_binomial")
     numbers = ["prior", "likelihood"]
@@ -159,23 +161,23 @@ def test_many_parameters_are_looked_at_in_fewer_draws(nb_table, fit_of, cookies,
 @pytest.mark.parametrize(
     ("prior", "likelihood", "expected"),
     [
-        (0.01, 0.20, sensitivity.NOTHING),
-        (0.01, 0.01, sensitivity.NOTHING),
-        (0.05, 0.05, sensitivity.CONFLICT),
-        (0.20, 0.04, sensitivity.DOMINANT),
-        (np.nan, 0.20, sensitivity.UNKNOWN),
+        (0.01, 0.20, power_scaling.NOTHING),
+        (0.01, 0.01, power_scaling.NOTHING),
+        (0.05, 0.05, power_scaling.CONFLICT),
+        (0.20, 0.04, power_scaling.DOMINANT),
+        (np.nan, 0.20, power_scaling.UNKNOWN),
     ],
 )
 def test_diagnosis_follows_the_threshold(prior, likelihood, expected):
-    assert sensitivity.diagnosis(prior, likelihood) == expected
+    assert power_scaling.diagnosis(prior, likelihood) == expected
 
 
 def test_words_name_prior_parameters_and_numbers():
     rows = {"mu": (0.01, 0.07, 0.07, 0.01), "sigma": (0.01, 0.20, 0.21, 0.03), "lam": (0.0, 0.0, 0.0, 0.3)}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["prior.mu", "prior.sigma", "prior", "likelihood"])
-    table["diagnosis"] = [sensitivity.diagnosis(*pair) for pair in table[["prior", "likelihood"]].values]
-    assert sensitivity.tag(table) == "prior.sigma: sigma, mu"
-    assert sensitivity.lines(table) == [
+    table["diagnosis"] = [power_scaling.diagnosis(*pair) for pair in table[["prior", "likelihood"]].values]
+    assert power_scaling.tag(table) == "prior.sigma: sigma, mu"
+    assert power_scaling.lines(table) == [
         "prior.sigma dominates sigma, mu (power-scaling: at most prior 0.21, likelihood 0.03). Try another prior.sigma."
     ]
 
@@ -183,5 +185,5 @@ def test_words_name_prior_parameters_and_numbers():
 def test_long_lists_of_parameters_are_cut():
     rows = {f"lam.{g}": (0.2, 0.2, 0.3) for g in range(8)}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["prior.lam", "prior", "likelihood"])
-    (line,) = sensitivity.lines(table.assign(diagnosis=sensitivity.CONFLICT))
+    (line,) = power_scaling.lines(table.assign(diagnosis=power_scaling.CONFLICT))
     assert "lam.4 and 3 more to different sides" in line

@@ -21,10 +21,12 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import ViewType
 from omegaconf import OmegaConf
 
-from poolwise import spool, store, sweep_parent, tracking
 from poolwise.errors import TrackingError
-from poolwise.record import Record
-from poolwise.sweep_request import Request
+from poolwise.sweeps import parent as sweep_parent
+from poolwise.sweeps.request import Request
+from poolwise.tracking import liveness, spool, store
+from poolwise.tracking import run as tracking
+from poolwise.tracking.record import Record
 
 REAL_CONNECT, REAL_PROBE = store.connect, store._probe
 SERVER = "http://tracking.example"  # the address under which tests reach a database as if it were a server
@@ -429,7 +431,7 @@ def test_a_delivery_cut_short_at_any_call_is_made_once(bench, where):
     assert call > 10
 
 
-@pytest.mark.parametrize("step", ["shutil.rmtree", "poolwise.spool.write_whole"])
+@pytest.mark.parametrize("step", ["shutil.rmtree", "poolwise.tracking.spool.write_whole"])
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
 def test_a_delivery_cut_short_between_its_last_steps_is_made_once(bench, monkeypatch, step, is_done):
     run = spooled(bench)
@@ -523,7 +525,7 @@ def next_start(outputs: Path, database: Path, *, is_killed: bool) -> None:
     bench = reached(outputs, database)
     had_run = bool(bench.runs() or bench.waiting())
     spool.reachable(SERVER, outputs)
-    store.bury_dead("cookies", uri=SERVER)
+    liveness.bury_dead("cookies", uri=SERVER)
     left = [folder for folder in (outputs / "runs").glob("*") if (folder / "record.json").is_file()]
     if is_killed and left:
         told = told_by(left[0])

@@ -14,9 +14,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
-from poolwise import store, sweep_request
 from poolwise.config import check
 from poolwise.paths import CONF, register_resolvers
+from poolwise.sweeps import request as sweep_request
+from poolwise.tracking import liveness, store
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -317,9 +318,9 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(command, out
     experiment = client.create_experiment("cookies", artifact_location=(outputs / "a").as_uri())
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    host = store.this_process().rpartition(":")[0]
+    host = liveness.this_process().rpartition(":")[0]
     dead, alive = (
-        client.create_run(experiment, tags={store.PROCESS: f"{host}:{pid}"}).info.run_id
+        client.create_run(experiment, tags={liveness.PROCESS: f"{host}:{pid}"}).info.run_id
         for pid in (child.pid, os.getpid())
     )
     assert command(*PAIR).returncode == 0
@@ -330,8 +331,8 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(command, out
 
 @pytest.mark.parametrize(("silence", "expected"), [(5, True), (600, False)])
 def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
-    tags = {store.PROCESS: "elsewhere:1", store.HEARTBEAT: f"{time.time() - silence:.0f}"}
-    assert store.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
+    tags = {liveness.PROCESS: "elsewhere:1", liveness.HEARTBEAT: f"{time.time() - silence:.0f}"}
+    assert liveness.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
 
 
 def test_two_processes_with_the_same_fit_make_it_once(outputs):

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from poolwise import spool, tracking
-from poolwise.record import Record
+from poolwise.tracking import run as tracking
+from poolwise.tracking import spool
+from poolwise.tracking.record import Record
 
 NOBODY = "http://127.0.0.1:9"  # an address that nobody answers
 

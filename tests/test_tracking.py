@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from poolwise import store, tracking
 from poolwise.errors import TrackingError, UnknownRunError
-from poolwise.locks import held
-from poolwise.record import Record
+from poolwise.tracking import ranked_view, store
+from poolwise.tracking import run as tracking
+from poolwise.tracking.locks import held
+from poolwise.tracking.record import Record
 
 
 def record(**changes) -> Record:
@@ -155,7 +156,7 @@ def test_an_unknown_run_is_refused_with_the_store_it_is_not_in(uri):
 
 def test_ranked_pages_name_only_experiments_with_runs(outputs, uri):
     run = logged(outputs, uri, record())
-    pages = store.ranked_pages(uri)
+    pages = ranked_view.ranked_pages(uri)
     assert list(pages) == ["cookies"]
     assert f"experiments/{run.experiment_id}/runs" in pages["cookies"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from poolwise.artifacts import write_tree
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.datatree import to_tree
+from poolwise.runs.artifacts import write_tree
 
 LABELS = ["b, with comma", "a", "Åse 北", "b, with comma"]
 

@@ -5,9 +5,10 @@ import json
 import pytest
 import xarray as xr
 
-from poolwise import tracking, twins
-from poolwise.provenance import posterior_digests
-from poolwise.record import Record
+from poolwise.provenance.fingerprints import posterior_digests
+from poolwise.runs import reuse
+from poolwise.tracking import run as tracking
+from poolwise.tracking.record import Record
 
 PARAMS = {"pooling.name": "pooled", "seed": 0, "sampler.num_samples": 4000, "sampler.checkpoint_every": 1000}
 INGREDIENTS = {"numpyro": "0.23.0", "seed": 0, "source": {"fit.py": "b"}, "all_source": "b", "data_sha256": "d"}
@@ -24,7 +25,7 @@ def uri(outputs) -> str:
 
 
 def among(uri: str) -> list:
-    return twins.candidates("cookies", uri=uri)
+    return reuse.candidates("cookies", uri=uri)
 
 
 def log(outputs, uri, what, write=lambda run: None, error=None) -> str:
@@ -40,17 +41,17 @@ def log(outputs, uri, what, write=lambda run: None, error=None) -> str:
 
 def test_a_finished_run_with_the_same_fingerprint_is_a_twin(outputs, uri):
     run_id = log(outputs, uri, record())
-    assert twins.finished(record(), among(uri)).run_id == run_id
+    assert reuse.finished(record(), among(uri)).run_id == run_id
 
 
 def test_a_failed_run_is_no_twin(outputs, uri):
     log(outputs, uri, record(), error=ValueError("no luck"))
-    assert twins.finished(record(), among(uri)) is None
+    assert reuse.finished(record(), among(uri)) is None
 
 
 def test_a_run_with_another_fingerprint_is_no_twin(outputs, uri):
     log(outputs, uri, record(run_fingerprint="x" * 64))
-    assert twins.finished(record(), among(uri)) is None
+    assert reuse.finished(record(), among(uri)) is None
 
 
 def draws_of(digest: str):
@@ -69,19 +70,19 @@ def draws_of(digest: str):
 
 def test_draws_are_taken_from_a_run_with_the_same_draws_fingerprint(outputs, uri):
     run_id = log(outputs, uri, record(run_fingerprint="x" * 64), draws_of("good"))
-    stored = twins.same_draws(record(), among(uri), uri=uri)
+    stored = reuse.same_draws(record(), among(uri), uri=uri)
     assert stored.run_id == run_id
     assert stored.draws.posterior["lam"].tolist() == [[1.0, 2.0]]
 
 
 def test_draws_that_are_not_what_their_run_says_are_not_taken(outputs, uri):
     log(outputs, uri, record(), draws_of("bad"))
-    assert twins.same_draws(record(), among(uri), uri=uri) is None
+    assert reuse.same_draws(record(), among(uri), uri=uri) is None
 
 
 def test_a_run_without_its_draws_gives_none(outputs, uri):
     log(outputs, uri, record())
-    assert twins.same_draws(record(), among(uri), uri=uri) is None
+    assert reuse.same_draws(record(), among(uri), uri=uri) is None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_run_without_its_draws_gives_none(outputs, uri):
 def test_a_near_miss_names_what_differs(outputs, uri, then, said):
 
     log(outputs, uri, record(), lambda run: run.write("environment/fingerprint.json", json.dumps(INGREDIENTS | then)))
-    found = twins.near_miss(record(), INGREDIENTS, among(uri), uri=uri)
+    found = reuse.near_miss(record(), INGREDIENTS, among(uri), uri=uri)
     assert said in found if said else found == ""
 
 
@@ -107,11 +108,11 @@ def test_a_run_with_other_settings_is_no_near_miss(outputs, uri):
     other = record()
     other.params["seed"] = 1
     log(outputs, uri, other, lambda run: run.write("environment/fingerprint.json", '{"numpyro": "0.22.0"}'))
-    assert twins.near_miss(record(), INGREDIENTS, among(uri), uri=uri) == ""
+    assert reuse.near_miss(record(), INGREDIENTS, among(uri), uri=uri) == ""
 
 
 def test_how_often_a_run_was_saved_does_not_matter_to_a_near_miss(outputs, uri):
     other = record()
     other.params["sampler.checkpoint_every"] = 7
     log(outputs, uri, other, lambda run: run.write("environment/fingerprint.json", '{"numpyro": "0.22.0"}'))
-    assert "numpyro 0.22.0" in twins.near_miss(record(), {"numpyro": "0.23.0"}, among(uri), uri=uri)
+    assert "numpyro 0.22.0" in reuse.near_miss(record(), {"numpyro": "0.23.0"}, among(uri), uri=uri)

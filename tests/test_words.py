@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poolwise import leave_out, oracle, sensitivity, words
-from poolwise.checks import Loo, Verdict
-from poolwise.checks_base import FitView, Result
-from poolwise.conditions import Condition
+from poolwise.checks import exact_agreement, leave_group_out, power_scaling
+from poolwise.checks.base import FitView, Result
+from poolwise.checks.conditions import Condition
+from poolwise.checks.gate import Verdict
+from poolwise.checks.leave_group_out import GroupsOut
+from poolwise.checks.loo import Loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
-from poolwise.leave_out import GroupsOut
+from poolwise.report import note as words
+from poolwise.runs import job
 from support import model_of
 
 VERDICT = Verdict(
@@ -190,28 +193,30 @@ def test_checked_says_that_psis_was_not_enough_and_how_bad_it_was():
 
 def test_checked_gives_the_elpd_of_groups_left_out_with_both_errors():
     # -30 - 34; sqrt(2) * sd([-30, -34]) = 4; sqrt(0.03^2 + 0.04^2) = 0.05
-    assert words.checked(view_of(many(2), leave_out.result(GROUPS_OUT))) == [
+    assert words.checked(view_of(many(2), leave_group_out.result(GROUPS_OUT))) == [
         "groups left out, one at a time: elpd -64.00 +- 4.00 (Monte Carlo error 0.05)"
     ]
 
 
 def test_checked_names_the_groups_whose_refit_misses_the_gate():
     out = dataclasses.replace(GROUPS_OUT, divergences=np.array([0, 2]), r_hat=np.array([1.0, 1.3]))
-    assert words.checked(view_of(many(2), leave_out.result(out)))[1:] == [
+    assert words.checked(view_of(many(2), leave_group_out.result(out)))[1:] == [
         "  not reliable for b: the refit misses the gate"
     ]
 
 
 def test_checked_says_how_the_fit_stands_to_the_exact_answer():
-    beside = oracle.Comparison(pd.DataFrame({"z": [1.0]}), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees")
-    assert words.checked(view_of(many(2), oracle.result(beside))) == ["exact answer: the fit agrees"]
+    beside = exact_agreement.Comparison(
+        pd.DataFrame({"z": [1.0]}), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees"
+    )
+    assert words.checked(view_of(many(2), exact_agreement.result(beside))) == ["exact answer: the fit agrees"]
 
 
 def test_checked_says_what_the_priors_weigh():
     table = pd.DataFrame(
         {"prior.sigma": [0.31, 0.01], "prior": [0.31, 0.01], "likelihood": [0.02, 0.4]}, index=["sigma", "mu"]
-    ).assign(diagnosis=[sensitivity.DOMINANT, sensitivity.NOTHING])
-    result = Result(lines=tuple(sensitivity.lines(table)))
+    ).assign(diagnosis=[power_scaling.DOMINANT, power_scaling.NOTHING])
+    result = Result(lines=tuple(power_scaling.lines(table)))
     (line,) = words.checked(view_of(many(2), result))
     assert line.startswith("prior.sigma dominates sigma (power-scaling: prior 0.31")
 
@@ -221,7 +226,7 @@ def test_checked_says_what_the_priors_weigh():
     [("norht", "did you mean north?"), ("zzz", "there are north, south.")],
 )
 def test_an_unknown_group_is_named_with_what_there_is(asked, there):
-    assert words.unknown_group(asked, ["north", "south"]) == (
+    assert job.unknown_group(asked, ["north", "south"]) == (
         f"predict.group is {asked}, which is no group of the data; {there}"
     )
 
@@ -240,7 +245,7 @@ def test_note_is_the_whole_answer_in_markdown():
 
 
 def test_note_lists_the_warnings_and_then_the_checks():
-    out = leave_out.result(dataclasses.replace(GROUPS_OUT, pareto_k=np.ones(2)))
+    out = leave_group_out.result(dataclasses.replace(GROUPS_OUT, pareto_k=np.ones(2)))
     found = view_of(many(2), out, loo=INTEGRATED, prior_warnings=("prior.mu is far off",))
     lines = words.note(found, "again").splitlines()
     begin = lines.index(words.accuracy(LOO)) + 2

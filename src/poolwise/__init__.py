@@ -27,6 +27,6 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
     UnknownRunError
         if the store has no such run.
     """
-    from poolwise.logged import load  # jax and mlflow are loaded when a run is, not when the package is
+    from poolwise.runs.load import load  # jax and mlflow are loaded when a run is, not when the package is
 
     return load(run_id, tracking_uri)

@@ -13,12 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from poolwise import credentials
 from poolwise.config import Calibration, check_as, hydra_fault
 from poolwise.errors import ConfigError, PoolwiseError
 from poolwise.exit_codes import end, exit_codes
 from poolwise.paths import CONF, register_resolvers
-from poolwise.terminal import say
+from poolwise.report.terminal import say
+from poolwise.tracking import credentials
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # what asks for more than one variant
 

@@ -7,10 +7,10 @@ Nothing is fitted again: the table needs `loo/pointwise.csv` of every run, some 
 
 import argparse
 
-from poolwise.comparison_pipeline import compare_runs, matching, named, of_sweep
-from poolwise.credentials import given_uri, store_uri
+from poolwise.comparison.pipeline import compare_runs, matching, named, of_sweep
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
+from poolwise.tracking.credentials import given_uri, store_uri
 
 
 def cli() -> None:

@@ -27,10 +27,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from poolwise import figures_names
-from poolwise.credentials import public, scrub
 from poolwise.errors import ConfigError
+from poolwise.figures import names as figures_names
 from poolwise.inference.settings import Device, Positive, Sampler
+from poolwise.tracking.credentials import public, scrub
 
 if TYPE_CHECKING:
     from poolwise.model.count_model import Model

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from poolwise.credentials import given_uri, store_uri
 from poolwise.exit_codes import exit_codes
-from poolwise.judgement import DIFFERENT
 from poolwise.paths import outputs, register_resolvers
-from poolwise.rerun import against, reproduce
+from poolwise.provenance.judgement import DIFFERENT
+from poolwise.runs.rerun import against, reproduce
+from poolwise.tracking.credentials import given_uri, store_uri
 
 
 def cli() -> None:

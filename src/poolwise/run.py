@@ -12,11 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from poolwise import credentials, sweep, sweep_request
 from poolwise.config import check
 from poolwise.errors import PoolwiseError
 from poolwise.exit_codes import end, exit_codes
 from poolwise.paths import CONF, register_resolvers
+from poolwise.sweeps import launch
+from poolwise.sweeps import request as sweep_request
+from poolwise.tracking import credentials
 
 register_resolvers()
 
@@ -26,13 +28,13 @@ def main(composed: DictConfig) -> float | None:
     """One job: returns elpd_loo, for sweepers that search; None if it failed."""
     overrides = list(HydraConfig.get().overrides.task)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        return sweep.job(composed, overrides)
+        return launch.job(composed, overrides)
     try:
         config = check(composed)
         if config.sweep.dry_run:
-            sweep.show_alone(config, overrides)
+            launch.show_alone(config, overrides)
             return None
-        from poolwise.pipeline import run
+        from poolwise.runs.pipeline import run
 
         return run(config, overrides)
     except PoolwiseError as error:
@@ -48,7 +50,7 @@ def cli() -> None:
         if request is None:
             main()
         else:
-            sweep.run(request, main)
+            launch.run(request, main)
 
 
 if __name__ == "__main__":

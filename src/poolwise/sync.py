@@ -3,11 +3,11 @@
 import argparse
 import os
 
-from poolwise.credentials import given_uri, store_uri
 from poolwise.errors import TrackingError
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
-from poolwise.terminal import say
+from poolwise.report.terminal import say
+from poolwise.tracking.credentials import given_uri, store_uri
 
 PATIENCE_SECONDS = 60  # for an answer: nobody waits for this but who asked for it
 
@@ -30,7 +30,7 @@ def sync(to: str = "") -> None:
     TrackingError
         if some runs could not be sent.
     """
-    from poolwise import spool
+    from poolwise.tracking import spool
 
     nothing, faults = True, []
     for delivery in spool.deliveries(outputs(), to=to, patience=PATIENCE_SECONDS):

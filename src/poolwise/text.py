@@ -1,5 +1,16 @@
 """Names, lists and tables in sentences."""
 
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from collections.abc import Sequence
+
+import numpy as np
+
+pass
+
 from collections.abc import Iterable
 
 NAMED = 5  # names in a sentence
@@ -14,3 +25,85 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence, the first `NAMED` of them."""
     names = list(names)
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def short(text: str, length: int = 60) -> str:
+    """Put a text on one line and leave out its middle if it is too long."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
+
+
+def words_of(column: str) -> str:
+    """The name of a column as words."""
+    return column.replace("_", " ").strip() or column
+
+
+def plural(noun: str) -> str:
+    """English plural of a column's name, good enough for a title."""
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return noun if noun.endswith("s") and not noun.endswith("ss") else f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def cell(value: object) -> str:
+    """Write what stands in a table: text as it is, whole numbers whole."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, without an exponent where that is readable."""
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value and not 1e-3 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    whole = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:,.{max(0, digits - whole)}f}"
+
+
+def compact(value: float) -> str:
+    """A number at a tick, short: 0.25, 12,000, 850k, 1.25M."""
+    size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-4:
+        return f"{value:.4g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    if size >= 1e5:
+        return f"{value / 1e6:.7g}M" if size >= 1e6 else f"{value / 1e3:.7g}k"
+    return f"{value:,.6g}"
+
+
+def number_of(size: int, what: str) -> str:
+    """So many things, in words for one and for more."""
+    return f"{size:,} {what}" + ("" if size == 1 else "s")
+
+
+def about(expected: float) -> str:
+    """An expected number of things, with a decimal where they are few."""
+    return f"about {expected:.1f}" if expected < 9.95 else f"about {expected:,.0f}"
+
+
+def share(value: float) -> str:
+    """A share in percent, never 0% or 100% where it is not."""
+    if min(value, 1 - value) < 1e-9:
+        return f"{value:.0%}"
+    if min(value, 1 - value) < 1e-3:
+        return "under 0.1%" if value < 0.5 else "over 99.9%"
+    return f"{value:.1%}" if value < 0.1 or value > 0.9 else f"{value:.0%}"
+
+
+def p_value(value: float, tables: int) -> str:
+    """A p-value from so many simulated tables."""
+    if np.isnan(value):
+        return "n/a"
+    if value < 1 / tables:
+        return f"under {1 / tables:.2g}"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from poolwise.credentials import public, store_uri
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
-from poolwise.terminal import say
+from poolwise.report.terminal import say
+from poolwise.tracking.credentials import public, store_uri
 
 
 def cli() -> None:
@@ -22,10 +22,10 @@ def cli() -> None:
 
 def serve(host: str, port: int) -> None:
     """Print where the ranked runs of every experiment are, then serve the store or name its own address."""
-    from poolwise import store
+    from poolwise.tracking import ranked_view
 
     uri = store_uri(None, outputs())
-    pages = store.ranked_pages(uri)
+    pages = ranked_view.ranked_pages(uri)
     is_server = uri.startswith(("http:", "https:"))
     base = public(uri) if is_server else f"http://{host}:{port}"
     for name, page in pages.items():

@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 
 from poolwise.calibration import ranks as sbc
 from poolwise.calibration.figure import ecdf_pit
-from poolwise.figures_style import BLUE, MAX_PANELS, VERMILLION
+from poolwise.figures.style import BLUE, MAX_PANELS, VERMILLION
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from poolwise.calibration import ranks as rank_statistics
 from poolwise.calibration.note import p_text
-from poolwise.figures_style import BLACK, BLUE, GREY, MAX_PANELS, SKY, VERMILLION, legend_below, panels
-from poolwise.figures_words import printable
+from poolwise.figures.fonts import printable
+from poolwise.figures.style import BLACK, BLUE, GREY, MAX_PANELS, SKY, VERMILLION, legend_below, panels
 
 
 def ecdf_pit(ranks: np.ndarray, table: pd.DataFrame, *, num_draws: int, title: str) -> Figure:

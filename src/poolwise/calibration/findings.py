@@ -10,7 +10,7 @@ import pandas as pd
 from poolwise.calibration import ranks as rank_statistics
 from poolwise.calibration.fits import Recovered
 from poolwise.errors import FitError
-from poolwise.record import PARAMETERS_SHOWN, metric_name
+from poolwise.runs.metrics import PARAMETERS_SHOWN, metric_name
 
 
 @dataclass(frozen=True)

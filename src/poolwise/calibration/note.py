@@ -7,7 +7,7 @@ import pandas as pd
 
 from poolwise.calibration import ranks
 from poolwise.calibration.findings import Findings
-from poolwise.pipeline import Job
+from poolwise.runs.job import Job
 
 SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
 

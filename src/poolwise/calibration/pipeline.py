@@ -16,20 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from poolwise import artifacts, interrupts, pipeline, provenance, spool, store, terminal, tracking
 from poolwise.calibration import figure, note
 from poolwise.calibration.findings import Findings, examine, metrics, ranks_table
 from poolwise.calibration.fits import Plan, Recovered, recover
 from poolwise.calibration.simulation import simulate
 from poolwise.config import Calibration
-from poolwise.credentials import store_uri
 from poolwise.errors import FitError
-from poolwise.figures_style import png
+from poolwise.figures.style import png
 from poolwise.inference import checkpoint, devices
-from poolwise.locks import held
 from poolwise.paths import outputs
-from poolwise.pipeline import Job
-from poolwise.record import Record, run_name
+from poolwise.provenance import fingerprints
+from poolwise.provenance import stack as stack_module
+from poolwise.report import terminal
+from poolwise.runs import artifacts, interrupts
+from poolwise.runs import job as job_module
+from poolwise.runs.job import Job
+from poolwise.runs.metrics import run_name
+from poolwise.tracking import liveness, run, spool
+from poolwise.tracking.credentials import store_uri
+from poolwise.tracking.locks import held
+from poolwise.tracking.record import Record
 
 KEYS = ("simulations", "draws", "thin", "batch")  # of the calibration alone
 SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # what one chain needs to know
@@ -39,19 +45,19 @@ UNUSED = (
     *("sampler.num_samples", "sampler.num_chains", "sampler.checkpoint_every"),
 )
 # whose text decides the ranks, besides that of a fit
-MODULES = (*provenance.DRAW_MODULES, "recovery.py", "sbc.py", "simulated.py")
+MODULES = (*fingerprints.DRAW_MODULES, "recovery.py", "sbc.py", "simulated.py")
 
 
-def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> tracking.Run:
+def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
     """Simulate, fit, judge and log; goes on where the same calibration was stopped."""
     job = start(config, tuple(overrides))
     uri = spool.reachable(store_uri(config.tracking.uri, outputs()), outputs())
-    store.bury_dead(config.data.name, uri=uri)
+    liveness.bury_dead(config.data.name, uri=uri)
     record, deciding = describe(job), ingredients(job)
     name = record.tags["calibration_fingerprint"]
     folder = outputs() / "calibrations" / name[:16]
     with held(outputs() / "locks" / name, otherwise="another process makes the same calibration"):
-        with tracking.logged_run(record, uri=uri, outputs=outputs()) as logged:
+        with run.logged_run(record, uri=uri, outputs=outputs()) as logged:
             artifacts.write_inputs(job, logged)
             logged.write("environment/fingerprint.json", json.dumps(deciding, indent=1, sort_keys=True) + "\n")
             findings = examine(recovered(job, logged, folder))
@@ -67,7 +73,7 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> tracking.Ru
 
 def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
     """Read the design, and start the devices: whatever is wrong with the request shows here, before a run exists."""
-    job = pipeline.prepare(config, overrides)
+    job = job_module.prepare(config, overrides)
     device = config.device
     num_devices = devices.start_devices(
         platform=device.platform,
@@ -77,7 +83,7 @@ def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
         cache_dir=str(outputs() / "jax-cache"),
     )
     started = config.on_devices(num_devices)
-    stack = provenance.stack(vars(started.device))
+    stack = stack_module.stack(vars(started.device))
     return replace(job, config=started, stack=stack)
 
 
@@ -95,8 +101,8 @@ def ingredients(job: Job) -> dict[str, Any]:
         **{key: settings[key] for key in DECIDING},
         "sampler": {key: settings["sampler"][key] for key in SAMPLER},
         "design_sha256": job.counts.sha256,
-        "source": {name: provenance.file_digest(provenance.SOURCE / name) for name in MODULES},
-        "stack": {key: job.stack.get(key) for key in provenance.STACK_OF_BITS},
+        "source": {name: fingerprints.file_digest(fingerprints.SOURCE / name) for name in MODULES},
+        "stack": {key: job.stack.get(key) for key in stack_module.STACK_OF_BITS},
         "machine": platform.machine(),
     }
 
@@ -113,7 +119,7 @@ def describe(job: Job) -> Record:
         params={key: value for key, value in config.leaves().items() if not key.startswith(UNUSED)},
         tags={
             "kind": "calibration",
-            "calibration_fingerprint": provenance.fingerprint(ingredients(job)),
+            "calibration_fingerprint": fingerprints.fingerprint(ingredients(job)),
             "data_sha256": job.counts.sha256,
             "code_state": job.code.state,
             "mlflow.source.name": "poolwise.calibrate",
@@ -123,7 +129,7 @@ def describe(job: Job) -> Record:
     )
 
 
-def recovered(job: Job, logged: tracking.Run, folder: Path) -> Recovered:
+def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
     """Simulate and fit, batch by batch; Ctrl-C ends after the batch that is being fitted."""
     config = settings_of(job)
     logged.state("simulating")
@@ -171,7 +177,7 @@ def recovered(job: Job, logged: tracking.Run, folder: Path) -> Recovered:
             ) from None
 
 
-def write(job: Job, findings: Findings, logged: tracking.Run) -> None:
+def write(job: Job, findings: Findings, logged: run.Run) -> None:
     """Write the tables and the figure."""
     found = findings.recovered
     logged.write("tables/ranks.csv", ranks_table(found).to_csv(index=False))

@@ -1,0 +1,155 @@
+"""A judged fit as everything after it reads it, and what a check gives.
+
+A check looks at a fit and returns a `Result`: numbers for MLflow, sentences, tables, conditions of the verdict. Nothing
+downstream knows a check by its name: metrics, tags, lines and tables are taken from all results alike.
+
+To add one: a module with a `CHECK`, a key in conf/checks, and a line in `findings.CHECKS`.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from poolwise.checks import gate
+from poolwise.checks import loo as loo_module
+from poolwise.checks import summary as summary_module
+from poolwise.checks.conditions import Condition
+from poolwise.counts.cells import Counts
+from poolwise.inference import predictive
+from poolwise.inference.settings import Device, Sampler
+from poolwise.model.count_model import Model
+
+__all__ = ["Check", "Condition", "FitView", "Result", "Settings"]
+
+BELOW_DRAWS = 4000  # of which the distribution function of a row left out is computed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found.
+
+    Attributes
+    ----------
+    metrics, tags : for MLflow
+    lines : sentences for the terminal, the note and the report
+    tables : name -> table; becomes `tables/<name>.csv`
+    conditions : what the verdict must take in
+    value : the check's own object, for the figures and the section of the report that show it
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a fit beside its draws.
+
+    Attributes
+    ----------
+    checks : keys of conf/checks that are on
+    exposure, above, group : of the new group, or of a named one
+    num_draws : tables that the priors and the posterior predict
+    on_group : called with its label before each group is left out
+    stage : times what runs in it, by name
+    """
+
+    seed: int
+    sampler: Sampler
+    device: Device
+    gate: frozenset[str] = frozenset()
+    exposure: float = 1.0
+    above: tuple[int, ...] = ()
+    group: str | None = None
+    num_draws: int = 1000
+    on_group: Callable[[str], None] = lambda label: None
+    stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+
+
+@dataclass(frozen=True)
+class FitView:
+    """A fit and what was found about it: the one argument of figures, report, metrics, tags and notes.
+
+    Attributes
+    ----------
+    counts, model, prior_values : what was fitted; site -> parameter -> (), the values of the priors
+    tree : posterior, sample_stats, data and both predictive distributions
+    summary : a row a parameter
+    loo : leave-one-out predictive accuracy
+    verdict : whether the fit can be trusted
+    new_group : what a new group, or a named one, will produce
+    results : name of a check -> what it found; a check that did not run is absent
+    prior_warnings : priors that have the data in their far tail, a line each
+    switched_off : keys of conf/checks that are false
+    """
+
+    counts: Counts
+    model: Model
+    prior_values: Mapping[str, Mapping[str, np.ndarray]]
+    tree: xr.DataTree
+    summary: pd.DataFrame
+    loo: loo_module.Loo
+    verdict: gate.Verdict
+    new_group: predictive.NewGroup
+    results: Mapping[str, Result] = field(default_factory=dict)
+    prior_warnings: tuple[str, ...] = ()
+    switched_off: tuple[str, ...] = ()
+
+    @cached_property
+    def posterior(self) -> xr.Dataset:
+        """The draws."""
+        return self.tree["posterior"].to_dataset()
+
+    @cached_property
+    def cells(self) -> xr.Dataset:
+        """Group and exposure by row, and the cells."""
+        return self.tree["constant_data"].to_dataset()
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of all checks, by name."""
+        return {name: table for result in self.results.values() for name, table in result.tables.items()}
+
+    @property
+    def num_chains(self) -> int:
+        """Chains of the posterior."""
+        return self.posterior.sizes["chain"]
+
+    @cached_property
+    def cell_below(self) -> np.ndarray:
+        """P(Y < y) of a row of each cell given all other rows, (C,)."""
+        length = self.posterior.sizes["draw"]
+        draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
+        log_below = loo_module.loo_below(
+            predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
+            predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),
+            draws=draws,
+            r_eff=summary_module.relative_efficiency(self.summary, num_draws=self.num_chains * length),
+        )
+        return np.exp(log_below)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of a fit.
+
+    Attributes
+    ----------
+    name : of its result
+    key : of conf/checks, that switches it
+    run : what it finds
+    """
+
+    name: str
+    key: str
+    run: Callable[[FitView, Settings], Result]

@@ -1,0 +1,168 @@
+"""A model and its counts to nodes of the hyperparameters.
+
+These are delta, mu and sigma of a hierarchy, and the one rate of a pooled model. Grids are
+nested, the spread of the rates in delta and mu in both, each placed where its own integrand lies by an approximation of
+the factors. Of a hierarchy only the nodes are kept that matter to all data, or to all but one group.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from poolwise.checks.exact.factors import GammaLaw, Nodes, PriorLaw, Table, table_of
+from poolwise.checks.exact.quadrature import Place, peak, place_around
+from poolwise.model.poolings import Pooling
+
+# nodes are left out where the approximate posterior has fallen by this much, of all data and of all but any one group
+SCREEN = 40.0
+RIM = 3.0  # the nodes this close to being left out count as the end of a grid
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is integrated; `with_cells`: with each row left out."""
+
+    pooling: Pooling
+    priors: dict[str, PriorLaw]
+    table: Table
+    with_cells: bool = True
+
+    def without(self, rows: Array) -> "Problem":
+        """The marginal likelihood alone, of the table less so many rows of each cell."""
+        table = self.table
+        rest = table_of(table.group, table.exposure, table.count, table.rows - rows)
+        return replace(self, table=rest, with_cells=False)
+
+
+def nodes_of(problem: Problem, places: dict[str, Place], step: float) -> Nodes:
+    """Nested grids: delta, then the spread of the rates, then mu; or delta, then the rate of a pooled model."""
+    priors, pooling, delta = problem.priors, problem.pooling, None
+    log_weight, logs, margin = np.zeros(1), {}, np.zeros(())
+    if "delta" in priors:
+        u, log_weight = places["delta"].grid(step)
+        log_weight, logs["delta"] = log_weight + priors["delta"].log_density(u), priors["delta"].log_x(u)
+        delta = np.exp(logs["delta"])
+    if pooling.is_shared:
+        place = priors["lam"].place(problem.table.merged(), None if delta is None else delta[:, None])
+        u, weight = (each[0] for each in place.grid(step))  # (D, U)
+        log_weight = log_weight[:, None] + weight + priors["lam"].log_density(u)
+        logs["lam"] = priors["lam"].log_x(u)
+    if pooling.has_population:
+        near = Approximation.of(problem, delta)
+        w, weight = places["spread"].grid(step)  # (V,)
+        u, mu_weight = place_around(partial(near.log_joint, w), *near.mean_peak(w)).grid(step)  # (D, V, U)
+        log_weight = log_weight[:, None, None] + weight[:, None] + mu_weight + near.log_prior(w, u)
+        logs["mu"], logs["sigma"] = near.logs(w, u)
+        margin = near.margin(log_weight - near.log_prior(w, u), w, u)
+    shape = log_weight.shape
+    kept = np.nonzero(np.broadcast_to(margin > -SCREEN, shape))
+    ends = [(i == 0) | (i == n - 1) for i, n in zip(kept, shape, strict=True) if n > 1]
+    values = {site: np.exp(_align(x, shape)[kept]) for site, x in logs.items()}
+    law: PriorLaw | GammaLaw | None = None
+    if pooling.has_population:
+        law = GammaLaw(np.log(values["mu"]), (values["sigma"] / values["mu"]) ** 2)
+    elif not pooling.is_shared:
+        gamma = priors["lam"].gamma
+        law = (
+            priors["lam"] if gamma is None else GammaLaw(*(np.full(len(kept[0]), x) for x in (gamma.log_mu, gamma.cv2)))
+        )
+    is_end = np.any([*ends, np.broadcast_to(margin, shape)[kept] < RIM - SCREEN], axis=0)
+    return Nodes(log_weight[kept], is_end, delta, kept[0], law, values)
+
+
+def _align(x: Array, shape: tuple[int, ...]) -> Array:
+    """By leading axes."""
+    return np.broadcast_to(x.reshape(x.shape + (1,) * (len(shape) - x.ndim)), shape)
+
+
+def places_of(problem: Problem) -> dict[str, Place]:
+    """Where delta and the spread of the rates lie, by the approximation of `Approximation`."""
+    places, delta = {}, None
+    if "delta" in problem.priors:
+        prior = problem.priors["delta"]
+        whole = replace(problem, table=problem.table.merged()) if problem.pooling.is_shared else problem
+
+        def log_delta(u: Array) -> Array:
+            return prior.log_density(u) + Approximation.of(whole, np.exp(prior.log_x(u))).log_free()
+
+        places["delta"] = place_around(log_delta, *peak(log_delta, ()))
+        delta = np.exp(prior.log_x(places["delta"].centre + places["delta"].scale * np.array([-2.0, 0.0, 2.0])))
+    if problem.pooling.has_population:
+        near = Approximation.of(problem, delta)
+
+        def log_spread(w: Array) -> Array:
+            centre, scale = near.mean_peak(w)
+            return np.max(near.log_joint(w, centre[..., None])[..., 0] + np.log(scale), axis=0)
+
+        places["spread"] = place_around(log_spread, *peak(log_spread, ()))
+    return places
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Factors as if of Poisson counts: exact for the Poisson, and good enough to place grids by.
+
+    At its group's own rate a count carries kappa = 1 / (1 + delta^2 rate exposure) of a Poisson count's information:
+    F_g = exp(base) int Gamma(lam; mu, sigma) lam^(kappa total) exp(-kappa exposure lam) dlam, nearly.
+
+    The coordinates are w = log(sigma / mu) and u = log mu: given w, the joint is log-concave in u, which given sigma it
+    is not. A Uniform sigma would have its bounds in the midst of u; then w is the coordinate of sigma.
+    """
+
+    priors: dict[str, PriorLaw]
+    base: Array  # (G, D)
+    total: Array  # (G, D)
+    exposure: Array  # (G, D)
+
+    @staticmethod
+    def of(problem: Problem, delta: Array | None) -> "Approximation":
+        """At the values of delta (D,); D = 1 for the Poisson."""
+        table = problem.table
+        total, exposure = table.group_total[:, None], table.group_exposure[:, None]
+        rate = (total + 0.5) / exposure
+        kappa = np.ones((1, 1)) if delta is None else 1 / (1 + delta**2 * rate * exposure / table.group_rows[:, None])
+        total, exposure, log_rate = kappa * total, kappa * exposure, np.log(rate) + 0 * kappa
+        base = table.log_likelihood(log_rate, delta) + table.of_rows(table.constant(delta))
+        return Approximation(problem.priors, base - total * log_rate + exposure * rate, total, exposure)
+
+    def log_free(self) -> Array:
+        """Log of the product of the factors under a flat law of log lam, but for a constant, (D,)."""
+        total = self.total + 0.5
+        return np.sum(self.base + total * (np.log(total / self.exposure) - 1) - np.log(total) / 2, axis=0)
+
+    def logs(self, w: Array, u: Array) -> tuple[Array, Array]:
+        """Log mu and log sigma at w (V,) and u (D, V, U)."""
+        log_mu, prior = self.priors["mu"].log_x(u), self.priors["sigma"]
+        return log_mu, prior.log_x(w[:, None] + (0 if prior.bounds else log_mu))
+
+    def log_prior(self, w: Array, u: Array) -> Array:
+        """Log density of w and u."""
+        log_mu, prior = self.priors["mu"].log_x(u), self.priors["sigma"]
+        return self.priors["mu"].log_density(u) + prior.log_density(w[:, None] + (0 if prior.bounds else log_mu))
+
+    def log_factors(self, w: Array, u: Array) -> Array:
+        """(G, D, V, U)."""
+        log_mu, log_sigma = self.logs(w, u)
+        law = GammaLaw(log_mu, np.exp(2 * (log_sigma - log_mu)))
+        base, total, exposure = (each[:, :, None, None] for each in (self.base, self.total, self.exposure))
+        return base + law.log_integral(total, exposure)
+
+    def log_joint(self, w: Array, u: Array) -> Array:
+        """(D, V, U)."""
+        return self.log_prior(w, u) + self.log_factors(w, u).sum(axis=0)
+
+    def mean_peak(self, w: Array) -> tuple[Array, Array]:
+        """Mode and scale of u given w, (D, V)."""
+        return peak(partial(self.log_joint, w), (self.base.shape[1], len(w)))
+
+    def margin(self, log_weight: Array, w: Array, u: Array) -> Array:
+        """By how much a node falls short of the largest, at least: for all data, or without any one group."""
+        log_f, log_prior = self.log_factors(w, u), self.log_prior(w, u)
+        joint = log_weight + log_prior + log_f.sum(axis=0)
+        margin = joint - joint.max()
+        for each in log_f:
+            margin = np.maximum(margin, joint - each - np.max(joint - each))
+        return margin

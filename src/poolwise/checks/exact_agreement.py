@@ -1,0 +1,159 @@
+"""A fit and the exact answer to a table of differences in Monte Carlo errors.
+
+Parameters are held against their exact mean and standard deviation, z = (estimate - exact) / Monte Carlo error, and
+elpd_loo against its exact value. A fit agrees if every |z| of K is at most `agreement.threshold(K)`: the rule that two
+runs are held against each other by. A fit that differs is suspect.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poolwise.checks.agreement import threshold
+from poolwise.checks.base import Check, FitView, Result, Settings
+from poolwise.checks.exact import solve
+from poolwise.checks.exact.solve import Exact
+from poolwise.checks.loo import Loo
+from poolwise.checks_base import Condition
+from poolwise.text import one_line
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A fit beside the exact answer.
+
+    Attributes
+    ----------
+    table : a row a quantity, `mean of mu`, `sd of mu`, ..., `elpd_loo` and `log marginal likelihood`, which no fit has:
+        `fit`, `exact`, `mcse` (Monte Carlo error of the fit) and `z`; NaN where it does not exist or is not known
+    elpd_difference, elpd_z : elpd_loo of the fit less the exact one, and that in Monte Carlo errors
+    log_marginal : log p(y)
+    z_max : the largest |z| of all; NaN if there is none
+    limit : what |z| may be
+    line : all of it in words
+    """
+
+    table: pd.DataFrame
+    elpd_difference: float
+    elpd_z: float
+    log_marginal: float
+    z_max: float
+    limit: float
+    line: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no z is beyond the limit."""
+        return bool(self.z_max <= self.limit)
+
+
+def run(view: FitView, _: Settings) -> Result:
+    """The fit beside the exact answer, or why there is none."""
+    why = solve.reason_against(view.model, view.counts)
+    if not why:
+        try:
+            return result(compare(view.summary, view.loo, solve.solve(view.model, view.counts, view.prior_values)))
+        except solve.NotExact as error:
+            why = str(error)
+    return Result(lines=(f"no exact answer: {why.removesuffix('.')}",))
+
+
+CHECK = Check("exact_agreement", "exact", run)
+
+
+def result(found: Comparison) -> Result:
+    """What a comparison means for the run."""
+    return Result(
+        metrics={
+            "log_marginal_likelihood": found.log_marginal,
+            "exact_z_max": found.z_max,
+            "exact_elpd_loo_difference": found.elpd_difference,
+        },
+        tags={"exact": "agrees" if found.agrees else "differs"},
+        lines=(found.line,),
+        tables={"exact": found.table},
+        conditions=(
+            Condition.of(
+                name="z-score against the exact answer, the largest: are these draws of this posterior?",
+                value=f"{found.z_max:.1f}",
+                limit=f"at most {found.limit:.1f}",
+                passed=found.agrees,
+                otherwise=_remedy(found),
+            ),
+        ),
+        value=found,
+    )
+
+
+def _remedy(found: Comparison) -> str:
+    """What a fit that differs means, and what to do."""
+    sizes = found.table["z"].abs().dropna()
+    if sizes.empty:
+        return "the fit cannot be held against the exact answer: no Monte Carlo error is known"
+    others = int((sizes > found.limit).sum()) - 1
+    more = f" (and {others} more beyond {found.limit:.1f})" if others > 0 else ""
+    return (
+        f"the fit differs from the exact answer: {one_line(str(sizes.idxmax()))} is off by {sizes.max():.1f} "
+        f"Monte Carlo errors{more}; do not use these draws. "
+        "Sample longer, or check that the priors suit the unit of the data"
+    )
+
+
+def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Comparison:
+    """A fit held against the exact answer of its model and counts.
+
+    Parameters
+    ----------
+    summary : from `checks.summarise`: `mean`, `sd`, `mcse_mean`, `mcse_sd` by parameter (`mu`, `lam.<label>`)
+    loo : its `elpd` and `mcse` are looked at; `mcse` is 0 if the value is exact
+    """
+    rows: dict[str, tuple[Any, float, Any]] = {}
+    for moment, values in (("mean", answer.mean), ("sd", answer.sd)):
+        for name, value in _by_parameter(values, list(summary.index)).items():
+            rows[f"{moment} of {name}"] = (summary.at[name, moment], value, summary.at[name, f"mcse_{moment}"])
+    rounding = max(answer.error, 1e-9 * abs(answer.elpd_loo))  # an exact value replaced by an exact value has no mcse
+    rows["elpd_loo"] = (loo.elpd, answer.elpd_loo, max(loo.mcse, rounding))
+    rows["log marginal likelihood"] = (np.nan, answer.log_marginal, np.nan)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["fit", "exact", "mcse"], dtype=float)
+    table.index.name = "quantity"
+    table["z"] = (table["fit"] - table["exact"]) / table["mcse"].where(table["mcse"] > 0)
+    sizes = table["z"].abs().dropna()
+    limit, difference = threshold(max(len(sizes), 1)), float(loo.elpd - answer.elpd_loo)
+    return Comparison(
+        table=table,
+        elpd_difference=difference,
+        elpd_z=float(table["z"]["elpd_loo"]),
+        log_marginal=answer.log_marginal,
+        z_max=float(sizes.max()),
+        limit=limit,
+        line=_line(sizes, limit, difference, answer),
+    )
+
+
+def _by_parameter(moments: dict[str, np.ndarray], names: list[str]) -> dict[str, float]:
+    """Moments by site as moments by parameter; the rates of groups stand in a summary in the order of the groups."""
+    found: dict[str, float] = {}
+    for site, values in moments.items():
+        of_site = [name for name in names if name == site or name.startswith(f"{site}.")]
+        found |= dict(zip(of_site, np.ravel(values).tolist(), strict=True))
+    return found
+
+
+def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> str:
+    if sizes.empty:
+        judgement = "there is nothing to hold the fit against"
+    elif (worst := sizes.max()) <= limit:
+        judgement = f"the fit agrees: the largest of {len(sizes)} |z| is {worst:.1f}, {one_line(str(sizes.idxmax()))}"
+    else:
+        beyond = sizes[sizes > limit].sort_values(ascending=False)
+        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        judgement = (
+            f"the fit differs: {one_line(str(beyond.index[0]))}{more} of {len(sizes)}, |z| up to {worst:.1f}, "
+            f"above the {limit:.1f} that Monte Carlo error allows"
+        )
+    return (
+        f"exact answer: {judgement}; elpd_loo {solve.elpd_loo:.2f} (the fit {difference:+.3f}), "
+        f"log p(y) {solve.log_marginal:.3f}"
+    )

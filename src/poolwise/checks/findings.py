@@ -1,0 +1,101 @@
+"""The draws of a fit to all that it says: judged, held against what is known, and used to predict.
+
+draws -> summary, LOO -> the rates integrated out where PSIS is in doubt -> verdict
+      -> predictions -> every check that is on
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from poolwise.checks import exact_agreement, gate, integrated_loo, leave_group_out, power_scaling, prior_scale
+from poolwise.checks import loo as loo_module
+from poolwise.checks import summary as summary_module
+from poolwise.checks.base import Check, FitView, Settings
+from poolwise.counts.cells import Counts
+from poolwise.inference import predictive
+from poolwise.inference.datatree import to_tree
+from poolwise.inference.engines.base import Fit
+from poolwise.inference.streams import named_generator
+from poolwise.model.count_model import Model
+
+type Values = Mapping[str, Mapping[str, np.ndarray]]
+
+CHECKS: tuple[Check, ...] = (
+    leave_group_out.CHECK,
+    exact_agreement.CHECK,
+    power_scaling.CHECK,
+)  # in the order of their lines
+
+
+def examine(model: Model, counts: Counts, values: Values, draws: Fit, settings: Settings) -> FitView:
+    """Judge the draws, predict from them, and run the checks that are on.
+
+    Parameters
+    ----------
+    values : site -> parameter -> (), the values of the priors
+    """
+    tree = to_tree(draws.posterior, draws.sample_stats, counts)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    summary = summary_module.summarise(posterior)
+    loo = _loo(model, posterior, cells, values, summary)
+    _add_predictive(tree, model, values, settings)
+    view = FitView(
+        counts=counts,
+        model=model,
+        prior_values=values,
+        tree=tree,
+        summary=summary,
+        loo=loo,
+        verdict=gate.judge(
+            summary, tree["sample_stats"].to_dataset(), loo, max_tree_depth=settings.sampler.max_tree_depth
+        ),
+        new_group=predictive.new_group(
+            model,
+            posterior,
+            values,
+            exposure=settings.exposure,
+            seed=settings.seed,
+            above=settings.above,
+            label=settings.group,
+        ),
+        prior_warnings=tuple(prior_scale.lines(model, values, counts)),
+        switched_off=tuple(check.key for check in CHECKS if check.key not in settings.checks),
+    )
+    return checked(view, settings)
+
+
+def checked(view: FitView, settings: Settings) -> FitView:
+    """The view with the results of all checks that are on; the verdict takes in their conditions."""
+    results = {}
+    for check in CHECKS:
+        if check.key in settings.checks:
+            with settings.stage(check.key):
+                results[check.name] = check.run(view, settings)
+    conditions = (*view.verdict.conditions, *(each for found in results.values() for each in found.conditions))
+    return replace(view, results=results, verdict=replace(view.verdict, conditions=conditions))
+
+
+def _loo(
+    model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values, summary: pd.DataFrame
+) -> loo_module.Loo:
+    num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    r_eff = summary_module.relative_efficiency(summary, num_draws=num_draws)
+    blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
+    loo = loo_module.loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
+    return integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
+
+
+def _add_predictive(tree: xr.DataTree, model: Model, values: Values, settings: Settings) -> None:
+    """Add what the priors and the posterior predict."""
+    seed, num_draws = settings.seed, settings.num_draws
+    cells = tree["constant_data"].to_dataset()
+    rng = named_generator(seed, "posterior_predictive")
+    posterior = tree["posterior"].to_dataset()
+    replicated = predictive.posterior_predictive(model, posterior, cells, num_draws=num_draws, rng=rng)
+    prior, prior_predictive = predictive.prior(model, values, cells, num_draws=num_draws, seed=seed)
+    tree["posterior_predictive"] = xr.DataTree(replicated)
+    tree["prior"], tree["prior_predictive"] = xr.DataTree(prior), xr.DataTree(prior_predictive)

@@ -1,0 +1,113 @@
+"""Draws to a judgement: convergence, the sampler's own warnings, and leave-one-out predictive accuracy.
+
+A fit is `trusted` when every condition of its verdict holds, else `suspect`, with the reasons in words: the gate below,
+and what the checks add to it.
+
+PSIS-LOO is computed by cell. A cell stands for m rows with the same group, exposure and count; its value leaves out
+one of them, and
+
+    elpd_loo = sum_c m_c elpd_c,    se^2 = N / (N - 1) sum_c m_c (elpd_c - mean)^2,    N = sum_c m_c,
+
+which is exactly the row-wise result, at a cost that does not depend on the number of rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.base import array_stats
+
+from poolwise.checks.conditions import Condition, limits
+from poolwise.checks.loo import Loo
+
+# The gate, beside the limits of `conditions`.
+# Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
+BFMI_MIN = 0.3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a fit can be trusted: the conditions that decide it, and the figures behind them."""
+
+    conditions: tuple[Condition, ...]
+    r_hat_max: float
+    ess_bulk_min: float
+    ess_tail_min: float
+    divergences: int
+    bfmi_min: float
+    tree_depth_hits: int
+    pareto_k_max: float
+    pareto_k_bad: int
+
+    @property
+    def status(self) -> str:
+        """`trusted` if every condition holds, else `suspect`."""
+        return "suspect" if self.reasons else "trusted"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What the conditions say that do not hold."""
+        return tuple(each.sentence for each in self.conditions if not each.passed)
+
+
+def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
+    """The gate."""
+    bfmi = np.asarray(array_stats.bfmi(sample_stats["energy"].transpose("chain", "draw").values))
+    diverging = sample_stats["diverging"].values
+    return Verdict(
+        conditions=(
+            *(limit.condition(summary) for limit in limits(sample_stats.sizes["chain"])),
+            *_of_transitions(diverging, bfmi),
+            *_of_loo(leave_one_out),
+        ),
+        r_hat_max=float(summary["r_hat"].max(skipna=False)),
+        ess_bulk_min=float(summary["ess_bulk"].min(skipna=False)),
+        ess_tail_min=float(summary["ess_tail"].min(skipna=False)),
+        divergences=int(diverging.sum()),
+        bfmi_min=float(bfmi.min()),
+        tree_depth_hits=int((sample_stats["tree_depth"] >= max_tree_depth).sum()),
+        pareto_k_max=float(np.max(leave_one_out.pareto_k)),
+        pareto_k_bad=leave_one_out.bad_rows,
+    )
+
+
+def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition, Condition]:
+    divergences = int(diverging.sum())
+    return (
+        Condition.of(
+            name="divergent transitions: places the sampler could not follow",
+            value=f"{divergences:,}",
+            limit="0",
+            passed=not divergences,
+            otherwise=f"{divergences} of {diverging.size} transitions diverged",
+        ),
+        Condition.of(
+            name="E-BFMI, the smallest: does the sampler reach the tails?",
+            value=f"{bfmi.min():.2f}",
+            limit=f"at least {BFMI_MIN}",
+            passed=bool(np.all(bfmi >= BFMI_MIN)),
+            otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+        ),
+    )
+
+
+def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
+    largest = np.nanmax(loo.pareto_k, initial=-np.inf)
+    return (
+        Condition.of(
+            name="Pareto k, the largest: does one row decide the result?",
+            value=f"{np.max(loo.pareto_k):.2f}",
+            limit=f"at most {loo.k_threshold:.2f}",
+            passed=not loo.bad_rows,
+            otherwise=f"Pareto k is above {loo.k_threshold:.2f} for {loo.bad_rows} rows (worst {largest:.2f}): "
+            "elpd_loo is not reliable",
+        ),
+        Condition.of(
+            name="elpd_loo and its Monte Carlo error",
+            value=f"{loo.elpd:.2f}, {loo.mcse:.2g}",
+            limit="finite",
+            passed=bool(np.isfinite([loo.elpd, loo.mcse]).all()),
+            otherwise="elpd_loo is not finite",
+        ),
+    )

@@ -1,0 +1,227 @@
+"""Rows or whole groups left out: log p(y_out | all else) with the rates integrated out.
+
+PSIS-LOO weighs the draws by 1 / p(y_i | lam[g]), which fails where row i is most of what is known of lam[g]. With h the
+parameters that are not rates (mu, sigma, delta) and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
+
+    p(y_i | y_-i) = 1 / E[1 / p(y_i | y_{g,-i}, h)],    p(y_i | y_{g,-i}, h) = F(y_g; h) / F(y_{g,-i}; h),
+
+an expectation over the same posterior whose weights vary only as h does: integrated importance sampling. The other rows
+of the group stay. A pooled model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
+Where PSIS leaves any row of a fit in doubt, all its rows are computed so.
+
+A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)): the
+criterion for groups not seen. All refits share one program: the cells of the group stay, weighing nothing. Where the
+groups that remain are alike a hierarchy has a funnel: a refit that misses the gate is made again with its rates
+integrated out.
+
+References
+----------
+Vehtari et al. (2016), Bayesian leave-one-out cross-validation approximations for Gaussian latent variable models,
+JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.1007/s11336-019-09679-0.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from arviz_stats.base import array_stats
+
+from poolwise.checks import loo, summary
+from poolwise.checks.base import Check, FitView, Result, Settings
+from poolwise.checks.conditions import limits
+from poolwise.counts.cells import Counts
+from poolwise.inference.engines.base import Fit
+from poolwise.inference.engines.nuts import sample
+from poolwise.inference.settings import Device, Sampler
+from poolwise.inference.streams import named_seed
+from poolwise.model.count_model import Model
+from poolwise.model.marginal_quadrature import RateIntegral, Rows
+from poolwise.text import listed, one_line
+
+type Values = Mapping[str, Mapping[str, np.ndarray]]
+
+ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `integrated`
+
+
+@dataclass(frozen=True)
+class GroupsOut:
+    """Log p(y_g | y_-g), all rows of a group jointly; each (G,).
+
+    Attributes
+    ----------
+    elpd, mcse : the value and its Monte Carlo standard error, 0 if it is exact
+    pareto_k : of the values averaged; where it is high, so is the Monte Carlo error's own error
+    r_hat, ess : of the refit, largest and smallest over its parameters; 1 and inf if none was needed
+    divergences : of the refit
+    """
+
+    labels: tuple[str, ...]
+    elpd: np.ndarray
+    mcse: np.ndarray
+    pareto_k: np.ndarray
+    r_hat: np.ndarray
+    ess: np.ndarray
+    divergences: np.ndarray
+    num_chains: int
+    k_threshold: float
+
+    @property
+    def total(self) -> float:
+        """Sum over groups."""
+        return float(self.elpd.sum())
+
+    @property
+    def se(self) -> float:
+        """Standard error of the total over groups: sqrt(G) times their standard deviation."""
+        num_groups = len(self.elpd)
+        return float(np.sqrt(num_groups) * self.elpd.std(ddof=1)) if num_groups > 1 else float("nan")
+
+    @property
+    def total_mcse(self) -> float:
+        """Monte Carlo standard error of the total; the refits are independent."""
+        return float(np.sqrt(np.sum(self.mcse**2)))
+
+    @property
+    def suspect(self) -> tuple[str, ...]:
+        """Labels of the groups whose refit misses the gate."""
+        good = _converged(self.r_hat, self.ess, self.divergences, self.num_chains)
+        good &= (self.pareto_k <= self.k_threshold) & np.isfinite(self.elpd)
+        return tuple(label for label, is_good in zip(self.labels, good, strict=True) if not is_good)
+
+
+def run(view: FitView, settings: Settings) -> Result:
+    """Every group predicted from all others."""
+    found = leave_group_out(
+        view.model,
+        view.counts,
+        view.prior_values,
+        seed=settings.seed,
+        sampler=settings.sampler,
+        device=settings.device,
+        on_group=settings.on_group,
+    )
+    return result(found)
+
+
+CHECK = Check("leave_group_out", "leave_group_out", run)
+
+
+def result(found: GroupsOut) -> Result:
+    """What groups left out mean for the run."""
+    total = f"{found.total:.2f} +- {found.se:.2f} (Monte Carlo error {found.total_mcse:.2f})"
+    lines = [f"groups left out, one at a time: elpd {total}"]
+    if found.suspect:
+        lines.append(f"  not reliable for {listed(map(one_line, found.suspect))}: the refit misses the gate")
+    columns = {name: getattr(found, name) for name in ("elpd", "mcse", "pareto_k", "r_hat", "ess", "divergences")}
+    columns["suspect"] = [label in found.suspect for label in found.labels]
+    return Result(
+        metrics={
+            "elpd_leave_group_out": found.total,
+            "elpd_leave_group_out_se": found.se,
+            "elpd_leave_group_out_mcse": found.total_mcse,
+            "leave_group_out_suspect": len(found.suspect),
+        },
+        lines=tuple(lines),
+        tables={"leave_group_out": pd.DataFrame(columns, index=pd.Index(found.labels, name="group"))},
+        value=found,
+    )
+
+
+def leave_group_out(
+    model: Model,
+    counts: Counts,
+    values: Values,
+    *,
+    seed: int,
+    sampler: Sampler,
+    device: Device,
+    on_group: Callable[[str], None] = lambda label: None,
+) -> GroupsOut:
+    """Log p(y_g | y_-g) of every group, by a refit without it; a pooled or unpooled Poisson needs none.
+
+    Parameters
+    ----------
+    on_group : called with its label before each group; may raise to stop
+    """
+    rows: list[tuple[float, ...]] = []
+    for g, label in enumerate(counts.labels):
+        on_group(label)
+        draws, state = {}, (1.0, np.inf, 0.0)
+        if RateIntegral.sites(model, values):
+            refit = functools.partial(
+                sample,
+                counts=without_group(counts, g),
+                values=values,
+                seed=named_seed(seed, "groups_left_out", g),
+                sampler=sampler,
+                device=device,
+            )
+            found = refit(model)
+            if not _converged(*_state(found), sampler.num_chains) and "marginal" in model.pooling.offered(
+                model.likelihood
+            ):  # again, without a funnel
+                found = refit(replace(model, parameterisation="marginal"))
+            draws, state = found.posterior, _state(found)
+        integral = RateIntegral.of(model, values, draws)
+        rows.append((*_mean(_group_given_rest(counts, g, model, integral)), *state))
+    num_draws = sampler.num_chains * sampler.num_samples
+    elpd, mcse, pareto_k, r_hat, ess, divergences = np.array(rows).T
+    return GroupsOut(
+        counts.labels,
+        elpd,
+        mcse,
+        pareto_k,
+        r_hat,
+        ess,
+        divergences,
+        num_chains=sampler.num_chains,
+        k_threshold=loo.pareto_k_limit(num_draws),
+    )
+
+
+def without_group(counts: Counts, group: int) -> Counts:
+    """The table less one group, whose cells stay, standing for next to no row: for `fit` alone, and with no digest."""
+    multiplicity: Any = np.where(counts.cell_group == group, ABSENT, counts.cell_multiplicity)
+    return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
+
+
+def _state(found: Fit) -> tuple[float, float, float]:
+    """Largest R-hat, smallest ESS and divergences of a refit."""
+    kept = {name: value for name, value in found.posterior.items() if name not in summary.NO_MEAN}
+    return (*summary.convergence(kept), float(found.sample_stats["diverging"].sum()))
+
+
+def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
+    """Whether refits keep to the gate, one or each of an array."""
+    r_hat_limit, ess_limit, _ = limits(num_chains)
+    return r_hat_limit.holds(r_hat) & ess_limit.holds(ess) & (divergences == 0)
+
+
+# Rows that are alike.
+
+
+def _group_given_rest(counts: Counts, g: int, model: Model, integral: RateIntegral) -> np.ndarray:
+    """Log p(rows of the group | other groups, h), (chain, draw) or ()."""
+    columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
+    if not model.pooling.is_shared:
+        return integral.log_marginal(Rows.of(*(column[counts.cell_group == g] for column in columns)))
+    rows = Rows.of(*columns)
+    others = Rows.of(columns[0], columns[1], np.where(counts.cell_group == g, 0, counts.cell_multiplicity))
+    return integral.log_marginal(rows) - integral.log_marginal(others)
+
+
+# Averages.
+
+
+def _mean(log_values: np.ndarray) -> tuple[float, float, float]:
+    """Log mean of exp over the draws, its Monte Carlo standard error and Pareto k; 0 and 0 of a single value."""
+    top = log_values.max()
+    if not log_values.ndim or np.ptp(log_values) == 0:
+        return float(top), 0.0, 0.0
+    relative = np.exp(log_values - top)
+    mean = relative.mean()
+    mcse = array_stats.mcse(relative / mean, method="mean")
+    return float(top + np.log(mean)), float(mcse), loo.pareto_k(log_values)

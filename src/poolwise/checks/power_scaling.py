@@ -1,0 +1,172 @@
+"""Draws to what they owe to the priors and what to the likelihood: power-scaling.
+
+A prior, or the likelihood, p is raised to a power alpha near 1 by weighing the draws with p^(alpha - 1), smoothed. How
+far the marginal of a parameter moves is measured by the cumulative Jensen-Shannon distance D of its distribution
+function before and after; its sensitivity is the mean of D / |log2 alpha| for an alpha below and an alpha above 1.
+
+A parameter that moves with the prior and with the likelihood is one that the two pull to different sides; one that
+moves with the prior alone is hardly informed by the data. Only the top-level priors are priors here: lam | mu, sigma
+of a hierarchy is part of its model, and scaling it too shows conflicts that are none.
+
+References
+----------
+Kallioinen, Paananen, Bürkner and Vehtari (2024), Statistics and Computing 34:57, doi:10.1007/s11222-023-10366-5.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.base import array_stats
+
+from poolwise.checks import loo, summary
+from poolwise.checks.base import Check, FitView, Result, Settings
+from poolwise.inference import predictive
+from poolwise.model.count_model import Model
+from poolwise.model.priors import distribution
+from poolwise.text import listed, one_line
+
+ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second where weights of the first cannot be smoothed
+SENSITIVE = 0.05  # as priorsense has it, from section 3.3 of the reference
+CONFLICT, DOMINANT, NOTHING = "potential prior-data conflict", "strong prior / weak likelihood", "-"
+UNKNOWN = "not known: the weights cannot be smoothed"
+# parameters times draws; of more parameters fewer draws are looked at, but for LEAST, whose noise stays below 0.02
+WORK, LEAST = 2_000_000, 1000
+
+type Values = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def run(view: FitView, _: Settings) -> Result:
+    """Which priors the posterior moves with."""
+    table = power_scaling(view.posterior, view.cells, view.model, view.prior_values)
+    dominant = tag(table)
+    return Result(
+        metrics={"prior_sensitivity_max": float(table["prior"].max())},
+        tags={"prior_dominates": dominant} if dominant else {},
+        lines=tuple(lines(table)),
+        tables={"sensitivity": table},
+        value=table,
+    )
+
+
+CHECK = Check("power_scaling", "sensitivity", run)
+
+
+def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values) -> pd.DataFrame:
+    """A row a parameter: its sensitivity to each top-level prior, to all of them and to the likelihood; the diagnosis.
+
+    Parameters
+    ----------
+    cells : the `constant_data` of `tree.to_tree`
+    values : site -> parameter -> (), the values of the priors
+
+    Returns
+    -------
+    `prior.<site>` for every site that takes a prior, `prior` (all at once), `likelihood` and `diagnosis`; NaN where no
+    alpha gives weights that can be smoothed. Parameters without a mean (`checks.NO_MEAN`) are left out.
+    """
+    posterior = _thinned(posterior)
+    flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in summary.NO_MEAN}
+    scaled = {f"prior.{site}": density for site, density in log_priors(posterior, model, values).items()}
+    scaled |= {"prior": np.sum(list(scaled.values()), axis=0), "likelihood": log_likelihood(model, posterior, cells)}
+    table = pd.DataFrame(
+        {name: _sensitivities(log_density, list(flat.values())) for name, log_density in scaled.items()},
+        index=pd.Index(list(flat), name="parameter"),
+    )
+    return table.assign(diagnosis=[diagnosis(*pair) for pair in table[["prior", "likelihood"]].itertuples(index=False)])
+
+
+def log_priors(posterior: xr.Dataset, model: Model, values: Values) -> dict[str, np.ndarray]:
+    """Log density of each top-level prior at the draws, (chain, draw); of rates their sum."""
+    found = {}
+    for site, family in model.families:
+        draws = posterior[site].transpose("chain", "draw", ...).values
+        log_density = np.asarray(distribution(family, values[site]).log_prob(draws))
+        found[site] = log_density.reshape(*draws.shape[:2], -1).sum(axis=2)
+    return found
+
+
+def log_likelihood(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> np.ndarray:
+    """Log probability of all rows under each draw, (chain, draw)."""
+    multiplicity, begin = cells["cell_multiplicity"].values, 0
+    total = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
+    for block in predictive.pointwise_log_likelihood(model.likelihood, posterior, cells):
+        total += np.tensordot(multiplicity[begin : begin + len(block)], block, axes=1)
+        begin += len(block)
+    return total
+
+
+def diagnosis(prior: float, likelihood: float) -> str:
+    """What two sensitivities say of a parameter."""
+    if not np.isfinite([prior, likelihood]).all():
+        return UNKNOWN
+    if prior < SENSITIVE:
+        return NOTHING
+    return CONFLICT if likelihood >= SENSITIVE else DOMINANT
+
+
+def tag(table: pd.DataFrame) -> str:
+    """The priors that dominate and what they dominate, as `prior.sigma: mu, sigma`; empty if there is none."""
+    found = [f"{site}: {_listed(rows)}" for kind, site, rows in _problems(table) if kind == DOMINANT]
+    return "; ".join(found)
+
+
+def lines(table: pd.DataFrame) -> list[str]:
+    """What is to be known of the priors, a line for each prior and kind of problem; none if all is well."""
+    words = {
+        CONFLICT: "{site} and the data pull {names} to different sides ({size}). Is {site} what is known?",
+        DOMINANT: "{site} dominates {names} ({size}). Try another {site}.",
+        UNKNOWN: "whether a prior dominates {names} is " + UNKNOWN,
+    }
+    found = []
+    for kind, site, rows in _problems(table):
+        worst = rows["prior"].fillna(0.0).to_numpy().argmax()
+        prior, likelihood = rows["prior"].iloc[worst], rows["likelihood"].iloc[worst]
+        size = f"power-scaling: {'at most ' if len(rows) > 1 else ''}prior {prior:.2f}, likelihood {likelihood:.2f}"
+        found.append(words[kind].format(site=site, names=_listed(rows), size=size))
+    return found
+
+
+def _problems(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """(diagnosis, the prior that moves the parameter most, those parameters), but for those that are fine."""
+    rows = table[table["diagnosis"] != NOTHING]
+    by_site = rows.filter(like="prior.").astype(float).fillna(0.0)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i in range(len(rows)):
+        site = by_site.columns[int(by_site.iloc[i].to_numpy().argmax())]
+        groups.setdefault((rows["diagnosis"].iloc[i], site), []).append(i)
+    return [(*key, rows.iloc[some]) for key, some in groups.items()]
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    return listed(map(one_line, rows.sort_values("prior", ascending=False).index))
+
+
+def _sensitivities(log_density: np.ndarray, parameters: Sequence[np.ndarray]) -> list[float]:
+    """Sensitivity of each parameter to what has this log density at the draws, (chain, draw)."""
+    if np.ptp(log_density) == 0:  # a Uniform prior: scaling it changes nothing
+        return [0.0] * len(parameters)
+    for alphas in ALPHAS:
+        if all(_can_be_smoothed((alpha - 1) * log_density) for alpha in alphas):
+            lower, upper = (_weights(log_density, alpha) for alpha in alphas)
+            return [float(array_stats.power_scale_sense(draws, lower, upper, *alphas)) for draws in parameters]
+    return [float("nan")] * len(parameters)
+
+
+def _weights(log_density: np.ndarray, alpha: float) -> np.ndarray:
+    log_weights = array_stats.power_scale_lw(log_density, alpha=alpha, axis=(-2, -1))
+    weights = np.exp(log_weights - log_weights.max())
+    return weights / weights.sum()
+
+
+def _can_be_smoothed(log_weights: np.ndarray) -> bool:
+    return loo.pareto_k(log_weights) <= loo.pareto_k_limit(log_weights.size)
+
+
+def _thinned(posterior: xr.Dataset) -> xr.Dataset:
+    """Evenly spaced draws of each chain, where there are too many parameters for all."""
+    num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
+    per_chain = max(WORK // len(summary.parameters(posterior)), LEAST) // num_chains
+    kept = np.linspace(0, length - 1, min(length, per_chain)).round().astype(int)
+    return posterior.isel(draw=kept)

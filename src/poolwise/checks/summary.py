@@ -1,0 +1,67 @@
+"""Summary."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.base import array_stats
+
+INTERVAL = 0.94  # highest-density intervals, as in the notebook that this project follows
+LOW, HIGH = (f"hdi_{share:.0%}" for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))  # columns of a summary
+NO_MEAN = ("alpha", "beta", "phi")  # their posterior has no finite mean: medians and quantiles only
+
+
+def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """Every scalar parameter under its name (`mu`, `lam.<label>`), (chain, draw)."""
+    flat: dict[str, np.ndarray] = {}
+    for name, variable in posterior.data_vars.items():
+        if "group" in variable.dims:
+            draws = variable.transpose("group", "chain", "draw").values
+            flat |= {f"{name}.{label}": draws[g] for g, label in enumerate(variable["group"].values)}
+        else:
+            flat[str(name)] = variable.transpose("chain", "draw").values
+    return flat
+
+
+def summarise(posterior: xr.Dataset) -> pd.DataFrame:
+    """A row a parameter: mean, sd, median, 94% interval, Monte Carlo errors, ESS and R-hat.
+
+    The interval is the highest-density one; for `alpha`, `beta` and `phi`, whose density has a long tail and whose
+    mean does not exist, it is the central one, and mean, sd and their errors are left empty.
+    """
+    flat = parameters(posterior)
+    draws = np.stack(list(flat.values()))  # (P, chain, draw)
+    heavy = np.array([name in NO_MEAN for name in flat])
+    tail = (1 - INTERVAL) / 2
+    low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], axis=(1, 2))
+    shortest = np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])
+    table = pd.DataFrame(
+        {
+            "mean": draws.mean(axis=(1, 2)),
+            "sd": draws.std(axis=(1, 2), ddof=1),
+            "median": median,
+            LOW: np.where(heavy, low, shortest[:, 0]),
+            HIGH: np.where(heavy, high, shortest[:, 1]),
+            "mcse_mean": array_stats.mcse(draws, method="mean"),
+            "mcse_sd": array_stats.mcse(draws, method="sd"),
+            "ess_bulk": array_stats.ess(draws, method="bulk"),
+            "ess_tail": array_stats.ess(draws, method="tail", prob=(0.05, 0.95)),
+            "r_hat": array_stats.rhat(draws),
+        },
+        index=pd.Index(list(flat), name="parameter"),
+    )
+    table.loc[heavy, ["mean", "sd", "mcse_mean", "mcse_sd"]] = np.nan
+    return table
+
+
+def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:
+    """Mean bulk ESS of the parameters per draw, at most 1 (R-hat and ESS may be undefined for a constant)."""
+    return float(min(1.0, np.nanmean(summary["ess_bulk"]) / num_draws))
+
+
+def convergence(posterior: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Largest R-hat and smallest bulk ESS of draws site -> (chain, draw, ...), for a look while sampling."""
+    draws = np.concatenate([value.reshape(*value.shape[:2], -1) for value in posterior.values()], axis=2)
+    draws = np.moveaxis(draws, 2, 0)
+    return float(np.max(array_stats.rhat(draws))), float(np.min(array_stats.ess(draws, method="bulk")))

@@ -1,0 +1,500 @@
+"""A comparison of runs to figures, each with a caption that says what to look for and what this one shows.
+
+Runs stand in the order of the ranked table and bear its numbers, in every picture. Where there are more runs or
+groups than a picture can hold it shows the first runs and the groups on which the models differ most, and its caption
+says so.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from poolwise.comparison.ranking import telling
+from poolwise.figures.base import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
+from poolwise.figures.bins import BAND, QUANTILES, edges_of, tabulate
+from poolwise.figures.fonts import printable
+from poolwise.figures.style import (
+    BLACK,
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    MAX_LABELS,
+    MAX_NAMED,
+    MAX_PANELS,
+    MAX_STEPS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    png,
+    style,
+    whole_numbers,
+)
+from poolwise.text import number, short
+
+__all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
+
+WIDE = 1280 / DPI  # inches: 1280 pixels across
+MAX_MODELS = 12  # of a picture with a panel or a colour for each; colour and marker together are distinct
+MAX_LINES = 84  # of the forest: groups times models
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
+MARKERS = "os^vPX<>p*H8"
+LEAST_CERTAIN = 4.0  # a difference of elpd_loo under this is a tie
+FAR = 100.0  # differences beyond it are drawn on a logarithmic scale
+
+
+LOOK_FOR = {  # the first half of every caption
+    "elpd": (
+        "Look to the right for runs whose line stays clear of zero and whose dot lies outside the grey band: only "
+        "these predict worse than the best run. The left shows elpd_loo, the log probability of every row predicted "
+        "from the others, with its standard error; these errors are shared by all runs, so that overlap on the left "
+        "does not tell a tie. The right shows the difference to the best, with one (thick) and two (thin) of its own "
+        "standard errors; in the band, under 4, differences are too small to count."
+    ),
+    "predictive": (
+        "Look for the black line inside the band. The line is the same in all panels: the share of rows with at most "
+        f"that count. The band holds the middle {BAND:.0%} of that share in tables which the fitted model simulated "
+        "in place of the data."
+    ),
+    "forest": (
+        "Look for groups on which the models disagree. A mark is the rate that a model gives a group, the line its "
+        f"{BAND:.0%} interval; the open diamond is the group's own mean count, by exposure if there is one. A pooled "
+        "model has one rate for all groups."
+    ),
+    "shrinkage": (
+        "Look for points off the diagonal. Each is a group: across, its rate when every group is on its own "
+        "(unpooled), upwards its rate when the groups share strength (hierarchical), with "
+        f"{BAND:.0%} intervals. On the diagonal nothing was shared; groups are pulled from it towards the mean, "
+        "near the line of the pooled rate, most where data are few or the group is extreme."
+    ),
+    "new_group": (
+        "Look at where the shapes lie and how wide they are. A shape is the probability of each count in a group that "
+        "is not in the data, all to the same scale; the bar below it holds the middle 90%, the tick is the median. "
+        "elpd_loo does not judge these: it predicts further rows of the groups in the data."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of the comparison, as its artifacts have it.
+
+    Attributes
+    ----------
+    pooling, likelihood : of its model
+    summary : `tables/summary.csv`, a row a parameter, the index their names
+    new_group : `tables/new_group.csv`, with columns count, probability and cumulative
+    tree : with observed_data, constant_data and posterior_predictive; None if it is not there
+    """
+
+    pooling: str
+    likelihood: str
+    summary: pd.DataFrame
+    new_group: pd.DataFrame
+    tree: xr.DataTree | None = None
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What a figure is drawn from: the ranked table and, by rank from 0, the members and their labels."""
+
+    table: pd.DataFrame
+    members: list[Member]
+    labels: list[str]
+
+    def first(self) -> Iterator[tuple[int, Member, str]]:
+        """Place, member and label of the first `MAX_MODELS` runs."""
+        return islice(zip(range(len(self.members)), self.members, self.labels, strict=True), MAX_MODELS)
+
+    def left_out(self, most: int) -> str:
+        """The sentence on runs that a picture does not show."""
+        return f" Shown are the first {most} of {len(self.members)} runs." if len(self.members) > most else ""
+
+
+def draw(names: Sequence[str], table: pd.DataFrame, members: Mapping[str, Member]) -> Iterator[tuple[str, Picture]]:
+    """Draw the named figures, each when its turn comes; without those that `absent` tells the want of.
+
+    Parameters
+    ----------
+    names : keys of `FIGURES`
+    table : of `comparison.compare`
+    members : by run id, those of the table
+    """
+    ordered = [members[run_id] for run_id in table["run_id"]]
+    labels = [
+        _label(name, place, verdict)
+        for place, (name, verdict) in enumerate(zip(telling(list(table["name"])), table["verdict"], strict=True))
+    ]
+    runs = _Runs(table, ordered, labels)
+    for name in names:
+        if not absent(name, ordered):
+            figure, shows = FIGURES[name](runs)
+            yield name, Picture(figure, f"{LOOK_FOR[name]} {shows}")
+
+
+def absent(name: str, members: Sequence[Member]) -> str:
+    """Why a figure cannot be drawn of these runs, the best first, or nothing."""
+    if name == "shrinkage" and not _pairs(members):
+        return "shrinkage needs an unpooled and a hierarchical run with one likelihood"
+    if name in ("predictive", "forest") and all(each.tree is None for each in members[:MAX_MODELS]):
+        return f"{name} needs the stored draws of a run"
+    return ""
+
+
+def _elpd(runs: _Runs) -> tuple[Figure, str]:
+    table = runs.table.dropna(subset=["elpd_loo"]).head(MAX_LABELS)
+    y = np.arange(len(table))
+    figure = _figure(2.0 + 0.3 * max(3, len(table)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    suspect = (table["verdict"] != "trusted").to_numpy()
+    right.axvspan(-LEAST_CERTAIN, LEAST_CERTAIN, color=GREY, alpha=0.25, linewidth=0, label="difference under 4")
+    right.axvline(0, color=BLACK, linewidth=1)
+    for axes, value, error, times in ((left, "elpd_loo", "se", (1,)), (right, "elpd_diff", "dse", (1, 2))):
+        centre, width = table[value].to_numpy(), table[error].to_numpy()
+        for kind, colour, marker, name in (
+            (~suspect, BLUE, "o", "trusted"),
+            (suspect, VERMILLION, "D", "suspect: do not rely on it"),
+        ):
+            if not kind.any():
+                continue
+            for each in times:
+                reach = each * width[kind]
+                axes.hlines(
+                    y[kind], centre[kind] - reach, centre[kind] + reach, color=colour, linewidth=(4.5, 1.5)[each - 1]
+                )
+            face = colour if marker == "o" else "white"
+            axes.plot(centre[kind], y[kind], marker, color=colour, mfc=face, markersize=7, label=name)
+    ends = [(table["elpd_diff"] + side * table["dse"]) for side in (-2, 2)]
+    low, high = float(ends[0].min()), float(ends[1].max())
+    is_far = max(-low, high) > FAR
+    if is_far:
+        _logarithmic(right, low, high)
+    left.set_yticks(y, runs.labels[: len(table)], parse_math=False)
+    left.set_ylim(len(table) - 0.4, -0.6)
+    style(left, "elpd_loo, with its standard error (higher is better)")
+    style(right, f"difference to the best, with 1 and 2 se{' (logarithmic beyond 4)' if is_far else ''}")
+    figure.suptitle("Which run predicts best, and by how much?", fontsize=12)
+    handles, names = right.get_legend_handles_labels()
+    figure.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="outside lower center", ncols=3, frameon=False)
+    return figure, _elpd_shows(runs, table) + runs.left_out(MAX_LABELS)
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Scale that is linear within the band of ties and logarithmic beyond it, with plain numbers."""
+    powers = 10.0 ** np.arange(1, np.ceil(np.log10(max(-low, high))) + 1)
+    powers = powers[:: -(-len(powers) // 5)]
+    ticks = [*-powers[::-1], -LEAST_CERTAIN, 0, LEAST_CERTAIN, *powers]
+    axes.set_xscale("symlog", linthresh=LEAST_CERTAIN, linscale=0.7)
+    axes.set_xticks(ticks, [f"{tick:,.0f}".replace("-", "−") for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(1.5 * min(low, -LEAST_CERTAIN), 1.5 * max(high, LEAST_CERTAIN))
+
+
+def _elpd_shows(runs: _Runs, table: pd.DataFrame) -> str:
+    trusted = table[table["verdict"] == "trusted"]
+    if trusted.empty:
+        return "Here no run is trusted; differences are to the first."
+    size, error = trusted["elpd_diff"].abs(), trusted["dse"]
+    tied = int(((size < LEAST_CERTAIN) | (size < 2 * error)).sum()) - 1
+    text = f"Here the best trusted run is {short(runs.labels[trusted.index[0]], 60)}"
+    text += f", and {tied} of {len(trusted) - 1} other trusted runs tie{'s' if tied == 1 else ''} with it."
+    suspects = int((table["verdict"] != "trusted").sum())
+    return text + (f" Suspect, as open diamonds: {suspects}." if suspects else "")
+
+
+def _predictive(runs: _Runs) -> tuple[Figure, str]:
+    shown = [(label, member.tree) for _, member, label in runs.first() if member.tree is not None]
+    counts = [(label, *observed_and_simulated(tree)) for label, tree in shown]
+    ends = np.array([edges_of(observed, simulated, most=MAX_STEPS)[[0, -1]] for _, observed, simulated in counts])
+    observed = counts[0][1]
+    top = observed.max() + max(10, 2 * np.ptp(observed))  # one model gone astray does not squeeze the others
+    edges = edges_of(observed, np.clip(ends - [0, 1], None, top), most=MAX_STEPS)
+    at = edges - 1  # (K + 1,), the largest count that a share includes
+    steps = np.append(at, 2 * at[-1] - at[-2])  # a share holds from its count to the next
+    seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
+    num_columns = min(3, len(counts))
+    num_lines = -(-len(counts) // num_columns)
+    figure = _figure(1.2 + 2.5 * num_lines)
+    grid = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    inside = []
+    for place, (axes, (label, _, simulated)) in enumerate(zip(grid, counts, strict=False)):
+        share = tabulate(simulated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
+        low, median, high = np.quantile(share, QUANTILES, axis=0)
+        tables = f"{BAND:.0%} of simulated tables"
+        axes.stairs(high, steps, baseline=low, fill=True, color=SKY, alpha=0.45, linewidth=0, label=tables)
+        axes.stairs(median, steps, baseline=None, color=BLUE, linestyle="--", linewidth=1.3, label="their median")
+        axes.stairs(seen, steps, baseline=None, color=BLACK, linewidth=1.3, label="observed")
+        inside.append(int(np.sum((low[1:] <= seen[1:]) & (seen[1:] <= high[1:]))))
+        axes.text(0.97, 0.05, f"inside at {inside[-1]} of {len(at) - 1}", transform=axes.transAxes, ha="right")
+        axes.set_title(label, fontsize=10 if len(label) < 42 else 9, parse_math=False)
+        axes.set_xlim(max(-0.5, steps[0]), steps[-1])
+        whole_numbers(axes)
+        is_lowest = place >= len(counts) - num_columns
+        style(axes, "count" if is_lowest else "")
+        axes.tick_params(labelbottom=is_lowest)
+    for axes in grid[len(counts) :]:
+        axes.remove()
+    figure.suptitle("Which model reproduces the counts?", fontsize=12)
+    figure.supylabel("share of rows with at most this count", fontsize=10)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    what = "counts" if at[1] - at[0] == 1 else "points"
+    least = min(range(len(inside)), key=lambda place: (inside[place], -place))
+    text = f"Here the line leaves the band most often in panel {short(counts[least][0], 60)}"
+    text += f": it is inside at {inside[least]} of {len(at) - 1} {what}."
+    if min(inside) == len(at) - 1:
+        text = f"Here the line is inside everywhere, at all {len(at) - 1} {what} of every panel."
+    if ends[:, 1].max() - 1 > top:
+        text += f" Counts above {edges[-1] - 1:,} are cut off."
+    if missing := sum(member.tree is None for _, member, _ in runs.first()):
+        text += f" Runs without stored draws, left out: {missing}."
+    return figure, text + runs.left_out(MAX_MODELS)
+
+
+def _forest(runs: _Runs) -> tuple[Figure, str]:
+    tree = next(member.tree for _, member, _ in runs.first() if member.tree is not None)
+    groups, own = own_means(tree)
+    shown = list(runs.first())
+    rates = np.stack([_rates(member.summary, groups) for _, member, _ in shown])  # (K, G, 3): low, mean, high
+    most = max(1, MAX_LINES // len(shown))
+    width = (rates[:, :, 2] - rates[:, :, 0]).mean(axis=0)
+    apart = np.ptp(rates[:, :, 1], axis=0) / np.where(width > 0, width, 1.0)  # (G,), in widths of an interval
+    kept = np.sort(np.argsort(-apart, kind="stable")[:most])
+    figure = _figure(1.6 + 0.13 * len(kept) * (len(shown) + 1.5) + 0.26 * -(-len(shown) // 3))
+    axes = figure.subplots()
+    offsets = np.linspace(-0.36, 0.36, len(shown)) if len(shown) > 1 else np.zeros(1)
+    y = np.arange(len(kept))
+    for (place, _, label), offset in zip(shown, offsets, strict=True):
+        low, mean, high = rates[place][kept].T
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        axes.hlines(y + offset, low, high, color=colour, linewidth=1.5)
+        axes.plot(mean, y + offset, marker, color=colour, markersize=5)
+        axes.plot([], [], marker=marker, color=colour, linewidth=1.5, markersize=5, label=_plain(label))
+    for at, group in enumerate(kept):
+        name = "the group's own mean" if at == 0 else None
+        axes.plot([own[group]] * 2, [at - 0.44, at + 0.44], color=GREY, linewidth=1, linestyle=":")
+        axes.plot(own[group], at + 0.44, "D", mfc="white", mec=BLACK, markersize=6, label=name, clip_on=False)
+    axes.hlines(y[1:] - 0.5, 0, 1, transform=axes.get_yaxis_transform(), color="#CCCCCC", linewidth=0.8)
+    axes.set_yticks(y, [printable(groups[g], otherwise=f"group {g + 1}") for g in kept], parse_math=False)
+    axes.set_ylim(len(kept) - 0.5, -0.5)
+    style(axes, f"rate, counts per {unit_of(tree)}")
+    axes.grid(visible=False, axis="y")
+    axes.set_title("What rate does each model give each group?", fontsize=12)
+    is_long = max(len(label) for _, _, label in shown) > 30
+    figure.legend(loc="outside lower center", ncols=2 if is_long else 3, frameon=False)
+    furthest = int(apart.argmax())
+    means = rates[:, furthest, 1]
+    text = (
+        f"Here the models differ most on {short(groups[furthest])}: from {number(means.min())} "
+        f"({short(shown[int(means.argmin())][2], 60)}) to {number(means.max())} "
+        f"({short(shown[int(means.argmax())][2], 60)}); its own mean is {number(own[furthest])}."
+    )
+    if len(kept) < len(groups):
+        text += f" Shown are the {len(kept)} of {len(groups)} groups on which they differ most."
+    return figure, text + runs.left_out(MAX_MODELS)
+
+
+def _shrinkage(runs: _Runs) -> tuple[Figure, str]:
+    pairs = _pairs(runs.members)
+    groups = _group_names(runs.members[pairs[0][0]].summary)
+    rates = [[_rates(runs.members[place].summary, groups) for place in pair[:2]] for pair in pairs]  # (G, 3) each
+    is_many = len(groups) > MAX_PANELS
+    seen = np.array(rates)[..., 1:2] if is_many else np.array(rates)
+    margin = 0.06 * (np.ptp(seen) or 1.0)
+    ends = [seen.min() - margin, seen.max() + margin]
+    figure = _figure(6.0)
+    grid = figure.subplots(1, len(pairs), squeeze=False, sharex=True, sharey=True)[0]
+    told = []
+    for axes, (across, up, pooled), (x, y) in zip(grid, pairs, rates, strict=True):
+        axes.set(xlim=ends, ylim=ends, box_aspect=1)
+        _shrinkage_panel(axes, x, y, groups, is_many=is_many)
+        axes.plot(ends, ends, color=GREY, linewidth=1.2, label="nothing shared")
+        if pooled is not None:
+            rate = float(runs.members[pooled].summary["mean"].loc["lam"])
+            axes.axhline(rate, color=ORANGE, linewidth=1.6, linestyle="--", label="the pooled rate")
+        axes.set_title(runs.members[up].likelihood.replace("_", " "), fontsize=11)
+        style(axes, f"rate by {short(runs.labels[across], 44)}", f"rate by {short(runs.labels[up], 44)}")
+        axes.xaxis.label.set_parse_math(False)
+        axes.yaxis.label.set_parse_math(False)
+        axes.tick_params(labelleft=True)
+        moved = int(np.argmax(np.abs(y[:, 1] - x[:, 1])))
+        told.append(
+            f"from {short(runs.labels[across], 60)} to {short(runs.labels[up], 60)}, {short(groups[moved])} moves "
+            f"most, {number(x[moved, 1])} to {number(y[moved, 1])}"
+        )
+    figure.suptitle("How far are the groups pulled towards each other?", fontsize=12)
+    handles: dict[str, Artist] = {}
+    for axes in grid:  # a pooled rate may be there for one likelihood only
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
+    text = f"Here, {'; '.join(told)}. Of each kind the run that ranks highest is taken."
+    return figure, text + (
+        f" Named are the {MAX_NAMED} groups that move most; intervals are left out." if is_many else ""
+    )
+
+
+def _shrinkage_panel(axes: Axes, x: np.ndarray, y: np.ndarray, groups: Sequence[str], *, is_many: bool) -> None:
+    """Points of the groups, (G, 3) each way, with intervals if they are few; names beside the panel, from the top."""
+    if not is_many:
+        axes.hlines(y[:, 1], x[:, 0], x[:, 2], color=SKY, linewidth=1.2)
+        axes.vlines(x[:, 1], y[:, 0], y[:, 2], color=SKY, linewidth=1.2)
+    axes.plot(x[:, 1], y[:, 1], "o", color=BLUE, markersize=3 if is_many else 6, label="a group", zorder=3)
+    moved = np.argsort(-np.abs(y[:, 1] - x[:, 1]), kind="stable")[: MAX_NAMED if is_many else len(groups)]
+    named = moved[np.argsort(-y[moved, 1], kind="stable")]
+    bottom, top = axes.get_ylim()
+    heights = _apart((y[named, 1] - bottom) / (top - bottom), least=0.06)
+    for g, height in zip(named, heights, strict=True):
+        axes.annotate(
+            printable(groups[g], otherwise=f"group {g + 1}", length=16),
+            xy=(x[g, 1], y[g, 1]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 4},
+        )
+
+
+def _apart(heights: np.ndarray, *, least: float) -> np.ndarray:
+    """Falling heights within 0 and 1, moved as far as they need to be to lie `least` apart."""
+    moved = np.minimum(heights, 1.0)
+    for i in range(1, len(moved)):
+        moved[i] = min(moved[i], moved[i - 1] - least)
+    moved[-1] = max(moved[-1], 0.0)
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = max(moved[i], moved[i + 1] + least)
+    return moved
+
+
+def _new_group(runs: _Runs) -> tuple[Figure, str]:
+    shown = list(runs.first())
+    density = [_density(member.new_group) for _, member, _ in shown]
+    learnt = [member.pooling != "unpooled" for _, member, _ in shown]
+    tops = [_quantile(member.new_group, 0.995) for _, member, _ in shown]
+    # a vague prior, which is all that an unpooled model has for a new group, does not squeeze the others
+    known = [top for top, is_learnt in zip(tops, learnt, strict=True) if is_learnt]
+    end = min(max(tops), 3 * max(known)) if known else max(tops)
+    highest = max(float(height[count <= end].max()) for count, height in density)
+    figure = _figure(1.5 + 0.62 * len(shown))
+    axes = figure.subplots()
+    for (place, member, _), (count, height) in zip(shown, density, strict=True):
+        base = len(shown) - 1.0 - place
+        edges = np.append(count - np.diff(count, prepend=-1) + 0.5, count[-1] + 0.5)
+        colour, hatch = (BLUE, "") if learnt[place] else (GREY, "///")
+        tops_of = base + 0.72 * height / highest
+        axes.stairs(
+            tops_of,
+            edges,
+            baseline=base,
+            fill=True,
+            facecolor=colour,
+            alpha=0.35,
+            hatch=hatch,
+            edgecolor=BLACK,
+            linewidth=0,
+        )
+        axes.stairs(tops_of, edges, baseline=base, color=colour, linewidth=1.2)
+        low, median, high = (_quantile(member.new_group, q) for q in (0.05, 0.5, 0.95))
+        axes.hlines(base - 0.1, low, high, color=colour, linewidth=3)
+        axes.plot(median, base - 0.1, "|", color=BLACK, markersize=11, markeredgewidth=2)
+        told = f"{median:,} ({low:,} to {high:,})"
+        axes.text(1.01, base + 0.1, told, transform=axes.get_yaxis_transform(), va="center")
+    names = [
+        label + ("" if is_learnt else "\n(from the prior alone)")
+        for (_, _, label), is_learnt in zip(shown, learnt, strict=True)
+    ]
+    axes.set_yticks(len(shown) - 0.9 - np.arange(len(shown)), names, parse_math=False)
+    axes.set_ylim(-0.3, len(shown) - 0.1)
+    axes.set_xlim(-0.5, end + 0.5)
+    axes.set_title("What will a group that is not in the data produce?", fontsize=12)
+    axes.text(1.01, 1.0, "median (90%)", transform=axes.transAxes, va="bottom")
+    whole_numbers(axes)
+    style(axes, "count")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    widths = [_quantile(m.new_group, 0.95) - _quantile(m.new_group, 0.05) for _, m, _ in shown]
+    usable = [place for place, is_learnt in enumerate(learnt) if is_learnt]
+    text = "Here no model has learnt anything of a new group: unpooled groups say nothing of each other."
+    if usable:
+        narrow, wide = (find(usable, key=widths.__getitem__) for find in (min, max))
+        text = (
+            f"Here, among models that learn of new groups from the data, {short(shown[narrow][2], 60)} has the "
+            f"narrowest and {short(shown[wide][2], 60)} the widest."
+        )
+        if widths[narrow] == widths[wide]:
+            text = "Here all models that learn of new groups from the data give shapes of one width."
+        if not all(learnt):
+            text += " Grey and hatched: unpooled models, whose groups say nothing of a new one; this is their prior."
+    if max(tops) > end:
+        text += f" Counts above {end:,} are cut off."
+    return figure, text + runs.left_out(MAX_MODELS)
+
+
+FIGURES: dict[str, Callable[[_Runs], tuple[Figure, str]]] = {
+    "elpd": _elpd,
+    "predictive": _predictive,
+    "forest": _forest,
+    "shrinkage": _shrinkage,
+    "new_group": _new_group,
+}
+
+
+def _pairs(members: Sequence[Member]) -> list[tuple[int, int, int | None]]:
+    """Places of the highest unpooled, hierarchical and pooled run for every likelihood that has the first two."""
+    places: dict[tuple[str, str], int] = {}
+    for place, member in enumerate(members):
+        places.setdefault((member.likelihood, member.pooling), place)
+    likelihoods = dict.fromkeys(member.likelihood for member in members)
+    return [
+        (places[each, "unpooled"], places[each, "hierarchical"], places.get((each, "pooled")))
+        for each in likelihoods
+        if (each, "unpooled") in places and (each, "hierarchical") in places
+    ]
+
+
+def _rates(summary: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
+    """Low end, mean and high end of the rate of every group, (G, 3)."""
+    if "lam" in summary.index:
+        return np.tile(summary.loc["lam", INTERVAL].to_numpy(float), (len(groups), 1))
+    return summary.loc[[f"lam.{group}" for group in groups], INTERVAL].to_numpy(float)
+
+
+def _group_names(summary: pd.DataFrame) -> list[str]:
+    return [str(name).removeprefix("lam.") for name in summary.index if str(name).startswith("lam.")]
+
+
+def _density(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Counts, and the probability of each of them or, in a coarse table, of each count up to it on average."""
+    count = table["count"].to_numpy()
+    return count, table["probability"].to_numpy() / np.diff(count, prepend=-1)
+
+
+def _quantile(table: pd.DataFrame, probability: float) -> int:
+    """Smallest count in the table that is not exceeded with this probability."""
+    place = int(table["cumulative"].searchsorted(probability))
+    return int(table["count"].iloc[min(place, len(table) - 1)])
+
+
+def _label(name: str, place: int, verdict: str) -> str:
+    """Rank and name of a run, short enough for an axis; a suspect one says so."""
+    suspect = "" if verdict == "trusted" else " (suspect)"
+    return f"{place + 1}. {printable(name, otherwise='run', length=36)}{suspect}"
+
+
+def _plain(label: str) -> str:
+    """A label for a legend, which would read dollar signs as mathematics."""
+    return label.replace("$", r"\$")
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(WIDE, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))

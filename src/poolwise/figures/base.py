@@ -1,0 +1,215 @@
+"""What a figure is, and what it is drawn from: a fit with labels that a picture can show."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from poolwise.checks.base import FitView
+from poolwise.figures.fonts import can_be_drawn
+from poolwise.figures.names import NAMES
+from poolwise.text import short
+
+INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
+MAX_REPLACED = 5  # labels that a caption tells
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Figure, caption and the numbers behind it.
+
+    Attributes
+    ----------
+    caption : what to look for, and what this one shows
+    table : of all groups or parameters, also those that the picture leaves out; None if a table of the run has them
+    """
+
+    figure: Figure
+    caption: str
+    table: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure of a run, under its name.
+
+    Attributes
+    ----------
+    look_for : the first sentences of its caption: what the reader should look for
+    needs : name of the check whose result it shows; without that result it is not drawn
+    """
+
+    name: str
+    draw: "Callable[[Drawing], Picture]"
+    look_for: str
+    needs: str | None = None
+
+
+def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
+    """Make a function a figure; `figures_names` says in which section it stands."""
+    if name not in NAMES:
+        raise ValueError(f"figure {name!r} stands in no section: add it to figures_names.SECTIONS")
+    return lambda draw: Plot(name, draw, look_for, needs)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A fit with what pictures need beside it: labels, units and the letters that the font has.
+
+    Attributes
+    ----------
+    replaced : placeholder -> label, of the labels that the picture being drawn could not write
+    """
+
+    view: FitView
+    replaced: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The groups, in the order of the data."""
+        return [str(label) for label in self.view.cells["group"].values]
+
+    @property
+    def sites(self) -> list[str]:
+        """What was sampled, the rates last; not alpha, beta and phi, which are functions of these."""
+        return [*(site for site, _ in self.view.model.families if site != "lam"), "lam"]
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether all groups have one rate."""
+        return "group" not in self.view.posterior["lam"].dims
+
+    @property
+    def has_exposure(self) -> bool:
+        """Whether a rate is not just per row."""
+        return unit_of(self.view.tree) != "row"
+
+    @property
+    def events(self) -> str:
+        """What is counted, as the data call it and the font can draw it."""
+        return self._column("count", "count")
+
+    @property
+    def raw_events(self) -> str:
+        """What is counted, in a caption."""
+        return self.view.counts.columns.count.replace("_", " ")
+
+    @property
+    def counted_in(self) -> str:
+        """What an axis of counts is called."""
+        return "count of one row" if self.events == "count" else f"{self.events}, count of one row"
+
+    @property
+    def grouping(self) -> str:
+        """What the groups are, as the data call them and the font can draw it."""
+        return self._column("group", "group")
+
+    @property
+    def unit(self) -> str:
+        """What a rate is in."""
+        per = unit_of(self.view.tree)
+        if per != "row" and self.view.counts.columns.exposure:
+            per = f"unit of {self._column('exposure', 'exposure')}"
+        return f"{self.events} per {per}"
+
+    def label(self, group: int | np.integer, length: int = 28) -> str:
+        """The name of a group in a picture: a placeholder, which the caption tells, where the font cannot draw it."""
+        text = self.labels[int(group)]
+        if can_be_drawn(text):
+            return short(text, length)
+        self.replaced[f"group {group + 1}"] = text
+        return f"group {group + 1}"
+
+    def titled(self, group: int | np.integer, length: int = 28) -> str:
+        """The name of a group in a title, where a number alone would not be understood."""
+        label = self.label(group, length)
+        return f"{self.grouping} {label}" if _is_number(label) else label
+
+    def named(self, group: int | np.integer) -> str:
+        """The name of a group in a caption."""
+        label = short(self.labels[int(group)])
+        column = self.view.counts.columns.group.replace("_", " ")
+        return f"{column} {label}" if _is_number(label) else label
+
+    def parameter(self, name: str, length: int = 28) -> str:
+        """The name of a parameter in a picture."""
+        group = self._places.get(name)
+        return short(name if group is None or can_be_drawn(name) else f"lam.{self.label(group)}", length)
+
+    def told(self) -> str:
+        """The sentence of a caption on the labels that the picture does not write as they are."""
+        if not self.replaced:
+            return ""
+        pairs = [f"{place} is {short(text)}" for place, text in self.replaced.items()]
+        more = f" and {len(pairs) - MAX_REPLACED} more" if len(pairs) > MAX_REPLACED else ""
+        return f" The picture's font lacks letters of some labels: {', '.join(pairs[:MAX_REPLACED])}{more}."
+
+    def _column(self, role: str, otherwise: str) -> str:
+        name = getattr(self.view.counts.columns, role).replace("_", " ")
+        return short(name, 28) if can_be_drawn(name) else otherwise
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {f"lam.{label}": group for group, label in enumerate(self.labels)}
+
+    @cached_property
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
+        return observed_and_simulated(self.view.tree)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """The mean count of every group by exposure, (G,)."""
+        return own_means(self.view.tree)[1]
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """P(Y < y) and P(Y <= y) of a row of every cell given all other rows, and how many rows it has; (C,) each."""
+        low = np.clip(self.view.cell_below, 0, 1)
+        return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
+
+    def by_group(self) -> list[slice]:
+        """The rows of every group; they follow one another."""
+        ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
+        return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
+
+
+def draws_of(dataset: xr.Dataset, sites: Iterable[str]) -> dict[str, np.ndarray]:
+    """Draws (chain, draw) of every parameter of these sites under its name in the summary."""
+    draws: dict[str, np.ndarray] = {}
+    for site in sites:
+        values = dataset[site].transpose(..., "chain", "draw")
+        if "group" in values.dims:
+            draws |= {f"{site}.{label}": values.values[g] for g, label in enumerate(values["group"].values)}
+        else:
+            draws[site] = values.values
+    return draws
+
+
+def observed_and_simulated(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+    """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
+    simulated = tree["posterior_predictive"].to_dataset()["y"].transpose("chain", "draw", "row").values
+    return tree["observed_data"].to_dataset()["y"].values, simulated.reshape(-1, simulated.shape[-1])
+
+
+def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:
+    """Label and mean count per unit of exposure of every group, (G,)."""
+    cells = tree["constant_data"].to_dataset()
+    group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
+    total = np.bincount(group, rows * cells["cell_count"].values)
+    exposure = np.bincount(group, rows * cells["cell_exposure"].values)
+    return [str(label) for label in cells["group"].values], total / exposure
+
+
+def unit_of(tree: xr.DataTree) -> str:
+    """Name what a rate is per."""
+    return "row" if np.all(tree["constant_data"].to_dataset()["cell_exposure"] == 1) else "unit of exposure"
+
+
+def _is_number(label: str) -> bool:
+    return label.replace(".", "").replace("-", "").isdigit()

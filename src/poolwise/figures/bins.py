@@ -1,0 +1,61 @@
+"""The numbers behind the figures: counts in bins, and how far a table strays from simulated ones."""
+
+import numpy as np
+
+from poolwise.checks.summary import INTERVAL
+
+BAND = INTERVAL  # as the intervals of the summary
+TAIL = (1 - BAND) / 2
+QUANTILES = [TAIL, 0.5, 1 - TAIL]
+
+
+def edges_of(observed: np.ndarray, simulated: np.ndarray, *, most: int) -> np.ndarray:
+    """Integer edges (K + 1,), K <= most, of bins that hold all observed and 99% of the simulated counts."""
+    low, high = np.quantile(simulated, [0.005, 0.995], method="inverted_cdf")
+    return whole_edges(min(low, observed.min()), max(high, observed.max()), most=most)
+
+
+def whole_edges(low: int, high: int, *, most: int) -> np.ndarray:
+    """Integer edges (K + 1,), K <= most, of bins of one width from low to high."""
+    width = -(-(high - low + 1) // most)
+    return low + width * np.arange(-(-(high - low + 1) // width) + 1)
+
+
+def tabulate(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Frequencies by table of the bins, and of what lies below and above: (D, N) -> (D, K + 2)."""
+    size = len(edges) + 1
+    index = np.searchsorted(edges, counts, side="right") + size * np.arange(len(counts))[:, None]
+    return np.bincount(index.ravel(), minlength=size * len(counts)).reshape(-1, size)
+
+
+def bins_of(values: np.ndarray, *, low: float = 0.0, high: float = 1.0, number: int = 60) -> np.ndarray:
+    """Edges of bins of one width between two quantiles of these values."""
+    first, last = np.quantile(values, [low, high])
+    margin = 0 if last > first else 0.5 * max(1.0, abs(last))
+    return np.linspace(first - margin, last + margin, number + 1)
+
+
+def pearson(tables: np.ndarray, exposure: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """X^2 of every table (D, N) about its groups' rates, over its degrees of freedom; nan where there are none."""
+    size, rows = np.add.reduceat(exposure, starts), np.diff(starts, append=len(exposure))
+    total = np.add.reduceat(tables, starts, axis=1).astype(float)  # (D, G)
+    squares = np.add.reduceat(tables**2.0 / exposure, starts, axis=1)
+    known = (total > 0) & (rows > 1)
+    excess = np.where(known, squares * size / np.where(total > 0, total, 1) - total, 0).sum(axis=1)
+    freedom = np.where(known, rows - 1, 0).sum(axis=1)
+    return np.where(freedom > 0, excess / np.maximum(freedom, 1), np.nan)
+
+
+def two_sided(values: np.ndarray) -> tuple[float, float]:
+    """Share of simulated values that are at least the first, observed one, and a two-sided p; nan if unknown."""
+    simulated = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not simulated.size:
+        return float("nan"), float("nan")
+    near = 1e-12 * max(1.0, abs(values[0]))  # equal but for rounding
+    upper, lower = np.mean(simulated >= values[0] - near), np.mean(simulated <= values[0] + near)
+    return float(upper), float(min(1.0, 2 * min(upper, lower)))
+
+
+def spread_out(order: np.ndarray, most: int) -> np.ndarray:
+    """At most so many places of an order, evenly spaced, with the first and the last."""
+    return order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))]

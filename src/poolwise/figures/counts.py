@@ -1,0 +1,240 @@
+"""The data in pictures: all counts, and every group by itself."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+from scipy.stats import poisson
+
+from poolwise.counts import description
+from poolwise.figures.base import Drawing, Picture, figure
+from poolwise.figures.bins import BAND, spread_out, tabulate, whole_edges
+from poolwise.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    MAX_BARS,
+    MAX_PANELS,
+    ORANGE,
+    SKY,
+    VERMILLION,
+    blank,
+    legend_below,
+    square_root,
+    style,
+    whole_numbers,
+)
+from poolwise.text import about, number, number_of
+
+FEW_ROWS = 5  # of a group: fewer have no density
+MAX_SIZES = 200  # exposures that the expected counts are averaged over
+
+
+@figure(
+    "counts",
+    look_for=(
+        "Look for two things: whether the bars are wider than the orange dots, and whether groups lie above the "
+        "dashed line. The bars show how many rows have a count, the dots how many Poisson noise would give if all "
+        "groups shared one rate. On the right a dot is a group, its variance against its mean; for Poisson counts "
+        f"these are equal up to chance, which the line through the dot shows ({BAND:.0%} of it)."
+    ),
+)
+def _counts(fit: Drawing) -> Picture:
+    counts = fit.view.counts
+    figure = blank(4.6)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _histogram(fit, left)
+    above = _variance(fit, right)
+    legend_below(figure, left, right)
+    table = description.summary(counts)
+    row = table.iloc[0]
+    quartiles = ", ".join(map(_quartile, row[["q25", "median", "q75"]]))
+    shows = f"Here {number_of(counts.num_rows, 'count')} of {fit.raw_events} run from {row['min']:,.0f} to "
+    shows += f"{row['max']:,.0f}, quartiles {quartiles}, mean {number(row['mean'])}"
+    if counts.num_rows == 1:
+        shows = f"Here the only count is {row['min']:,.0f}"
+    else:
+        shows += f", standard deviation {number(row['sd'])}"
+    return Picture(figure, f"{shows}. {description.hint(counts)}{above}", table)
+
+
+def _histogram(fit: Drawing, axes: Axes) -> None:
+    """Draw how many rows have a count, and how many Poisson noise about one rate would give."""
+    observed, _ = fit.counted
+    edges = whole_edges(observed.min(), observed.max(), most=MAX_BARS)
+    width = int(edges[1] - edges[0])
+    middle = edges[:-1] + (width - 1) / 2
+    tops = tabulate(observed[None], edges)[0, 1:-1]
+    axes.bar(middle, tops, width=0.86 * width, color=SKY, label="observed rows")
+    axes.axvline(observed.mean(), color=BLACK, linewidth=1.2, linestyle=":", label=f"mean, {number(observed.mean())}")
+    expected = _one_rate(observed, fit.view.cells["row_exposure"].values, edges)
+    axes.plot(middle, expected, "o", color=ORANGE, mec=BLACK, mew=0.4, markersize=4, label="Poisson, one rate")
+    rooted = max(tops.max(), expected.max()) > 100 * tops[tops > 0].min() or expected.max() > 4 * tops.max()
+    bar = "" if width == 1 else f" (each bar spans {width:,})"
+    style(axes, f"{fit.counted_in}{bar}", "rows (square-root scale)" if rooted else "rows")
+    whole_numbers(axes)
+    if rooted:
+        square_root(axes, 1.1 * max(tops.max(), expected.max()))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_title(f"All {len(observed):,} rows" if len(observed) > 1 else "The only row", fontsize=11)
+
+
+def _quartile(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Rows that Poisson noise gives every bin if all rows share one rate, (K,)."""
+    size = exposure
+    if len(size) > MAX_SIZES:  # as good for a picture
+        size = np.quantile(exposure, (np.arange(MAX_SIZES) + 0.5) / MAX_SIZES)
+    rate = observed.sum() / exposure.sum()
+    below = poisson.cdf(edges[:, None] - 1, size * rate)  # (K + 1, sizes)
+    return len(exposure) * np.diff(below.mean(axis=1))
+
+
+def _variance(fit: Drawing, axes: Axes) -> str:
+    """Draw the variance of every group against its mean; groups that cannot be judged are left out."""
+    counts = fit.view.counts
+    each = description.dispersion_by_group(counts)
+    known = np.array([found.freedom > 0 for found in each])
+    axes.set_title("Each group, about its own rate" if fit.has_exposure else "Each group", fontsize=11)
+    style(axes, "mean count of a row", "variance")
+    if not known.any():
+        note = "no group has two rows\nand a count above 0"
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center")
+        axes.set(xticks=[], yticks=[])
+        return ""
+    group, _, count = counts.rows()
+    mean = (np.bincount(group, count) / np.bincount(group))[known]
+    ratio, low, high = np.array([(found.ratio, found.low, found.high) for found in each])[known].T
+    axes.vlines(mean, mean * low, mean * high, color=GREY, linewidth=1.1)
+    outside = (ratio < low) | (ratio > high)
+    for kind, colour, marker, name in (
+        (~outside, BLUE, "o", "group, as Poisson"),
+        (outside, VERMILLION, "D", "group, not as Poisson"),
+    ):
+        if kind.any():
+            axes.plot(mean[kind], (mean * ratio)[kind], marker, color=colour, markersize=5, label=name)
+    _equality(axes, mean, top=float(max(mean.max(), (mean * high).max(), (mean * ratio).max())))
+    if len(each) == 1:
+        return ""
+    lie = f"{outside.sum()} {'lies' if outside.sum() == 1 else 'lie'} outside what Poisson noise gives"
+    chance = about((1 - BAND) * known.sum())
+    judged = f"{number_of(int(known.sum()), 'group')} that can be judged"
+    return f" Of {judged}, {lie}; chance alone would put {chance} there."
+
+
+def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
+    """Draw the line on which the variance is the mean; logarithmic where the means lie far apart."""
+    bottom, wide = mean.min(), mean.max() > 20 * mean.min()
+    far = np.array([bottom / 2 if wide else 0, 1.1 * mean.max()])
+    axes.plot(far, far, color=BLACK, linewidth=1.1, linestyle="--", label="variance = mean")
+    if wide:
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=max(bottom / 2, 1e-12))
+        axes.set_ylim(bottom=-0.1 * bottom)  # room for a variance of 0, and none below
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, 1.1 * top)
+        axes.set_xlim(0, far[1])
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+@figure(
+    "groups",
+    look_for=(
+        "Look for groups that are shifted, wider or lopsided against the others. A row is a group, on one scale for "
+        "all: on the left its histogram, on the right the same counts as a violin, whose width is the density of rows, "
+        "with the middle half of them (thick line), the median (white dot) and the mean (black diamond)."
+    ),
+)
+def _groups(fit: Drawing) -> Picture:
+    observed, _ = fit.counted
+    value = observed / fit.view.cells["row_exposure"].values if fit.has_exposure else observed.astype(float)
+    slices = fit.by_group()
+    mean = np.array([value[rows].mean() for rows in slices])
+    many = len(slices) > MAX_PANELS
+    shown = spread_out(np.argsort(mean, kind="stable"), MAX_PANELS) if many else np.arange(len(slices))
+    figure = blank(1.5 + 0.62 * max(2, len(shown)))
+    left, right = figure.subplots(1, 2, sharey=True, sharex=True)
+    rooted = _draw_groups(left, right, [value[slices[g]] for g in shown], whole=not fit.has_exposure)
+    for axes, title in ((left, f"histogram{' (square-root scale)' if rooted else ''}"), (right, "violin")):
+        style(axes, fit.unit if fit.has_exposure else fit.counted_in)
+        axes.set_title(title, fontsize=11)
+        if not fit.has_exposure:
+            whole_numbers(axes, most=6)
+    left.set_yticks(np.arange(len(shown)) - 0.42, [fit.label(g) for g in shown], parse_math=False)
+    left.set_ylabel(fit.grouping, parse_math=False)
+    one = len(slices) == 1
+    figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
+    table = description.by_group(fit.view.counts)
+    shows = _groups_words(fit, table, mean, len(value))
+    if few := sum(slices[g].stop - slices[g].start < FEW_ROWS for g in shown):
+        shows += (
+            f" Light dots in place of a violin are the counts of a group of fewer than {FEW_ROWS} rows ({few} here)."
+        )
+    if many:
+        shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
+    return Picture(figure, shows, table)
+
+
+def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bool) -> bool:
+    """Draw a histogram and a violin a group; returns whether the histograms have a square-root scale."""
+    edges = _value_edges(np.concatenate(values), whole=whole)
+    grid = np.linspace(edges[0], edges[-1], 201)
+    tops = [np.histogram(each, bins=edges)[0] for each in values]
+    rooted = any(heights.max() > 100 * heights[heights > 0].min() for heights in tops)
+    for place, (each, rows) in enumerate(zip(values, tops, strict=True)):
+        heights = np.sqrt(rows) if rooted else rows
+        left.stairs(place - 0.85 * heights / heights.max(), edges, baseline=place, fill=True, color=SKY)
+        _violin(right, each, grid, place - 0.42, whole=whole)
+    left.set_ylim(len(values) - 0.85, -1.0)
+    left.set_xlim(edges[0], edges[-1])
+    return rooted
+
+
+def _groups_words(fit: Drawing, table: pd.DataFrame, mean: np.ndarray, rows: int) -> str:
+    shows = f"Here the only group has {number_of(rows, 'row')} with mean {number(mean[0])}."
+    if len(mean) > 1:
+        lowest, highest = np.argsort(mean, kind="stable")[[0, -1]]
+        shows = f"Here the means run from {_end(fit, mean, lowest)} to {_end(fit, mean, highest)}"
+        sd = table["sd"].to_numpy()
+        if not fit.has_exposure and np.isfinite(sd).any():
+            shows += f", the standard deviations from {_end(fit, sd, np.nanargmin(sd))} to "
+            shows += _end(fit, sd, np.nanargmax(sd))
+        shows += "."
+    return shows + (" Every count is divided by its exposure." if fit.has_exposure else "")
+
+
+def _end(fit: Drawing, values: np.ndarray, group: np.integer) -> str:
+    return f"{number(values[group])} ({fit.named(group)})"
+
+
+def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
+    """Edges of at most 40 bins; around whole numbers if the values are."""
+    if whole:
+        return whole_edges(int(values.min()), int(values.max()), most=40) - 0.5
+    top = values.max()
+    return np.linspace(0, 1.02 * top if top > 0 else 1.0, 41)
+
+
+def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
+    """Draw one group: its density both ways of a line, or its counts as dots; quartiles, median and mean."""
+    distinct, rows = np.unique(values, return_counts=True)
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
+    sd, iqr = values.std(), (high - low) / 1.34
+    width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
+    reach = 0.5 if whole else 0
+    height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
+    height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
+    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: its counts say as much
+        axes.plot(distinct, np.full(len(distinct), centre), "o", color=SKY, markersize=5, clip_on=False)
+    else:
+        half = 0.42 * height / height.max()
+        axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
+    axes.hlines(centre, low, high, color=BLUE, linewidth=4)
+    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
+    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)

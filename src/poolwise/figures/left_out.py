@@ -1,0 +1,281 @@
+"""Rows and groups predicted from all others, in pictures.
+
+A row left out has a predictive distribution F. For counts F(y) is no single number: the row's place is any u between
+P(Y < y) and P(Y <= y) with equal chance (randomised PIT). The lines here are the mean over that chance (Czado, Gneiting
+and Held 2009), so that they depend on no seed; their bands are those of randomised values, a little wider than needed.
+"""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import binom
+
+from poolwise.figures.base import Drawing, Picture, figure
+from poolwise.figures.bins import BAND, TAIL
+from poolwise.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    MAX_LABELS,
+    MAX_NAMED,
+    SKY,
+    VERMILLION,
+    blank,
+    legend_below,
+    single,
+    style,
+    whole_numbers,
+)
+from poolwise.text import number, p_value, share
+
+NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
+LEVELS = np.arange(1, 100) / 100
+NOTICED = 1.88  # standard errors: 94%
+SIMULATED = 2000  # uniform samples behind a band
+
+# Rows predicted from all others.
+
+
+def _cumulative(low: np.ndarray, high: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Mean share of rows whose randomised place is at most `at`, (K,)."""
+    width = np.maximum(high - low, 1e-12)
+    total = np.zeros(len(at))
+    for k, each in enumerate(at):
+        total[k] = np.clip((each - low) / width, 0, 1) @ rows
+    return total / rows.sum()
+
+
+@cache
+def _band(number_of_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Band that holds the ECDF of that many uniform values at all `LEVELS` at once with probability 94%.
+
+    Returns its ends, and the smallest tail probability of each simulated sample, in order. Säilynoja, Bürkner and
+    Vehtari (2022), Statistics and Computing 32(32), by simulation: the counts between levels are multinomial, at a cost
+    that does not depend on the number of rows.
+    """
+    rng = np.random.default_rng(0)
+    between = rng.multinomial(number_of_rows, np.diff(LEVELS, prepend=0, append=1), size=SIMULATED)
+    least = np.sort(_tails(between.cumsum(axis=1)[:, :-1], number_of_rows).min(axis=1))
+    level = np.quantile(least, 1 - BAND)
+    low, high = binom.ppf(level / 2, number_of_rows, LEVELS), binom.isf(level / 2, number_of_rows, LEVELS)
+    return low / number_of_rows, high / number_of_rows, least
+
+
+def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
+    """Two-sided tail probability of so many of the rows at or below each level."""
+    lower = binom.cdf(below, number_of_rows, LEVELS)
+    upper = binom.sf(below - 1, number_of_rows, LEVELS)
+    return np.minimum(1, 2 * np.minimum(lower, upper))
+
+
+@figure(
+    "loo_pit",
+    look_for=(
+        "Look for even bars on the left and a line inside the band on the right. Every row is predicted from all "
+        "others, and its place in that prediction is a number between 0 and 1, where all places should be alike. Bars "
+        "high at both ends mean predictions too narrow, high in the middle too wide, high on one side off to the other."
+    ),
+)
+def _loo_pit(fit: Drawing) -> Picture:
+    low, high, rows = fit.places
+    total = int(rows.sum())
+    line = _cumulative(low, high, rows, LEVELS)
+    bottom, top, least = _band(total)
+    figure = blank(4.2)
+    left, right = figure.subplots(1, 2)
+    bars = np.linspace(0, 1, 11)
+    heights = np.diff(_cumulative(low, high, rows, bars)) * 10
+    spread = 10 * binom.ppf([TAIL, 1 - TAIL], total, 0.1) / total
+    left.axhspan(*spread, color=GREY, alpha=0.3, linewidth=0, label=f"{BAND:.0%} of even samples")
+    left.stairs(heights, bars, fill=True, color=SKY, label="rows")
+    left.axhline(1, color=BLACK, linewidth=1, linestyle="--", label="even")
+    left.set_ylim(0, 1.15 * max(1, spread[1], heights.max()))
+    style(left, "place of a row in its prediction", "density of rows")
+    right.fill_between(LEVELS, bottom - LEVELS, top - LEVELS, color=GREY, alpha=0.3, linewidth=0)
+    right.axhline(0, color=BLACK, linewidth=1, linestyle="--")
+    right.plot(LEVELS, line - LEVELS, color=BLUE, linewidth=1.8)
+    style(right, "place of a row in its prediction", "share of rows at or below, less even")
+    right.set_xlim(0, 1)
+    legend_below(figure, left)
+    figure.suptitle("Are rows where the others predict them? (LOO-PIT)", fontsize=12)
+    tail = _tails(np.round(line * total), total).min()
+    p = float(np.mean(least <= tail))
+    table = pd.DataFrame({"place": LEVELS, "rows": line, "3%": bottom, "97%": top}).set_index("place")
+    return Picture(figure, _loo_pit_words(low, high, rows, p), table)
+
+
+def _loo_pit_words(low: np.ndarray, high: np.ndarray, rows: np.ndarray, p: float) -> str:
+    weight = rows / rows.sum()
+    mean = float(weight @ (low + high) / 2)
+    variance = float(weight @ (low**2 + low * high + high**2) / 3) - mean**2
+    text = f"Here the line {'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
+    if p < 1 - BAND:
+        size = rows.sum()
+        shift, spread = (mean - 1 / 2) * np.sqrt(12 * size), (variance - 1 / 12) * np.sqrt(180 * size)  # of even places
+        off = [
+            *([f"lie {'above' if shift > 0 else 'below'} their predictions"] if abs(shift) > NOTICED else []),
+            *([f"spread {'wider' if spread > 0 else 'less'} than predicted"] if abs(spread) > NOTICED else []),
+        ]
+        text += f": the counts {' and '.join(off) or 'are of another shape than predicted'}"
+    return (
+        f"{text}. The mean place is {mean:.3f} (even: 0.5), its variance {variance:.4f} (even: 0.0833; more means "
+        "predictions too narrow, less too wide)."
+    )
+
+
+def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
+    """Share of rows that the central intervals hold, by the share that they should, with its band; and the band's p."""
+    low, high, rows = fit.places
+    total = int(rows.sum())
+    ends = _cumulative(low, high, rows, np.concatenate([(1 - LEVELS) / 2, (1 + LEVELS) / 2]))
+    covered = ends[len(LEVELS) :] - ends[: len(LEVELS)]
+    bottom, top, least = _band(total)
+    p = float(np.mean(least <= _tails(np.round(covered * total), total).min()))
+    table = pd.DataFrame({"nominal": LEVELS, "covered": covered, "3%": bottom, "97%": top})
+    return table.set_index("nominal"), p
+
+
+@figure(
+    "calibration",
+    look_for=(
+        "Look for a blue line on the diagonal, inside the band. Every row is predicted from all others; the line says "
+        "which share of rows an interval holds, against the share that it should. Below the diagonal intervals are too "
+        "narrow, the predictions too sure; above they are too wide."
+    ),
+)
+def _calibration(fit: Drawing) -> Picture:
+    table, p = coverage(fit)
+    figure = blank(4.4)
+    left, right = figure.subplots(1, 2)
+    for axes, less in ((left, 0.0), (right, LEVELS)):
+        axes.fill_between(LEVELS, table["3%"] - less, table["97%"] - less, color=GREY, alpha=0.3, linewidth=0)
+        axes.plot(LEVELS, LEVELS - less, color=BLACK, linewidth=1, linestyle="--")
+        axes.plot(LEVELS, table["covered"] - less, color=BLUE, linewidth=1.8)
+    style(left, "share that an interval should hold", "share of rows that it holds")
+    style(right, "share that an interval should hold", "holds, less what it should")
+    for axes in (left, right):
+        axes.set_xlim(0, 1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    figure.suptitle("Do predictive intervals hold what they promise?", fontsize=12)
+    parts = [f"{share(table['covered'].loc[level])} for {level:.0%}" for level in NOMINAL]
+    shows = f"Here intervals hold {', '.join(parts)}; the line "
+    shows += f"{'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
+    if p < 1 - BAND:
+        shows += f", the intervals being too {'narrow' if (table['covered'] - LEVELS).mean() < 0 else 'wide'}"
+    return Picture(figure, f"{shows}.", table)
+
+
+@figure(
+    "pareto_k",
+    look_for=(
+        "Look for points above the dashed line. Leaving out a row shows how well the others predict it; Pareto k says "
+        "how far the fit would move without that row, and above the threshold the shortcut that avoids refitting is no "
+        "longer reliable. A point stands for the rows of one group with the same count and exposure, a larger one for "
+        "more rows."
+    ),
+)
+def _pareto_k(fit: Drawing) -> Picture:
+    count, rows = (fit.view.cells[f"cell_{name}"].values for name in ("count", "multiplicity"))
+    finite = np.isfinite(fit.view.loo.pareto_k)
+    top = max(fit.view.loo.k_threshold, fit.view.loo.pareto_k[finite].max(initial=0.0))
+    k = np.where(finite, fit.view.loo.pareto_k, top + 0.1)
+    bad = ~(fit.view.loo.pareto_k <= fit.view.loo.k_threshold)
+    figure, axes = single(4.6, "Does any single row decide the result?")
+    for kind, colour, marker in ((~bad, BLUE, "o"), (bad, VERMILLION, "D")):
+        area = 14 + 120 * rows[kind] / rows.max()
+        axes.scatter(count[kind], k[kind], s=area, c=colour, marker=marker, alpha=0.65, linewidths=0)
+    name = f"threshold, {fit.view.loo.k_threshold:.2f}"
+    axes.axhline(fit.view.loo.k_threshold, color=BLACK, linewidth=1.2, linestyle="--", label=name)
+    axes.set_ylim(min(k.min(), 0) - 0.08, top + 0.2)
+    worst = np.flatnonzero(bad)[np.argsort(-k[bad], kind="stable")][:MAX_NAMED]
+    _name_cells(fit, axes, worst, k)
+    whole_numbers(axes)
+    style(axes, fit.counted_in.replace("one row", "the row left out"), "Pareto k (smaller is better)")
+    legend_below(figure, axes)
+    shows = f"Here none of the {rows.sum():,} rows lies above it; the largest k is {k.max():.2f}."
+    if bad.any():
+        lie = "lies" if rows[bad].sum() == 1 else "lie"
+        shows = f"Here {rows[bad].sum():,} of {rows.sum():,} rows ({bad.sum()} of {len(bad)} points) {lie} above it"
+        shows += f"; the {len(worst)} worst are named." if bad.sum() > len(worst) else "."
+    if not finite.all():
+        shows += f" Points without a finite k, drawn at the top: {np.sum(~finite)}."
+    return Picture(figure, shows)
+
+
+def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> None:
+    """Write group and count of these cells beside the picture, with a line to each."""
+    count, group = fit.view.cells["cell_count"].values, fit.view.cells["cell_group"].values
+    for place, cell in enumerate(named):
+        axes.annotate(
+            f"{fit.titled(int(group[cell]), 20)}: count {count[cell]:,}",
+            xy=(count[cell], k[cell]),
+            xytext=(1.02, 0.95 - 0.08 * place),
+            textcoords="axes fraction",
+            va="center",
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkB": 4},
+        )
+
+
+# Groups left out.
+
+
+@figure(
+    "leave_group_out",
+    look_for=(
+        "Look on the right for groups far to the left: those that the others lead one least to expect. A dot is the "
+        "log probability of all rows of a group, predicted by a fit to all other groups; the more rows, the lower it "
+        "is, so the right picture divides it by their number. The sum over groups says how well a model predicts a "
+        "new group; compare it between models fitted to the same data."
+    ),
+    needs="leave_group_out",
+)
+def _leave_group_out(fit: Drawing) -> Picture:
+    given = fit.view.tables["leave_group_out"]
+    table = (given.set_index("group") if "group" in given.columns else given).set_axis(fit.labels)
+    rows = np.array([part.stop - part.start for part in fit.by_group()])
+    table = table.assign(rows=rows, per_row=table["elpd"] / rows).rename_axis("group")
+    each = table["per_row"].to_numpy()
+    shown = np.arange(len(each)) if len(each) <= MAX_LABELS else np.sort(np.argsort(each, kind="stable")[:MAX_LABELS])
+    doubtful = table.get("suspect", pd.Series(False, index=table.index)).to_numpy(bool)
+    figure = blank(1.7 + 0.25 * max(4, len(shown)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, per in ((left, np.ones(len(rows))), (right, rows)):
+        _draw_groups(axes, shown, table["elpd"].to_numpy() / per, table["mcse"].to_numpy() / per, doubtful)
+    left.set_yticks(np.arange(len(shown)), [fit.label(g) for g in shown], parse_math=False)
+    left.set_ylim(len(shown) - 0.4, -0.6)
+    style(left, "log probability of all its rows", fit.grouping)
+    style(right, "the same, per row")
+    legend_below(figure, left)
+    figure.suptitle("How well do the other groups predict each group?", fontsize=12)
+    return Picture(figure, _left_out_words(fit, table, doubtful, len(shown)), table)
+
+
+def _draw_groups(axes: Axes, shown: np.ndarray, value: np.ndarray, error: np.ndarray, doubtful: np.ndarray) -> None:
+    place = np.arange(len(shown))
+    name = f"{BAND:.0%} by Monte Carlo error"
+    axes.hlines(place, *(value[shown] + end * NOTICED * error[shown] for end in (-1, 1)), color=BLACK, label=name)
+    for kind, colour, marker, name in (
+        (~doubtful[shown], BLUE, "o", "group left out"),
+        (doubtful[shown], VERMILLION, "D", "group left out, its refit in doubt"),
+    ):
+        if kind.any():
+            axes.plot(value[shown][kind], place[kind], marker, color=colour, markersize=5, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+def _left_out_words(fit: Drawing, table: pd.DataFrame, doubtful: np.ndarray, shown: int) -> str:
+    error = float(np.sqrt((table["mcse"] ** 2).sum()))
+    text = f"Here they sum to {table['elpd'].sum():,.2f}, with a Monte Carlo error of {error:.2g}"
+    if len(table) > 1:
+        worst = int(table["per_row"].argmin())
+        text += f"; least expected, per row, is {fit.named(worst)} ({number(table['per_row'].iloc[worst])})"
+    if doubtful.any():
+        text += f"; the refits of {doubtful.sum()} are in doubt"
+    if shown < len(table):
+        text += f". Shown are the {shown} of {len(table)} groups least expected per row"
+    return f"{text}."

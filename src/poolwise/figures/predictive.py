@@ -1,0 +1,257 @@
+"""Simulated tables against the observed one, in pictures: the distribution of counts, overall and group by group.
+
+A band holds the middle 94% of what tables show that the fitted model simulated in place of the data. Of many groups
+those are shown that the model reproduces worst.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from poolwise.figures.base import Drawing, Picture, figure
+from poolwise.figures.bins import BAND, QUANTILES, edges_of, pearson, tabulate, two_sided
+from poolwise.figures.style import (
+    BLACK,
+    BLUE,
+    MAX_BARS,
+    MAX_PANELS,
+    MAX_STEPS,
+    ORANGE,
+    SKY,
+    legend_below,
+    panels,
+    single,
+    square_root,
+    style,
+    whole_numbers,
+)
+from poolwise.text import about, number_of, p_value
+
+__all__ = ["reproduced"]
+
+SURPRISING = 1 - BAND  # a p-value below it is outside the band
+NO_VARIANCE = "No group has two rows and a count above zero; by how far its share strays"
+MAX_SMALL = 30  # bars of a small panel
+
+
+@figure(
+    "ecdf",
+    look_for=(
+        "Look for the black line inside the blue band. The line gives, for every count, the share of rows that have at "
+        f"most that count; the band holds the middle {BAND:.0%} of that share in tables that the fitted model "
+        "simulated in place of the data."
+    ),
+)
+def _ecdf(fit: Drawing) -> Picture:
+    observed, replicated = fit.counted
+    edges = edges_of(observed, replicated, most=MAX_STEPS)
+    figure, axes = single(4.6, "Does the model reproduce the counts?")
+    at, seen, low, high = _draw_ecdf(axes, observed, replicated, edges)
+    style(axes, fit.counted_in, "share of rows with at most this count")
+    axes.legend(loc="lower right", frameon=False)
+    missed = np.maximum(low - seen, seen - high)  # > 0 outside
+    worst = int(missed.argmax())
+    shows = (
+        f"Here, with {len(replicated)} tables, the line is inside at {np.sum(missed[1:] <= 0)} of "
+        f"{len(at) - 1} {'counts' if at[1] - at[0] == 1 else 'points'}"
+    )
+    if missed[worst] > 0:
+        shows += (
+            f"; furthest outside: at most {at[worst]:,} have {seen[worst]:.1%} of the rows, "
+            f"{low[worst]:.1%} to {high[worst]:.1%} expected"
+        )
+    table = pd.DataFrame({"count": at, "observed": seen, "3%": low, "97%": high})
+    return Picture(figure, shows + ".", table.set_index("count"))
+
+
+def _draw_ecdf(
+    axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw observed and simulated shares; returns (K + 1,) the counts, the share seen, the ends of the band."""
+    at = edges - 1  # the largest count that a share includes
+    seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
+    simulated = tabulate(replicated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
+    low, median, high = np.quantile(simulated, QUANTILES, axis=0)
+    ends = np.append(at, 2 * at[-1] - at[-2])  # a share holds from its count to the next
+    tables = f"{BAND:.0%} of simulated tables"
+    axes.stairs(high, ends, baseline=low, fill=True, color=SKY, alpha=0.45, linewidth=0, label=tables)
+    axes.stairs(median, ends, baseline=None, color=BLUE, linestyle="--", linewidth=1.5, label="their median")
+    axes.stairs(seen, ends, baseline=None, color=BLACK, linewidth=1.5, label="observed")
+    axes.set_xlim(max(-0.5, ends[0]), ends[-1])
+    if 0.9 < (lowest := min(seen[1], low[1])) < 1:  # nearly all rows have the smallest count
+        axes.set_ylim(1 - 1.5 * (1 - lowest), 1 + 0.1 * (1 - lowest))
+    whole_numbers(axes)
+    return at, seen, low, high
+
+
+@figure(
+    "rootogram",
+    look_for=(
+        "Look for bars that end within their black interval. A bar shows how many rows have that count, on a "
+        "square-root scale (Kleiber and Zeileis's rootogram); the interval holds the middle "
+        f"{BAND:.0%} of that number in tables that the fitted model simulated. Bars too high at both ends and too low "
+        "between mean that the noise is wider than the model's."
+    ),
+)
+def _rootogram(fit: Drawing) -> Picture:
+    observed, replicated = fit.counted
+    edges = edges_of(observed, replicated, most=MAX_BARS)
+    width = int(edges[1] - edges[0])
+    figure, axes = single(4.6, "Is every count as frequent as the model expects?")
+    seen, low, high = _draw_rootogram(axes, observed, replicated, edges)
+    each = "" if width == 1 else f" (each bar spans {width:,})"
+    style(axes, f"{fit.counted_in}{each}", "rows (square-root scale)")
+    legend_below(figure, axes)
+    missed = _missed(seen, low, high)
+    shows = (
+        f"Here {np.sum(missed <= 0)} of {len(seen)} {'counts' if width == 1 else 'bars'} lie inside the "
+        f"{BAND:.0%} band of {len(replicated)} tables"
+    )
+    if np.any(missed > 0):
+        worst = int(missed.argmax())
+        name = f"{edges[worst]:,}" + ("" if width == 1 else f" to {edges[worst + 1] - 1:,}")
+        shows += f"; most missed: {name} ({seen[worst]:,} seen, {low[worst]:,} to {high[worst]:,} expected)"
+    table = pd.DataFrame({"from": edges[:-1], "to": edges[1:] - 1, "observed": seen, "3%": low, "97%": high})
+    return Picture(figure, shows + ".", table.set_index("from"))
+
+
+def _draw_rootogram(
+    axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw observed and simulated frequencies; returns (K,) what was seen and the ends of the band."""
+    seen = tabulate(observed[None], edges)[0, 1:-1]
+    simulated = tabulate(replicated, edges)[:, 1:-1]  # (draw, K)
+    low, median, high = np.quantile(simulated, QUANTILES, axis=0, method="inverted_cdf")
+    missed = _missed(seen, low, high)
+    width = edges[1] - edges[0]
+    middle = edges[:-1] + (width - 1) / 2
+    for kind, colour, hatch, name in (
+        (missed <= 0, SKY, "", "observed"),
+        (missed > 0, ORANGE, "//", "observed, not as expected"),
+    ):
+        if kind.any():
+            bars = axes.bar(middle[kind], seen[kind], width=0.86 * width, color=colour, label=name)
+            for bar in bars:
+                bar.set(hatch=hatch, edgecolor="white")
+    axes.vlines(middle, low, high, color=BLACK, linewidth=1.4, label=f"{BAND:.0%} of simulated tables")
+    axes.plot(middle, median, "o", color=BLACK, markersize=3.5, label="their median")
+    square_root(axes, 1.2 * max(1, seen.max(), high.max()))
+    whole_numbers(axes)
+    return seen, low, high
+
+
+def _missed(seen: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far outside, > 0: on the square-root scale a frequency spreads alike whatever its size."""
+    return np.maximum(np.sqrt(low) - np.sqrt(seen), np.sqrt(seen) - np.sqrt(high))
+
+
+def reproduced(fit: Drawing) -> pd.DataFrame:
+    """How well the model reproduces each group.
+
+    Returns
+    -------
+    rows : of the group
+    distance, p_value : of its ECDF from the mean simulated one, at most; share of tables in which it is as large
+    var_over_mean, p_var_over_mean : Pearson's X^2 over the rows less one, and its two-sided p
+    """
+    observed, replicated = fit.counted
+    exposure = fit.view.cells["row_exposure"].values
+    lines = []
+    for label, rows in zip(fit.labels, fit.by_group(), strict=True):
+        tables = np.vstack([observed[rows], replicated[:, rows]])
+        edges = edges_of(tables[0], tables[1:], most=MAX_STEPS)
+        shares = tabulate(tables, edges).cumsum(axis=1) / tables.shape[1]
+        far = np.abs(shares - shares[1:].mean(axis=0)).max(axis=1)  # (1 + draw,)
+        p = float(np.mean(far[1:] >= far[0] - 1e-12))
+        ratio = pearson(tables, exposure[rows], np.array([0]))
+        lines.append((label, tables.shape[1], far[0], p, ratio[0], two_sided(ratio)[1]))
+    columns = ["group", "rows", "distance", "p_value", "var_over_mean", "p_var_over_mean"]
+    return pd.DataFrame(lines, columns=columns).set_index("group")
+
+
+@figure(
+    "groups_predictive",
+    look_for=(
+        "Look for panels whose black line leaves the blue band. Each is the check of the whole table, made for one "
+        "group alone: the share of its rows with at most that count, against tables that the fitted model simulated. "
+        "p is the share of those whose line strays as far from their mean as the observed one does."
+    ),
+)
+def _groups_predictive(fit: Drawing) -> Picture:
+    table = reproduced(fit)
+    shown, titles = _worst(fit, table["rows"], table["p_value"])
+    figure, grid = panels(len(shown), "Does the model reproduce each group?", height=2.15, x=fit.counted_in)
+    observed, replicated = fit.counted
+    for axes, rows, title in zip(grid, _rows(fit, shown), titles, strict=True):
+        edges = edges_of(observed[rows], replicated[:, rows], most=MAX_STEPS)
+        _draw_ecdf(axes, observed[rows], replicated[:, rows], edges)
+        whole_numbers(axes, most=5)
+        axes.set_title(title, fontsize=9, parse_math=False)
+    figure.supylabel("share of rows with at most this count", fontsize=10)
+    legend_below(figure, grid[0])
+    return Picture(figure, f"Here {_tally(fit, table['p_value'])}{_chosen(fit, shown)}", table)
+
+
+@figure(
+    "groups_rootogram",
+    look_for=(
+        "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. A "
+        "bar shows how many rows of the group have that count, the black interval the middle "
+        f"{BAND:.0%} of that number in simulated tables. p is the chance that the variance over the mean of a "
+        "simulated group is at least as unusual, either way."
+    ),
+)
+def _groups_rootogram(fit: Drawing) -> Picture:
+    table = reproduced(fit)
+    judged = table["p_var_over_mean"].notna().any()
+    p = table["p_var_over_mean" if judged else "p_value"]
+    shown, titles = _worst(fit, table["rows"], p)
+    title = "In each group, is every count as frequent as expected?"
+    figure, grid = panels(len(shown), title, height=2.15, x=fit.counted_in)
+    observed, replicated = fit.counted
+    bars, inside = 0, 0
+    for axes, rows, title in zip(grid, _rows(fit, shown), titles, strict=True):
+        edges = edges_of(observed[rows], replicated[:, rows], most=MAX_SMALL)
+        missed = _missed(*_draw_rootogram(axes, observed[rows], replicated[:, rows], edges))
+        bars, inside = bars + len(missed), inside + int(np.sum(missed <= 0))
+        whole_numbers(axes, most=5)
+        axes.set_title(title, fontsize=9, parse_math=False)
+    figure.supylabel("rows (square-root scale)", fontsize=10)
+    legend_below(figure, *grid)
+    shows = (
+        f"Here {inside} of the {bars} bars drawn lie inside their interval, where chance leaves {BAND:.0%} or more. "
+    )
+    shows += f"{'By variance over mean' if judged else NO_VARIANCE}, {_tally(fit, p)}{_chosen(fit, shown)}"
+    return Picture(figure, shows)
+
+
+def _rows(fit: Drawing, shown: np.ndarray) -> list[slice]:
+    slices = fit.by_group()
+    return [slices[g] for g in shown]
+
+
+def _worst(fit: Drawing, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """The groups with the lowest p, in the order of the data, and the titles of their panels."""
+    order = np.argsort(p.fillna(1).to_numpy(), kind="stable")
+    shown, tables = np.sort(order[:MAX_PANELS]), len(fit.counted[1])
+    titles = [f"{fit.titled(g)}\n{number_of(int(rows.iloc[g]), 'row')}, p {p_value(p.iloc[g], tables)}" for g in shown]
+    return shown, titles
+
+
+def _tally(fit: Drawing, p: pd.Series) -> str:
+    """How many groups the model does not reproduce, and which one it does worst."""
+    tables, known = len(fit.counted[1]), p.notna().sum()
+    worst, low = int(np.nanargmin(p)), int(np.sum(p < SURPRISING))
+    if len(p) == 1:
+        return f"the only group has p {p_value(p.iloc[0], tables)}, of {tables} tables."
+    have = f"{low} of {known} groups {'has' if low == 1 else 'have'} p below {SURPRISING:.2f}"
+    lowest = f"{p_value(p.iloc[worst], tables)} ({fit.named(worst)})"
+    return (
+        f"{have}, where chance gives {about(SURPRISING * known)} or fewer; the lowest is {lowest}, of {tables} tables."
+    )
+
+
+def _chosen(fit: Drawing, shown: np.ndarray) -> str:
+    if len(shown) == len(fit.labels):
+        return ""
+    return f" Shown are the {len(shown)} of {len(fit.labels)} groups with the lowest p."

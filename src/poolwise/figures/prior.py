@@ -1,0 +1,233 @@
+"""The prior in pictures: what it expects of rates and counts, and what the data made of it."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from poolwise.figures.base import Drawing, Picture, draws_of, figure
+from poolwise.figures.bins import BAND, QUANTILES, TAIL, bins_of, spread_out, tabulate, whole_edges
+from poolwise.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    MAX_BARS,
+    MAX_PANELS,
+    SKY,
+    blank,
+    density,
+    legend_below,
+    panels,
+    style,
+    whole_numbers,
+)
+from poolwise.text import number, share, short
+
+MAX_ROWS = 20  # groups or parameters, a line each
+MAX_VALUES = 2_000_000  # simulated counts of the prior that are looked at
+
+
+@figure(
+    "prior_predictive",
+    look_for=(
+        "Look for whether the prior, before it has seen a count, thinks of what was observed as possible, yet not of "
+        "the absurd as likely. Blue is what the prior gives, above for all groups together and below by group "
+        f"(line: {BAND:.0%}, dot: median); black is what was observed."
+    ),
+)
+def _prior_predictive(fit: Drawing) -> Picture:
+    rates = fit.view.tree["prior"].to_dataset()["lam"]
+    counts = fit.view.tree["prior_predictive"].to_dataset()["y"]
+    lam = rates.transpose("chain", "draw", ...).values.reshape(-1, *rates.shape[2:])  # (draw,) or (draw, G)
+    rows = fit.view.cells["cell_multiplicity"].values
+    y = counts.transpose("chain", "draw", "cell").values.reshape(-1, len(rows))[: max(50, MAX_VALUES // len(rows))]
+    table = _expected(fit, lam, y, rows)
+    many = len(fit.labels) > MAX_ROWS
+    shown = spread_out(np.argsort(fit.own, kind="stable"), MAX_ROWS) if many else np.arange(len(fit.labels))
+    below = 0.7 + 0.24 * max(2, len(shown))
+    figure = blank(4.2 if fit.is_pooled else 4.2 + below)
+    heights = [2.6] if fit.is_pooled else [2.6, below]
+    grid = figure.subplots(len(heights), 2, squeeze=False, sharex="col", height_ratios=heights)
+    _rates(grid[0, 0], fit, lam)
+    beyond = _counts(grid[0, 1], fit, y, rows)
+    labels = f"rate, {fit.unit}", fit.counted_in
+    if not fit.is_pooled:
+        for axes, of in zip(grid[1], ("rate", "count"), strict=True):
+            _intervals(axes, table.iloc[shown], of)
+            axes.set_yticks(np.arange(len(shown)), [fit.label(g) for g in shown], parse_math=False, fontsize=9)
+            axes.set_ylim(len(shown) - 0.4, -0.6)
+            axes.tick_params(labelleft=of == "rate")
+        grid[1, 0].set_ylabel(fit.grouping, parse_math=False)
+    for axes, label in zip(grid[-1], labels, strict=True):
+        axes.set_xlabel(label, parse_math=False)
+    legend_below(figure, grid[0, 1])
+    figure.suptitle("What does the prior expect?", fontsize=12)
+    shows = _expected_words(fit, lam, y, rows)
+    if beyond:
+        shows += f" Beyond the right edge lie {share(beyond)} of the prior's counts."
+    if many and not fit.is_pooled:
+        shows += f" Below are {len(shown)} of the {len(fit.labels)} groups, evenly spaced by own mean."
+    return Picture(figure, shows, table)
+
+
+def _rates(axes: Axes, fit: Drawing, lam: np.ndarray) -> None:
+    edges = np.linspace(0, _right(lam, fit.own.max(), rows=None), 61)
+    density(axes, lam, edges, color=SKY, fill=True)
+    axes.vlines(fit.own, 0, 0.08, color=BLACK, linewidth=1, transform=axes.get_xaxis_transform())
+    style(axes)
+    axes.set_xlim(0, edges[-1])
+    axes.set_yticks([])
+    axes.set_title("Rate of all groups" if fit.is_pooled else "Rate of a group", fontsize=11)
+
+
+def _counts(axes: Axes, fit: Drawing, y: np.ndarray, rows: np.ndarray) -> float:
+    """Draw the counts of all groups; returns the share of the prior's that is beyond the edge."""
+    observed, _ = fit.counted
+    edges = whole_edges(0, int(_right(y, observed.max(), rows)), most=MAX_BARS)
+    weight = np.broadcast_to(rows / (rows.sum() * len(y)), y.shape)
+    prior, _ = np.histogram(y, bins=edges, weights=weight)
+    axes.stairs(prior, edges - 0.5, color=SKY, fill=True, label="prior")
+    seen = tabulate(observed[None], edges)[0, 1:-1] / len(observed)
+    axes.stairs(seen, edges - 0.5, color=BLACK, linewidth=1.3, label="observed (on the left: means of the groups)")
+    style(axes, y="share of rows")
+    whole_numbers(axes, most=6)
+    axes.set_xlim(edges[0] - 0.5, edges[-1] - 0.5)
+    axes.set_title("Count of a row", fontsize=11)
+    return float((y >= edges[-1]).mean(axis=0) @ rows / rows.sum())
+
+
+def _right(values: np.ndarray, observed: float, rows: np.ndarray | None) -> float:
+    """Where to end an axis: what was observed and the bulk of the prior are in, a long tail is not."""
+    middle, high = _quantiles(values, rows, [0.5, 1 - TAIL])
+    return float(max(1.1 * observed, min(high, 8 * middle))) or float(high) or 1.0
+
+
+def _quantiles(values: np.ndarray, rows: np.ndarray | None, wanted: list[float]) -> np.ndarray:
+    """Quantiles of the values, those of a cell (..., C) weighted by its rows."""
+    if rows is None or np.all(rows == rows[0]):
+        return np.quantile(values, wanted, method="inverted_cdf")
+    weights = np.broadcast_to(rows, values.shape)
+    return np.quantile(values, wanted, weights=weights, method="inverted_cdf")
+
+
+def _expected(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
+    """Rate and count that the prior gives each group, with what was observed."""
+    group, count = fit.view.cells["cell_group"].values, fit.view.cells["cell_count"].values
+    lines = []
+    for g, label in enumerate(fit.labels):
+        mine = group == g
+        rate = np.quantile(lam if lam.ndim == 1 else lam[:, g], QUANTILES)
+        expected = _quantiles(y[:, mine], rows[mine], QUANTILES)
+        lines.append((label, *rate, fit.own[g], *expected, count[mine].min(), count[mine].max()))
+    names = [f"{of}_{end}" for of in ("rate", "count") for end in ("3%", "median", "97%")]
+    columns = ["group", *names[:3], "observed_rate", *names[3:], "observed_min", "observed_max"]
+    return pd.DataFrame(lines, columns=columns).set_index("group")
+
+
+def _intervals(axes: Axes, table: pd.DataFrame, of: str) -> None:
+    place = np.arange(len(table))
+    axes.hlines(place, table[f"{of}_3%"], table[f"{of}_97%"], color=SKY, linewidth=4)
+    axes.plot(table[f"{of}_median"], place, "o", color=BLUE, markersize=5)
+    if of == "rate":
+        axes.plot(table["observed_rate"], place, "D", color=BLACK, markersize=4)
+    else:
+        axes.hlines(place, table["observed_min"], table["observed_max"], color=BLACK, linewidth=1.4)
+        axes.plot(table["observed_min"], place, "|", color=BLACK)
+        axes.plot(table["observed_max"], place, "|", color=BLACK)
+    style(axes)
+
+
+def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> str:
+    observed, _ = fit.counted
+    low, middle, high = np.quantile(lam, QUANTILES)
+    least, most = _quantiles(y, rows, [TAIL, 1 - TAIL])
+    seen = ((y >= observed.min()) & (y <= observed.max())).mean(axis=0) @ rows / rows.sum()
+    outside = float(np.mean((fit.own < low) | (fit.own > high)))
+    text = (
+        f"Here the prior puts {BAND:.0%} of {'the rate' if fit.is_pooled else 'rates'} between {number(low)} and "
+        f"{number(high)}, half below {number(middle)}, and {BAND:.0%} of counts between {least:,} and {most:,}. "
+        f"Observed were {observed.min():,} to {observed.max():,}, a range to which it gives {share(seen)} of counts"
+    )
+    if not outside:
+        return f"{text}; every group's own mean lies in its {BAND:.0%}."
+    return f"{text}; of the groups' own means {share(outside)} lie outside its {BAND:.0%}: it did not expect them."
+
+
+@figure(
+    "prior_posterior",
+    look_for=(
+        "Look for how far the blue line is narrower than the grey shape. The shape is the prior, the line the "
+        "posterior; where they are alike, the data said nothing and the prior is the answer, and where they lie "
+        "apart, prior and data disagree."
+    ),
+)
+def _prior_posterior(fit: Drawing) -> Picture:
+    prior = draws_of(fit.view.tree["prior"].to_dataset(), fit.sites)
+    posterior = draws_of(fit.view.posterior, fit.sites)
+    table = _learnt(prior, posterior)
+    common = [name for name in posterior if not name.startswith("lam.")]
+    rates = np.array([name for name in posterior if name.startswith("lam.")])
+    if room := max(0, MAX_PANELS - len(common)) if len(rates) else 0:
+        by_mean = (
+            rates if len(rates) <= room else rates[np.argsort(table.loc[rates, "posterior_median"], kind="stable")]
+        )
+        rates = spread_out(by_mean, room)
+    shown = [*common, *rates]
+    figure, grid = panels(len(shown), "What did the data add to the prior?")
+    for axes, name in zip(grid, shown, strict=True):
+        edges = _both(prior[name], posterior[name])
+        density(axes, prior[name], edges, color=GREY, alpha=0.55, fill=True, label="prior")
+        density(axes, posterior[name], edges, color=BLUE, linewidth=1.5, label="posterior")
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_yticks([])
+        axes.set_title(fit.parameter(name, 20), fontsize=10, parse_math=False)
+        low, high = (float(table[f"prior_{end}"].loc[name]) for end in ("3%", "97%"))
+        if high < edges[0] or low > edges[-1]:
+            note = f"prior: {number(low)}\nto {number(high)}"
+            axes.text(0.03, 0.95, note, transform=axes.transAxes, va="top", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    legend_below(figure, grid[0])
+    figure.supylabel("density", fontsize=10)
+    return Picture(figure, _learnt_words(table, len(shown)), table)
+
+
+def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    """Edges that hold the posterior and, as far as it is not far wider, the bulk of the prior."""
+    low, high = np.quantile(posterior, [0.001, 0.999])
+    room = 8 * (high - low) or max(1.0, abs(high))
+    first, last = np.quantile(prior, [TAIL, 1 - TAIL])
+    first = 0 if 10 * first < min(last, high + room) else first  # all are positive
+    return bins_of(np.array([max(min(first, low), low - room), min(max(last, high), high + room)]), number=100)
+
+
+def _learnt(prior: dict[str, np.ndarray], posterior: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Quantiles of both, and the width of the posterior's interval over that of the prior's."""
+    lines = {}
+    for name, draws in posterior.items():
+        before, after = (np.quantile(each, QUANTILES) for each in (prior[name], draws))
+        lines[name] = (*before, *after, (after[2] - after[0]) / (before[2] - before[0]))
+    ends = ("3%", "median", "97%")
+    columns = [*(f"prior_{end}" for end in ends), *(f"posterior_{end}" for end in ends), "width_ratio"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("parameter")
+
+
+def _learnt_words(table: pd.DataFrame, shown: int) -> str:
+    ratio = table["width_ratio"].sort_values(kind="stable")
+    text = f"Here the posterior's {BAND:.0%} interval is {_part(ratio.iloc[0])} of the prior's"
+    if len(table) > 1:
+        text += f" for {short(str(ratio.index[0]))}, which the data told most of, and {_part(ratio.iloc[-1])} for "
+        text += f"{short(str(ratio.index[-1]))}, the least"
+    middle = table["posterior_median"]
+    apart = table.index[(middle < table["prior_3%"]) | (middle > table["prior_97%"])]
+    if len(apart):
+        named = f"{short(str(apart[0]))}" + (f" and {len(apart) - 1} more" if len(apart) > 1 else "")
+        text += f". Prior and data disagree on {named}: the posterior's median lies outside the prior's {BAND:.0%}."
+    else:
+        text += f". No posterior median lies outside the prior's {BAND:.0%}."
+    if shown < len(table):
+        text += f" Shown are {shown} of {len(table)} parameters, the rates evenly spaced by median."
+    return text
+
+
+def _part(ratio: float) -> str:
+    return share(ratio) if ratio < 2 else f"{ratio:.1f} times that"

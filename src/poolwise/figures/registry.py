@@ -1,0 +1,59 @@
+"""A judged fit to figures, each with a caption that says what to look for and what this one shows.
+
+A figure is one function that `figures_fit.figure` marks, in one of `MODULES`; its name stands in `figures_names`. A
+label too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
+shows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from poolwise.checks.base import FitView
+from poolwise.figures import (
+    counts,
+    left_out,
+    model_graph,
+    new_group,
+    posterior,
+    power_scaling,
+    predictive,
+    predictive_statistics,
+    prior,
+)
+from poolwise.figures.base import Drawing, Picture, Plot
+from poolwise.figures.names import NAMES
+from poolwise.figures.style import png
+
+__all__ = ["FIGURES", "Picture", "draw", "png"]
+
+MODULES = (
+    counts,
+    model_graph,
+    prior,
+    power_scaling,
+    posterior,
+    predictive,
+    predictive_statistics,
+    left_out,
+    new_group,
+)
+_MARKED = {each.name: each for module in MODULES for each in vars(module).values() if isinstance(each, Plot)}
+FIGURES: dict[str, Plot] = {name: _MARKED[name] for name in NAMES}
+
+
+def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
+    """Draw the named figures, each when its turn comes; one that needs a check that did not run is left out.
+
+    Parameters
+    ----------
+    names : keys of `FIGURES`
+    view : the fit
+    """
+    fit = Drawing(view)
+    for name in names:
+        plot = FIGURES[name]
+        if plot.needs and plot.needs not in fit.view.results:
+            continue
+        fit.replaced.clear()
+        picture = plot.draw(fit)
+        yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")

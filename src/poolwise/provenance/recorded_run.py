@@ -1,0 +1,389 @@
+"""What a logged run left, read back to be judged or made again. Nothing in it is trusted.
+
+A record comes from a tracking server that others write to. Its config may hold plain values only: no interpolations,
+no keys that a config library obeys; what the values may be is for `config.check` to say. Where the record says a thing
+twice, it has to say the same. Nothing is unpickled, and no path in it is read outside the working directory and the
+checkout.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path, PurePath
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from poolwise.config import Config, leaves_of, upgraded
+from poolwise.counts.cells import Counts, read_counts
+from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
+from poolwise.paths import ROOT
+from poolwise.provenance.differences import Facts
+from poolwise.provenance.judgement import Outcome
+from poolwise.provenance.stack import versions_of
+from poolwise.text import one_line
+from poolwise.tracking import store
+from poolwise.tracking.store import SQLITE, Logged
+
+LARGEST_CONFIG = 100_000  # characters; a config has 1,500
+MOST_BRACKETS = 1000  # in YAML; a config has a few
+LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary
+LONGEST_NAME = 500  # characters that MLflow takes for the name of an experiment
+LONGEST_PARAM = 500  # characters of a parameter that every store keeps
+RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or that leave no setting
+SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "reuse"))  # that hold keys
+JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
+# what reading a file raises that is not what it should be
+DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+NOT_FITS = "kind"  # the tag of sweeps, comparisons and calibrations
+
+type Get = Callable[[str], Path | None]  # the name of an artifact -> its file, None if there is none
+
+
+class ReproductionError(RequestError):
+    """A logged run cannot be judged or made again."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run as it was logged.
+
+    Attributes
+    ----------
+    settings : its resolved config, plain values, in the words of its version and not yet checked
+    overrides : its command line, in the words of this version
+    commit, patch : of its code; empty where there was no checkout
+    lock : name, sha256 and, if it was not the commit's, text of the lock of its environment
+    requirements : `name==version` a line
+    """
+
+    run: Logged
+    settings: dict[str, Any]
+    overrides: tuple[str, ...]
+    facts: Facts
+    outcome: Outcome
+    commit: str
+    patch: str
+    lock: Mapping[str, str]
+    requirements: str
+    get: Get
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return f"run {self.run.run_id[:6]}"
+
+
+def of_run(run_id: str, *, uri: str) -> Evidence:
+    """A finished fit in a store.
+
+    Raises
+    ------
+    UnknownRunError
+        if the store has no such run.
+    ReproductionError
+        if the store does not answer, the run is no finished fit, or its record is not whole.
+    """
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():  # connecting would make it
+        raise UnknownRunError(f"{uri} does not exist. Check --tracking-uri, or MLFLOW_TRACKING_URI.")
+
+    def get(name: str) -> Path | None:
+        try:
+            return store.artifact(run.run_id, name, uri=uri)
+        except UnknownRunError:
+            return None
+        except TrackingError as error:
+            raise ReproductionError(str(error)) from None
+
+    try:
+        run = store.logged(run_id, uri=uri)
+    except TrackingError as error:
+        raise ReproductionError(str(error)) from None
+    if kind := run.tags.get(NOT_FITS):
+        raise ReproductionError(f"{_called(run)} is a {one_line(kind)}. Name one of its fits.")
+    if run.status != "FINISHED":
+        raise ReproductionError(f"{_called(run)} is {run.status}: it has no result to be compared with.")
+    return _read(run, get)
+
+
+def of_folder(folder: Path) -> Evidence:
+    """A finished fit in its own folder.
+
+    Raises
+    ------
+    ReproductionError
+        if its record is not whole.
+    """
+    try:
+        told = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        params = {key: str(value) for key, value in told["params"].items()}
+        run_id = told.get("run_id") or folder.name.rpartition("-")[2]
+        run = Logged(run_id, told["name"], told["experiment"], told["status"], params, told["metrics"], told["tags"])
+    except DAMAGES as error:
+        raise ReproductionError(f"{folder} holds no whole run ({type(error).__name__}). Name another run.") from None
+
+    def get(name: str) -> Path | None:
+        path = folder / "artifacts" / name
+        return path if path.exists() else None
+
+    return _read(run, get)
+
+
+def as_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings with the keys of this version."""
+    renamed = dict(settings)
+    if "pooling" in settings:
+        pooling = upgraded({f"pooling.{key}": value for key, value in settings["pooling"].items()})
+        renamed["pooling"] = {key.removeprefix("pooling."): value for key, value in pooling.items()}
+    return renamed
+
+
+def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
+    """What a JSON or YAML text holds.
+
+    Parameters
+    ----------
+    what : what to call it in an error; begins with the name of the file
+    may_interpolate : whether a value may hold `${`, as one that nothing resolves
+
+    Raises
+    ------
+    ReproductionError
+        if that is anything but plain values.
+    """
+    if len(text) > LARGEST_CONFIG:
+        raise ReproductionError(f"{what} has {len(text)} characters: refused. None that a run records is so long.")
+    try:
+        values = json.loads(text) if ".json" in what else _from_yaml(text, what)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's own; no such date, too long a number
+        told = getattr(error, "problem", None) or store.first_line(error)
+        raise ReproductionError(f"{what} cannot be read: {one_line(told)}. Name another run.") from None
+    for each in _parts(values):
+        if isinstance(each, str):
+            if "${" in each and not may_interpolate:
+                raise _refusal(what, f"an interpolation, {each!r}")
+            if "\0" in each or any("\ud800" <= letter <= "\udfff" for letter in each):
+                raise _refusal(what, f"what is no text, {each!r}")
+        elif isinstance(each, int) and abs(each) >= 2**64:
+            raise _refusal(what, "a number of more than 64 bits")
+        elif not isinstance(each, bool | int | float | None):
+            raise _refusal(what, f"a {type(each).__name__}, {str(each)!r}")
+    return values
+
+
+def counts_of(evidence: Evidence, *, given: str) -> Counts:
+    """The counts that the run was fitted to: from a given file, its artifact, or the path it recorded.
+
+    A given file is taken whatever it holds; of the others the first whose counts have the recorded digest.
+
+    Raises
+    ------
+    ReproductionError
+        if there is none.
+    """
+    asked = evidence.settings.get("data", {})
+    names = {key: asked.get(key) for key in ("group", "count", "exposure", "name")}
+    texts = [asked.get("path"), *(value for key, value in names.items() if key != "exposure" or value is not None)]
+    if not all(isinstance(each, str) for each in texts):
+        raise ReproductionError(f"{evidence.name} does not say which columns of which table it was fitted to.")
+    if ".." in PurePath(names["name"]).parts or len(names["name"]) > LONGEST_NAME:
+        raise ReproductionError(f"data.name of {evidence.name} is {names['name'][:80]!r}: refused. It is no name.")
+    if given:
+        return read_counts(given, **names)
+    if ".." in PurePath(asked["path"]).parts:
+        raise ReproductionError(
+            f"data.path of {evidence.name} is {asked['path']!r}, which leads out of the working folders: refused. "
+            "If you trust it, give the table: --data PATH."
+        )
+    reasons = []
+    for where, path in _tables(evidence, asked["path"]):
+        try:
+            counts = read_counts(path, **names)
+        except DataError as error:
+            reasons.append(f"{where}: {one_line(str(error))}")
+            continue
+        if counts.sha256 == evidence.facts.data_sha256:
+            return counts
+        reasons.append(f"{where} has other counts (sha256 {counts.sha256[:12]})")
+    told = "; ".join(reasons) or "there is none among its artifacts, and its path leads nowhere in the working folders"
+    raise ReproductionError(
+        f"the data of {evidence.name} (sha256 {evidence.facts.data_sha256[:12]}) cannot be had: {told}. "
+        "Give the table: --data PATH."
+    )
+
+
+def _from_yaml(text: str, what: str) -> Any:
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise _refusal(what, f"more than {MOST_BRACKETS} brackets")  # nested ones take the square of their number
+    if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise _refusal(what, "an alias")  # a few of which can stand for billions of values
+    return yaml.safe_load(text)
+
+
+def _refusal(what: str, found: str) -> ReproductionError:
+    return ReproductionError(f"{what} has {found}: refused. A run records plain values only.")
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Every key and every leaf."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield key
+            yield from _parts(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _parts(below)
+    else:
+        yield value
+
+
+def _tables(evidence: Evidence, recorded: str) -> Iterator[tuple[str, Path]]:
+    """Where the table of a run may be, in words and as a file."""
+    folder = evidence.get("data")
+    if folder and folder.is_dir():
+        yield from (("its artifact", path) for path in sorted(folder.iterdir()) if _is_inside(path, folder))
+    for path, root in {root / recorded: root for root in (ROOT, Path.cwd())}.items():  # an absolute path stays itself
+        if _is_inside(path, root):
+            yield one_line(str(path)), path
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether a path is a file that, links followed, lies in a folder."""
+    try:
+        return path.is_file() and path.resolve().is_relative_to(root.resolve())
+    except OSError:  # no path can be so long
+        return False
+
+
+def _called(run: Logged) -> str:
+    return f"run {run.run_id} ({one_line(run.name)})"
+
+
+def _read(run: Logged, get: Get) -> Evidence:
+    try:
+        return _evidence(run, get)
+    except PoolwiseError:
+        raise
+    except DAMAGES as error:
+        raise ReproductionError(
+            f"the record of {_called(run)} is damaged ({type(error).__name__}: {one_line(store.first_line(error))}). "
+            "Nothing can be judged from it; name another run."
+        ) from None
+
+
+def _evidence(run: Logged, get: Get) -> Evidence:
+    def text(name: str) -> str:
+        path = get(name)
+        if path and path.stat().st_size > LARGEST_FILE:
+            raise ReproductionError(f"{name} of {_called(run)} has {path.stat().st_size} bytes: refused.")
+        return path.read_bytes().decode("utf-8", "surrogateescape") if path else ""
+
+    def table(name: str) -> dict[str, Any]:
+        return dict(json.loads(text(name) or "{}"))
+
+    name = "config/resolved.json" if get("config/resolved.json") else "config/resolved.yaml"  # of an older version
+    settings = _settings(run, text(name), name)
+    commit, ingredients = table("code/commit.json"), table("environment/fingerprint.json")
+    requirements, digests = text("environment/requirements.txt"), table("posterior/sha256.json")
+    draws = _agreed(run, "posterior_sha256", digests.get("all"), "posterior/sha256.json")
+    return Evidence(
+        run=run,
+        settings=settings,
+        overrides=_overrides(run, text("config/overrides.yaml")),
+        facts=Facts(
+            settings=as_today(settings),
+            data_sha256=_agreed(run, "data_sha256", ingredients.get("data_sha256"), "environment/fingerprint.json"),
+            code=str(commit.get("state") or run.tags.get("code_state", "")),
+            files=table("code/files.json") or dict(ingredients.get("source") or {}),
+            libraries=versions_of(requirements),
+            stack=table("environment/stack.json"),
+        ),
+        outcome=Outcome(
+            digests={str(site): str(digest) for site, digest in digests.items()} | {"all": draws},
+            summary=_summary(run, text("tables/summary.csv")),
+            elpd_loo=run.metrics.get("elpd_loo", float("nan")),
+            elpd_loo_mcse=run.metrics.get("elpd_loo_mcse", float("nan")),
+            num_chains=int(settings["sampler"]["num_chains"]),
+        ),
+        commit=str(commit.get("commit") or ""),
+        patch=text("code/changes.patch"),
+        lock={key: str(value or "") for key, value in table("code/lock.json").items()}
+        | {"text": text("environment/requirements.lock")},
+        requirements=requirements,
+        get=get,
+    )
+
+
+def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
+    """The resolved config: sections of plain values that are what the parameters of the run say."""
+    if not text:
+        raise ReproductionError(f"{_called(run)} has no config/resolved.json: it is no fit of poolwise.")
+    what = f"{name} of {_called(run)}"
+    settings = plain_values(text, what=what)
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise ReproductionError(f"{what} has no sections: refused. A run records its settings by section.")
+    leaves = dict(leaves_of(settings))
+    for key in leaves:
+        if key.partition(".")[0] in RESERVED or re.search(r"(^|\.)_[^.]*_(\.|$)", key):
+            raise _refusal(what, f"the key {key!r}, which is none of a setting")
+    for section in SECTIONS:
+        if not isinstance(settings.get(section, {}), dict):
+            raise ReproductionError(f"{what} has no keys in {section}: refused. A run records its settings by section.")
+    for key, value in leaves.items():
+        if key == "device.num_devices":  # of the last start; a parameter stays what it was at the first
+            continue
+        logged = run.params.get(key, str(value))
+        if logged[:LONGEST_PARAM] != str(value)[:LONGEST_PARAM]:
+            raise _contradiction(run, f"{key} is {value!r} in {name}, {logged!r} in its parameters")
+    return settings
+
+
+def _overrides(run: Logged, text: str) -> tuple[str, ...]:
+    """The command line; what was to be resolved in it is shown and never resolved again."""
+    what = f"config/overrides.yaml of {_called(run)}"
+    overrides = plain_values(text or "[]", what=what, may_interpolate=True)
+    if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
+        raise ReproductionError(f"{what} is no list of texts: refused. A run records its command line.")
+    return tuple(map(_override_as_today, overrides))
+
+
+def _override_as_today(override: str) -> str:
+    key, given, value = override.partition("=")
+    ((renamed, choice),) = upgraded({key: value}).items()
+    return f"{renamed}{given}{choice}"
+
+
+def _agreed(run: Logged, tag: str, recorded: Any, file: str) -> str:
+    """A digest that a tag and a file record; there has to be one, and no other."""
+    found = {str(each) for each in (run.tags.get(tag), recorded) if each}
+    if len(found) > 1:
+        both = f"{run.tags[tag][:12]!r} as a tag, {str(recorded)[:12]!r} in {file}"
+        raise _contradiction(run, f"{tag} is {both}")
+    if not found:
+        raise ReproductionError(f"{_called(run)} recorded no {tag}. Nothing can be judged from it; name another run.")
+    return found.pop()
+
+
+def _contradiction(run: Logged, how: str) -> ReproductionError:
+    return ReproductionError(
+        f"the record of {_called(run)} contradicts itself: {how}. It was changed after the run; name another run."
+    )
+
+
+def _summary(run: Logged, text: str) -> pd.DataFrame:
+    if not text:
+        raise ReproductionError(f"{_called(run)} has no tables/summary.csv to be compared with. Name another run.")
+    table = pd.read_csv(
+        StringIO(text),
+        index_col="parameter",
+        dtype={"parameter": str},
+        keep_default_na=False,
+        na_values=[""],
+    )
+    table[JUDGED] = table[JUDGED].astype(float)
+    if table.empty or not table.index.is_unique:
+        raise ValueError("tables/summary.csv has no row, or two for one parameter")
+    return table

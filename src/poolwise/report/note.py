@@ -1,0 +1,123 @@
+"""A fit in words: the last lines at the terminal and the note of the run."""
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from poolwise.checks.gate import Verdict
+from poolwise.checks.loo import Loo
+from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.counts.cells import Counts
+from poolwise.inference.predictive import NewGroup
+from poolwise.model.count_model import Model
+from poolwise.paths import ROOT
+from poolwise.text import number, one_line
+from poolwise.tracking.store import Logged
+
+if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
+
+MANY = 12  # rates shown; the rest is in tables/summary.csv
+DIGITS = 4  # of a rate
+RATES = f"mean rate and {INTERVAL:.0%} interval"
+
+
+def subject(counts: Counts, model: Model) -> str:
+    """What was fitted to what, in a line."""
+    groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
+    return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
+
+
+def judgement(verdict: Verdict) -> list[str]:
+    """The verdict with what it rests on; a reason a line where it is suspect."""
+    if not verdict.reasons:
+        return [
+            f"{verdict.status}: R-hat at most {verdict.r_hat_max:.3f}, ESS at least "
+            f"{min(verdict.ess_bulk_min, verdict.ess_tail_min):.0f}, {verdict.divergences} divergences, "
+            f"Pareto k at most {verdict.pareto_k_max:.2f}"
+        ]
+    return [f"{verdict.status}:", *(f"  - {reason}" for reason in verdict.reasons)]
+
+
+def rates(summary: pd.DataFrame) -> list[str]:
+    """The rates with their intervals, a line each; at most `MANY`."""
+    rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
+    shown = rows.head(MANY)
+    labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
+    means = [number(mean, DIGITS) for mean in shown["mean"]]
+    first, second = (max(map(len, column)) for column in (labels, means))
+    lines = [
+        f"  {label:<{first}}  {mean:>{second}}   {number(low, DIGITS)} to {number(high, DIGITS)}"
+        for label, mean, low, high in zip(labels, means, shown[LOW], shown[HIGH], strict=True)
+    ]
+    return lines + ([f"  and {len(rows) - MANY} more, in tables/summary.csv"] if len(rows) > MANY else [])
+
+
+def new_group(found: NewGroup) -> str:
+    """What a group will produce, one that is not in the data unless it is named."""
+    table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
+    low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
+    source = f" ({found.source})" if found.source else ""
+    size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
+    above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)
+    return (
+        f"{group}{size}: mean {number(found.mean)}, sd {number(found.sd)}, 90% between {low} and {high}{above}{source}"
+    )
+
+
+def accuracy(loo: Loo) -> str:
+    """The leave-one-out predictive accuracy with both of its errors."""
+    return f"elpd_loo {loo.elpd:.2f} +- {loo.se:.2f} (Monte Carlo error {loo.mcse:.2f}), p_loo {loo.p_loo:.2f}"
+
+
+def line(name: str, verdict: Verdict, loo: Loo) -> str:
+    """A finished job of a sweep."""
+    return f"{name:<24} {verdict.status:<8} {accuracy(loo)}"
+
+
+def reused(twin: Logged) -> list[str]:
+    """A job that was not done again."""
+    return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
+
+
+def browse() -> str:
+    """How to open the UI on the runs."""
+    return "browse  " + ("make ui" if (ROOT / "Makefile").is_file() else "python -m poolwise.ui")
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command line that makes this fit again."""
+    return shlex.join(["python", "-m", "poolwise.run", *overrides])
+
+
+def reproduction(run_id: str) -> str:
+    """The command line that makes a logged run again and judges whether it is the same."""
+    return f"python -m poolwise.reproduce {run_id}"
+
+
+def checked(view: "FitView") -> list[str]:
+    """What was done about LOO and what the checks beyond the gate say, a line each where there is something to say."""
+    return [*integrated(view), *(line for result in view.results.values() for line in result.lines)]
+
+
+def integrated(view: "FitView") -> list[str]:
+    """Which estimator gave elpd_loo, if it is not PSIS."""
+    if view.loo.psis is None:
+        return []
+    return [
+        f"elpd of all {view.counts.num_rows:,} rows computed by integrated importance sampling "
+        f"(Pareto k of PSIS was up to {view.loo.k_max_psis:.2f})"
+    ]
+
+
+def note(view: "FitView", again: str) -> str:
+    """The run in Markdown, for the MLflow UI."""
+    status, *reasons = judgement(view.verdict)
+    what = subject(view.counts, view.model)
+    head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
+    table = "\n".join([RATES, *rates(view.summary)])
+    more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
+    more += "\n" if more else ""
+    return f"{head}\n\n```\n{table}\n```\n\n{new_group(view.new_group)}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

@@ -1,0 +1,330 @@
+"""A run to one self-contained page: question, answer, trust, pictures, tables, how to repeat it.
+
+It is written for someone who has never seen the project: every part says what it is for, and every picture what to
+look for.
+
+Nothing is fetched: pictures are embedded, the style is inline and there is no script, so that the page opens
+from a file, in an artifact viewer and on paper alike. All that came from the data or the config is escaped.
+"""
+
+import math
+from base64 import b64encode
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.counts import description
+from poolwise.figures import names as figures_names
+from poolwise.report.wording import answer, label_of, model_maths, model_words, question, unit
+from poolwise.text import cell, number, short
+
+if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
+    from poolwise.checks.exact_agreement import Comparison
+    from poolwise.checks.leave_group_out import GroupsOut
+
+__all__ = ["RunFacts", "render"]
+
+MAX_ROWS = 20  # rows of a table; beyond it the extremes are shown
+COLUMNS = {  # of the summary, as the page calls them
+    "mean": "mean",
+    "sd": "sd",
+    "median": "median",
+    LOW: f"{INTERVAL:.0%} from",
+    HIGH: "to",
+    "mcse_mean": "error of the mean",
+    "ess_bulk": "ESS, bulk",
+    "ess_tail": "ESS, tail",
+    "r_hat": "R-hat",
+}
+SECTIONS = figures_names.SECTIONS | {"more": ("More", "", ())}  # of the pictures; the last holds any other
+NAMED_GROUP = ("A group of the data", "What one more count of it would be.")  # of "new", if one is asked for
+TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading of the rows, columns and their headings
+    "counts": (
+        "All counts",
+        "",
+        {
+            **{"rows": "rows", "groups": "groups", "mean": "mean", "sd": "sd", "min": "min", "q25": "quartile"},
+            **{"median": "median", "q75": "quartile", "max": "max", "zeros": "zeros", "var": "variance"},
+            "var_over_mean": "variance / mean",
+        },
+    ),
+    "groups": (
+        "The counts of each group",
+        "group",
+        {
+            **{"rows": "rows", "min": "min", "max": "max", "median": "median", "mean": "mean", "var": "variance"},
+            **{"var_over_mean": "variance / mean", "exposure": "exposure", "rate": "rate"},
+        },
+    ),
+    "sensitivity": (
+        "How far the posterior moves when prior or likelihood count a little more or less",
+        "parameter",
+        {"prior": "prior", "likelihood": "likelihood", "diagnosis": "diagnosis"},
+    ),
+}
+PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling")  # checks with a section of their own
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What made a run.
+
+    Attributes
+    ----------
+    command : what runs it again, without a prompt
+    config : the resolved config as text
+    stack : name -> version of what the result depends on
+    commit : of the source, with a word if it was changed; may be empty
+    """
+
+    command: str
+    config: str
+    stack: Mapping[str, str]
+    commit: str
+
+
+def render(
+    view: "FitView",
+    *,
+    pictures: Mapping[str, tuple[bytes, str]],
+    run: RunFacts,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> str:
+    """Render one run as an HTML page.
+
+    Parameters
+    ----------
+    pictures : name -> bytes of a PNG file and its caption; each goes to its section, others to the end
+    tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
+    """
+    environment = Environment(
+        loader=PackageLoader("poolwise"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "short": short, "cell": cell}
+    tables = {**(tables or {}), **view.tables}
+    return environment.get_template("report.html").render(
+        _answer(view)
+        | _trust(view)
+        | _model(view)
+        | _new_group(view)
+        | {
+            "sections": _sections(pictures, is_named=view.new_group.label is not None),
+            "data_words": description.hint(view.counts),
+            "statistics": tables.get("statistics"),
+            "tables": [_table(name, tables[name]) for name in TABLES if name in tables],
+            "command": run.command,
+            "config": run.config,
+            "stack": run.stack,
+            "commit": run.commit,
+        }
+    )
+
+
+def _answer(view: "FitView") -> dict[str, object]:
+    """Question and answer, and the parameters."""
+    counts, summary, pooling = view.counts, view.summary, view.model.pooling
+    rates = summary.loc[[name for name in summary.index if name == "lam" or name.startswith("lam.")]]
+    return {
+        "title": question(counts),
+        "counts": counts,
+        "unit": unit(counts),
+        "interval": f"{INTERVAL:.0%}",
+        "low": LOW,
+        "high": HIGH,
+        "answer": answer(rates, summary, counts, pooling),
+        "answer_rows": _answer_rows(rates, view),
+        "num_rates": len(rates),
+        "columns": COLUMNS,
+        "summary_rows": _extremes(summary, rates).to_dict("index"),
+        "num_parameters": len(summary),
+    }
+
+
+def _trust(view: "FitView") -> dict[str, object]:
+    """The verdict with its conditions, and what each check found."""
+    found = view.results
+    exact, left_out, priors = (found.get(name) for name in SHOWN_APART)
+    others = [result for name, result in found.items() if name not in SHOWN_APART]
+    no_exact = exact.lines if exact and exact.value is None else ()
+    return {
+        "loo": view.loo,
+        "verdict": view.verdict,
+        "replaced": _integrated(view),
+        "exact": _exact(exact.value) if exact and exact.value is not None else None,
+        "left_out": _left_out(left_out.value) if left_out else None,
+        "prior_warnings": view.prior_warnings,
+        "sensitivity_words": priors.lines if priors else (),
+        "check_lines": [*no_exact, *(line for result in others for line in result.lines)],
+        "check_tables": [_plain(name, table) for result in others for name, table in result.tables.items()],
+        "switched_off": ", ".join(f"checks.{key}=false" for key in view.switched_off),
+    }
+
+
+def _model(view: "FitView") -> dict[str, object]:
+    """The model in words and in formulas."""
+    priors = {
+        site: {"name": family, **{key: f"{float(value):g}" for key, value in view.prior_values[site].items()}}
+        for site, family in view.model.families
+    }
+    has_exposure = view.counts.columns.exposure is not None
+    return {
+        "pooling": view.model.pooling,
+        "model_words": model_words(view.model),
+        "model_maths": model_maths(view.model, priors, has_exposure=has_exposure),
+    }
+
+
+def _new_group(view: "FitView") -> dict[str, object]:
+    """What a new group, or a named one, will produce."""
+    new = view.new_group
+    return {
+        "new_group": new,
+        "at_exposure": f" at exposure {new.exposure:g}" if view.counts.columns.exposure else "",
+        "above": new.above,
+        "group_label": new.label,
+        "new_range": [_quantile(new.table, p) for p in (0.05, 0.95)],
+        "new_rows": [(p, _quantile(new.table, p)) for p in PROBABILITIES],
+    }
+
+
+def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series]]:
+    """Rows of the small table: the rates, and what describes the groups as a whole."""
+    shown = _extremes(rates, rates)
+    rows = [(label_of(str(name)), shown.loc[name]) for name in shown.index]
+    sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
+    return rows + [(site.meaning, view.summary.loc[site.name]) for site in sites if site.name != "lam"]
+
+
+def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the middle of the rates, by mean, where there are more than MAX_ROWS."""
+    if len(rates) <= MAX_ROWS:
+        return table
+    ordered = rates["mean"].sort_values(kind="stable").index
+    kept = [*ordered[: MAX_ROWS // 2], *ordered[-MAX_ROWS // 2 :]]
+    others = [name for name in table.index if name not in rates.index]
+    return table.loc[[*others, *kept]]
+
+
+def _integrated(view: "FitView") -> str:
+    """Why the leave-one-out values are not those of PSIS; empty if they are."""
+    loo = view.loo
+    if loo.psis is None:
+        return ""
+    return (
+        f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
+        "sampling. Pareto-smoothed importance sampling leaves some in doubt: its largest Pareto k is "
+        f"{loo.k_max_psis:.2f} (limit {loo.k_threshold:.2f}). The conditions judge the values as they now are."
+    )
+
+
+def _exact(found: "Comparison") -> dict[str, object]:
+    """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
+    table = found.table
+    z = table["z"].abs().dropna()
+    words = ""
+    if len(z):
+        agrees = "agrees with it" if found.agrees else "does not agree with it"
+        words = (
+            f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), "
+            f"where up to {found.limit:.1f} is chance."
+        )
+    kept = table
+    if len(table) > MAX_ROWS:
+        worst = set(z.sort_values(ascending=False, kind="stable").index[:MAX_ROWS])
+        kept = table[[name in worst or math.isnan(score) for name, score in table["z"].items()]]
+    return {"words": words, "rows": list(_records(kept)), "of": len(table)}
+
+
+def _left_out(found: "GroupsOut") -> dict[str, object]:
+    """Groups predicted from the others: the rows, of many those least expected, and their total with its errors."""
+    table = pd.DataFrame({"elpd": found.elpd, "mcse": found.mcse}, index=pd.Index(found.labels))
+    size = len(table)
+    kept = table if size <= MAX_ROWS else table.sort_values("elpd", kind="stable").head(MAX_ROWS)
+    return {
+        "rows": [(short(label), row) for label, row in _records(kept)],
+        "of": size,
+        "total": found.total,
+        "mcse": found.total_mcse,
+        "se": found.se,
+        "doubtful": [short(label) for label in found.suspect],
+    }
+
+
+def _plain(name: str, table: pd.DataFrame) -> dict[str, object]:
+    """The table of a check that has no section of its own, its first rows."""
+    left_out = f"the first {MAX_ROWS} of {len(table)} rows" if len(table) > MAX_ROWS else ""
+    columns = {str(column): str(column) for column in table.columns}
+    rows = list(_records(table.head(MAX_ROWS)))
+    heading = str(table.index.name or "row")
+    caption = name.replace("_", " ").capitalize()
+    return {
+        "name": name,
+        "caption": caption,
+        "left_out": left_out,
+        "heading": heading,
+        "columns": columns,
+        "rows": rows,
+    }
+
+
+def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[Hashable, object]]]:
+    return zip(map(str, table.index), table.to_dict("records"), strict=True)
+
+
+def _sections(pictures: Mapping[str, tuple[bytes, str]], *, is_named: bool) -> list[dict[str, object]]:
+    """The pictures by section; one without pictures is left out, but for the model."""
+    known = {name for _, _, names in SECTIONS.values() for name in names}
+    found: list[dict[str, object]] = []
+    for anchor, (title, words, names) in SECTIONS.items():
+        chosen = [name for name in (names or [name for name in pictures if name not in known]) if name in pictures]
+        if chosen or anchor == "model":
+            images = list(_images(chosen, pictures))
+            if anchor == "new" and is_named:
+                title, words = NAMED_GROUP
+            found.append({"anchor": anchor, "title": title, "words": words, "images": images})
+    return found
+
+
+def _images(names: Iterable[str], pictures: Mapping[str, tuple[bytes, str]]) -> Iterable[dict[str, str]]:
+    for name in names:
+        image, caption = pictures[name]
+        yield {"name": name, "source": f"data:image/png;base64,{b64encode(image).decode()}", "caption": caption}
+
+
+def _table(name: str, table: pd.DataFrame) -> dict[str, object]:
+    """A table for the page: its rows, and how many there are; of many, the first and the last ten in its order."""
+    caption, heading, columns = TABLES[name]
+    table = table.set_index(heading) if heading in table.columns else table
+    order = table.sort_values("mean", kind="stable") if name == "groups" else table
+    if len(table) <= MAX_ROWS:
+        kept, left_out = table, ""
+    elif name == "groups":
+        kept = pd.concat([order.head(MAX_ROWS // 2), order.tail(MAX_ROWS // 2)])
+        left_out = f"the {MAX_ROWS // 2} lowest and the {MAX_ROWS // 2} highest means of {len(table)}"
+    else:
+        kept = table.sort_values("prior", ascending=False, kind="stable").head(MAX_ROWS)
+        left_out = f"the {MAX_ROWS} of {len(table)} for which the prior matters most"
+    shown = {column: text for column, text in columns.items() if column in table.columns}
+    rows = [
+        (short(str(label)) if heading else "all", row)
+        for label, row in zip(kept.index, kept.to_dict("records"), strict=True)
+    ]
+    return {"name": name, "caption": caption, "left_out": left_out, "heading": heading, "columns": shown, "rows": rows}
+
+
+def _quantile(table: pd.DataFrame, probability: float) -> int:
+    """Smallest count that a new group's count does not exceed with this probability."""
+    place = int(table["cumulative"].searchsorted(probability))
+    return int(table["count"].iloc[min(place, len(table) - 1)])

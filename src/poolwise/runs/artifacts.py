@@ -1,0 +1,127 @@
+"""What a run leaves in its folder: inputs before the fit, findings after it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+import yaml
+
+from poolwise.counts import description
+from poolwise.figures import registry
+from poolwise.provenance import fingerprints, stack
+from poolwise.report import note, page
+from poolwise.runs.job import Findings
+from poolwise.tracking.run import Run
+
+if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
+    from poolwise.runs.job import Job
+
+COMPRESSED = {
+    f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive")
+}
+TABLE_OF = {"new_group": "group_rate"}  # the name of the table of a picture, where it is not that of the picture
+
+
+def write_inputs(job: "Job", run: Run) -> None:
+    """Settings, environment, code and, while it is small, the data."""
+    settings, sha256 = job.config.resolved(), job.counts.sha256
+    run.write("config/resolved.yaml", _yaml(settings))
+    run.write("config/resolved.json", _json(settings))
+    run.write("config/overrides.yaml", _yaml(list(job.overrides)))
+    run.write("environment/requirements.txt", stack.distributions())
+    run.write("environment/stack.json", _json(job.stack))
+    run.write("environment/fingerprint.json", _json(fingerprints.run_ingredients(settings, sha256)))
+    code, lock = job.code, job.code.lock
+    run.write("code/commit.json", _json({"state": code.state, "commit": code.commit, "branch": code.branch}))
+    run.write("code/files.json", _json(dict(code.files)))
+    run.write("code/lock.json", _json({"name": lock.name, "sha256": lock.sha256, "departures": lock.departures}))
+    if lock.changed:
+        run.write("environment/requirements.lock", lock.changed)
+    if code.patch:
+        run.write("code/changes.patch", code.patch)
+    source = Path(job.counts.path)
+    if source.stat().st_size <= job.config.tracking.table_limit_mb * 2**20:
+        run.write(f"data/{source.name}", source.read_bytes())
+
+
+def write_findings(job: "Job", findings: Findings, run: Run) -> None:
+    """Draws, pointwise predictive accuracy, tables, figures and the report."""
+    view = findings.view
+    write_tree(view.tree, run.artifacts / "posterior" / "posterior.nc")
+    run.write("posterior/sha256.json", _json(findings.digests))
+    run.write("loo/pointwise.csv", pointwise(view).to_csv(index=False))
+    found, pictures = tables(view), {}
+    with job.stage("figures"):
+        for name, picture in registry.draw(job.config.plots.figures, view):
+            pictures[name] = registry.png(picture.figure), picture.caption
+            run.write(f"figures/{name}.png", pictures[name][0])
+            if picture.table is not None:
+                found.setdefault(TABLE_OF.get(name, name), picture.table)
+    for name, table in found.items():
+        run.write(f"tables/{name}.csv", table.to_csv(index=table.index.name is not None))
+    run.write("report.html", page.render(view, pictures=pictures, tables=found, run=facts(job, run.run_id)))
+
+
+def tables(view: "FitView") -> dict[str, pd.DataFrame]:
+    """What was found, by name; a table with a named index is written with it."""
+    new = view.new_group
+    kind = "new_group" if new.label is None else "group"
+    above = {f"{kind}_above": pd.DataFrame(new.above, columns=["count", "probability_above"])} if new.above else {}
+    return {
+        "summary": view.summary,
+        kind: new.table,
+        "counts": description.summary(view.counts),
+        "groups": description.by_group(view.counts),
+        **above,
+        **view.tables,
+    }
+
+
+def facts(job: "Job", run_id: str) -> page.RunFacts:
+    """What made the run, for its report."""
+    return page.RunFacts(
+        command=f"{note.reproduction(run_id)}\n{note.command(job.overrides)}",
+        config=_yaml(job.config.resolved()),
+        stack={name: str(value) for name, value in job.stack.items() if not isinstance(value, dict | list)},
+        commit=job.code.state,
+    )
+
+
+def pointwise(view: "FitView") -> pd.DataFrame:
+    """A row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k.
+
+    Also whether the value has the rates integrated out, in the place of that of PSIS, and the Pareto k of PSIS.
+    """
+    cells, loo = view.cells, view.loo
+    return pd.DataFrame(
+        {
+            "group": cells["group"].values[cells["cell_group"].values],
+            "exposure": cells["cell_exposure"].values,
+            "count": cells["cell_count"].values,
+            "multiplicity": cells["cell_multiplicity"].values,
+            "elpd": loo.cell_elpd,
+            "pareto_k": loo.pareto_k,
+            "replaced": loo.psis is not None,
+            "pareto_k_psis": (loo.psis or loo).pareto_k,
+        }
+    )
+
+
+def write_tree(tree: xr.DataTree, path: Path) -> None:
+    """Write a DataTree as netCDF, whole or not at all; simulated counts compressed, draws as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    encoding = {group: settings for group, settings in COMPRESSED.items() if group[1:] in tree}
+    tree.to_netcdf(scratch, engine="netcdf4", encoding=encoding)
+    scratch.replace(path)
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,0 +1,183 @@
+"""Job."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from poolwise.checks.findings import CHECKS, Values
+from poolwise.counts.cells import Counts
+from poolwise.model.count_model import Model
+from poolwise.text import listed, one_line
+
+if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from poolwise.checks import prior_scale
+from poolwise.checks.base import FitView, Settings
+from poolwise.config import Config
+from poolwise.counts.cells import read_counts
+from poolwise.errors import ConfigError
+from poolwise.inference import devices
+from poolwise.model.priors import prior_values
+from poolwise.paths import outputs, resolve_path
+from poolwise.provenance import code as provenance
+from poolwise.provenance import fingerprints
+from poolwise.provenance import stack as stack_module
+from poolwise.provenance.differences import Facts
+from poolwise.provenance.judgement import Outcome
+from poolwise.runs import job as job_module
+from poolwise.runs.metrics import run_name
+from poolwise.tracking import run
+from poolwise.tracking.record import Record
+
+
+def unknown_group(label: str, labels: Sequence[str]) -> str:
+    """The sentence for a group that is asked for and not in the data."""
+    near = difflib.get_close_matches(label, labels, n=1)
+    there = f"did you mean {one_line(near[0])}?" if near else f"there are {listed(map(one_line, labels))}."
+    return f"predict.group is {one_line(label)}, which is no group of the data; {there}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a fit says, and the digests that tell its draws."""
+
+    view: FitView
+    digests: dict[str, str]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The findings in the terms in which runs are compared."""
+        loo = self.view.loo
+        return Outcome(self.digests, self.view.summary, loo.elpd, loo.mcse, self.view.num_chains)
+
+
+code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
+type Values = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fit to be made: its settings, data and model, the store it goes to; once started, the stack it runs on."""
+
+    config: Config
+    overrides: tuple[str, ...]
+    counts: Counts
+    model: Model
+    values: Values
+    code: provenance.Code
+    seconds: dict[str, float]
+    uri: str = ""
+    parent: str = ""
+    reproduces: str = ""  # the run id that this is to be the same run as, if any
+    stack: dict[str, object] = field(default_factory=dict)
+
+    @functools.cached_property
+    def warnings(self) -> list[str]:
+        """The priors that have the data in their far tail, a line each."""
+        return prior_scale.lines(self.model, self.values, self.counts)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - began
+
+
+def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts: Counts | None = None) -> Job:
+    """Read the data, unless they are given: whatever is wrong with the request shows here, before a run exists."""
+    began = time.perf_counter()
+    asked = config.data
+    counts = counts or read_counts(
+        resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
+    )
+    if config.predict.group is not None and config.predict.group not in counts.labels:
+        raise ConfigError(job_module.unknown_group(config.predict.group, counts.labels))
+    return Job(
+        config=config,
+        overrides=overrides,
+        parent=parent,
+        counts=counts,
+        model=config.model,
+        values=prior_values(config.prior, sites=config.sites),
+        code=code_state(),
+        seconds={"read": time.perf_counter() - began},
+    )
+
+
+def start(job: Job) -> Job:
+    """The job with its devices up."""
+    device = job.config.device
+    num_devices = devices.start_devices(
+        platform=device.platform,
+        num_devices=device.num_devices,
+        x64=device.x64,
+        num_chains=job.config.sampler.num_chains,
+        cache_dir=str(outputs() / "jax-cache"),
+    )
+    config = job.config.on_devices(num_devices)
+    return replace(job, config=config, stack=stack_module.stack(vars(config.device)))
+
+
+def settings_of(job: Job, logged: run.Run) -> Settings:
+    """What is asked of a fit beside its draws."""
+    config = job.config
+    return Settings(
+        seed=config.seed,
+        sampler=config.sampler,
+        device=config.device,
+        checks=frozenset(check.key for check in CHECKS if getattr(config.checks, check.key)),
+        exposure=config.predict.exposure,
+        above=tuple(config.predict.above),
+        group=config.predict.group,
+        num_draws=config.predict.num_draws,
+        on_group=lambda label: logged.state("leaving out", group=label),
+        stage=job.stage,
+    )
+
+
+def ingredients(job: Job) -> dict[str, Any]:
+    """What decides the run."""
+    return fingerprints.run_ingredients(job.config.resolved(), job.counts.sha256)
+
+
+def facts(job: Job) -> Facts:
+    """What decides the run, in the terms in which runs are compared; of a job that is started."""
+    return Facts(
+        settings=job.config.resolved(),
+        data_sha256=job.counts.sha256,
+        code=job.code.state,
+        files=job.code.files,
+        libraries=stack_module.versions_of(stack_module.distributions()),
+        stack=job.stack,
+    )
+
+
+def describe(job: Job) -> Record:
+    """What is known of a run before its fit."""
+    settings, sha256 = job.config.resolved(), job.counts.sha256
+    return Record(
+        name=run_name(job.model, job.overrides) + (" again" if job.reproduces else ""),
+        experiment=job.config.data.name,
+        params=job.config.leaves(),
+        tags={
+            "draws_fingerprint": fingerprints.fingerprint(fingerprints.draw_ingredients(settings, sha256)),
+            "run_fingerprint": fingerprints.fingerprint(ingredients(job)),
+            "data_sha256": sha256,
+            "code_state": job.code.state,
+            **({"sweep": job.parent} if job.parent else {}),
+            **({"reproduces": job.reproduces} if job.reproduces else {}),
+            "mlflow.source.name": "poolwise.reproduce" if job.reproduces else "poolwise.run",
+            "mlflow.source.git.commit": job.code.commit,
+        },
+        dataset={"name": job.counts.name, "digest": sha256[:32], "source": job.config.data.path},
+    )

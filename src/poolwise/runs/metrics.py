@@ -1,0 +1,101 @@
+"""What a run says of itself: its name, parameters, metrics, tags and note, before they go anywhere."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
+    from poolwise.model.count_model import Model
+
+# overrides that do not tell one model from another, and so are not part of a run's name
+UNTOLD = (
+    *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
+    *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
+)
+NAME_LIMIT = 200  # characters of a parameter's name; MLflow takes 250 for a metric
+PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv holds all
+
+
+def run_name(model: "Model", overrides: Sequence[str]) -> str:
+    """A short name, the telling part first: `hier-nb`, then what differs from the defaults."""
+    told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
+    told = [each for each in told if not each.startswith(UNTOLD)]
+    return " ".join([f"{model.pooling.short}-{model.likelihood.short}", *(_shortened(each) for each in told)])
+
+
+def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:
+    """The headline metrics, those of each check, those by parameter and the seconds of every stage."""
+    verdict, loo, new = view.verdict, view.loo, view.new_group
+    headline = {
+        "elpd_loo": loo.elpd,
+        "elpd_loo_se": loo.se,
+        "elpd_loo_mcse": loo.mcse,
+        "p_loo": loo.p_loo,
+        "pareto_k_max": verdict.pareto_k_max,
+        "pareto_k_bad": verdict.pareto_k_bad,
+        "r_hat_max": verdict.r_hat_max,
+        "ess_bulk_min": verdict.ess_bulk_min,
+        "ess_tail_min": verdict.ess_tail_min,
+        "divergences": verdict.divergences,
+        "bfmi_min": verdict.bfmi_min,
+        "tree_depth_hits": verdict.tree_depth_hits,
+        **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
+        "seconds_total": total,
+        "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows whose value has the rates integrated out
+        "pareto_k_max_psis": loo.k_max_psis,
+    }
+    for result in view.results.values():
+        headline |= result.metrics
+    group = "group" if new.label is not None else "new_group"
+    headline |= {f"{group}/mean": new.mean, f"{group}/sd": new.sd}
+    headline |= {f"{group}/above_{k}": probability for k, probability in new.above}
+    by_parameter = parameter_metrics(view.summary)
+    return headline | by_parameter | {f"seconds/{stage}": each for stage, each in seconds.items()}
+
+
+def tags(view: "FitView") -> dict[str, str]:
+    """What the checks beyond the gate found, and which group was predicted."""
+    found = {name: value for result in view.results.values() for name, value in result.tags.items()}
+    label = view.new_group.label
+    return found if label is None else found | {"predicted_group": label}
+
+
+def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """`mean/<p>`, `sd/<p>`, `r_hat/<p>`, `ess_bulk/<p>` of the parameters that have a mean."""
+    shown = summary.dropna(subset=["mean"]).head(PARAMETERS_SHOWN)
+    names = _distinct([metric_name(str(name))[:NAME_LIMIT] for name in shown.index])
+    return {
+        f"{column}/{name}": float(value)
+        for column in ("mean", "sd", "r_hat", "ess_bulk")
+        for name, value in zip(names, shown[column], strict=True)
+    }
+
+
+def metric_name(name: str) -> str:
+    """The name with every character that MLflow refuses, and the slash that it groups by, as `_`."""
+    return re.sub(r"[^\w.\- :]", "_", name)
+
+
+def _shortened(override: str) -> str:
+    """`prior.sigma.rate=2` as `sigma.rate=2`, `sampler=quick` as `quick`; numbers to four digits."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"-?\d+\.\d{5,}", value):  # as a search proposes them
+        value = f"{float(value):.4g}"
+    if "." not in key:
+        return f"{key.rpartition('/')[2]}={value}" if "/" in key or key == "seed" else value
+    return f"{key.partition('.')[2]}={value}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, numbered where two labels became the same."""
+    taken = set[str]()
+    for i, name in enumerate(names):
+        free = name if name not in taken else f"{name}_{i}"
+        while free in taken or (free != name and free in names):
+            free += "_"
+        taken.add(free)
+        names = [*names[:i], free, *names[i + 1 :]]
+    return names

@@ -1,0 +1,208 @@
+"""One fit, from checked settings to a logged run; the table of contents of the project.
+
+    config -> counts, model, devices -> draws -> verdict, predictions -> figures, report -> MLflow
+
+Everything is written to the run's own folder first and sent from there.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from poolwise.checks import summary
+from poolwise.checks.base import FitView
+from poolwise.checks.findings import examine
+from poolwise.config import Config
+from poolwise.errors import FitError, UnreachableError
+from poolwise.inference import checkpoint, devices
+from poolwise.inference.engines import ENGINES
+from poolwise.inference.engines.base import Fit, Progress
+from poolwise.inference.snapshot import Snapshot
+from poolwise.paths import outputs
+from poolwise.provenance import fingerprints
+from poolwise.report import note, terminal
+from poolwise.runs import artifacts, interrupts, resume, reuse
+from poolwise.runs.job import Findings, Job, describe, ingredients, prepare, settings_of, start
+from poolwise.runs.metrics import metrics, tags
+from poolwise.tracking import liveness, spool, store
+from poolwise.tracking import run as tracking
+from poolwise.tracking.credentials import store_uri
+from poolwise.tracking.locks import held
+from poolwise.tracking.record import Record
+
+
+def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri: str = "") -> float:
+    """Fit, check and log, or reuse a finished twin; returns elpd_loo.
+
+    Parameters
+    ----------
+    overrides : the command line that composed the config, for the name of the run and for the record
+    parent : the run id of the sweep that this is a job of, if it is one
+    uri : the store to log to; by default the one of the config, or its spool if it does not answer
+    """
+    job = prepare(config, tuple(overrides), parent)
+    job = replace(job, uri=uri or spool.reachable(store_uri(config.tracking.uri, outputs()), outputs()))
+    if not parent:  # a sweep did it for its jobs
+        liveness.bury_dead(config.data.name, uri=job.uri)
+    if not (bool(parent) if config.reuse is None else config.reuse):
+        return elpd_of(carry_out(job))
+    record = describe(job)
+    with held(outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"):
+        draws, among = record.tags["draws_fingerprint"], []
+        with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
+            among = reuse.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
+        twin = reuse.finished(record, among)
+        if twin is None:
+            return elpd_of(carry_out(job, reuse.same_draws(record, among, uri=job.uri)))
+    if parent:
+        with suppress(*store.OUTAGES):  # the sweep finds the twin itself if it must
+            store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
+    terminal.say(*note.reused(twin))
+    return twin.metrics["elpd_loo"]
+
+
+def carry_out(
+    job: Job,
+    stored: reuse.StoredDraws | None = None,
+    also: Callable[[Job, Findings, tracking.Run], None] = lambda job, findings, logged: None,
+) -> tracking.Run:
+    """Fit, or take the stored draws of a run with the same draws fingerprint; check and log.
+
+    A fit that was killed before goes on where it was, in the same run.
+
+    Parameters
+    ----------
+    also : what else to write about the findings before the run ends
+    """
+    began = time.perf_counter()
+    job = start(job)
+    if job.warnings and not job.parent:
+        terminal.say(*job.warnings)
+    record = describe(job)
+    left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
+    if source := stored.run_id if stored else left.of if left and not left.folder else "":
+        record.tags["draws_from"] = source
+    with tracking.logged_run(
+        record,
+        uri=job.uri,
+        outputs=outputs(),
+        parent=job.parent,
+        reopen=left.run_id if left else "",
+        folder=left.folder if left else None,
+    ) as logged:
+        artifacts.write_inputs(job, logged)
+        draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
+        logged.state("checking")
+        with job.stage("check"):
+            view = examine(job.model, job.counts, job.values, draws, settings_of(job, logged))
+        findings = Findings(view, fingerprints.posterior_digests(draws.posterior))
+        artifacts.write_findings(job, findings, logged)
+        logged.record.note = note.note(view, note.reproduction(logged.run_id))
+        logged.record.tags |= {
+            "verdict": view.verdict.status,
+            "verdict_reasons": "; ".join(view.verdict.reasons) or "none",
+            "posterior_sha256": findings.digests["all"],
+            **tags(view),
+        }
+        logged.record.metrics |= metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
+        also(job, findings, logged)
+    logged.state("done", elpd=view.loo.elpd, verdict=view.verdict.status)
+    terminal.say(*closing_lines(job, view, logged))
+    return logged
+
+
+def elpd_of(logged: tracking.Run) -> float:
+    """What a sweeper that searches maximises."""
+    return logged.record.metrics["elpd_loo"]
+
+
+def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
+    """A killed run of the same draws to go on from, what it logged while it sampled taken over."""
+    found = resume.find(record, stack=job.stack, ingredients=ingredients(job), uri=job.uri, outputs=outputs())
+    record.progress += found.progress if found else []
+    return found
+
+
+def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) -> Fit:
+    """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
+    sampler = job.config.sampler
+    made = devices.programs_made()
+    logged.state("compiling")
+    with (
+        terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar,
+        interrupts.deferred(until="this chunk") as stop_if_asked,
+    ):
+        draws = ENGINES[sampler.name].sample(
+            job.model,
+            job.counts,
+            job.values,
+            seed=job.config.seed,
+            sampler=sampler,
+            device=job.config.device,
+            resume_from=resume_from,
+            on_chunk=lambda snapshot: keep(snapshot, logged),
+            on_progress=watch(job, logged, bar, stop_if_asked),
+        )
+    job.seconds.update(draws.seconds)
+    logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in devices.programs_made().items()}
+    return draws
+
+
+def keep(snapshot: Snapshot, logged: tracking.Run) -> None:
+    """Save a chunk beside the run, for a start that goes on after a kill."""
+    try:
+        checkpoint.save(logged.checkpoint, snapshot)
+    except OSError as error:
+        raise FitError(
+            f"{logged.checkpoint}: {error.strerror or error}. Make room and start the same command again: "
+            "it goes on from the chunk before."
+        ) from None
+
+
+def watch(
+    job: Job,
+    logged: tracking.Run,
+    bar: Callable[[str, int, int, float], None],
+    stop_if_asked: Callable[[], None],
+) -> Callable[[Progress], None]:
+    """What to do after every chunk: move the bar; `checks.progress` times, log R-hat and ESS of the draws so far."""
+    num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
+    points = job.config.checks.progress
+    known = {step for step, _, _ in logged.record.progress}
+    looked = len(known)
+
+    def look(progress: Progress) -> None:
+        nonlocal looked
+        before = num_warmup if progress.phase == "sampling" else 0
+        bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)
+        logged.state(progress.phase, draws=progress.done * num_chains, divergences=progress.divergences)
+        due = progress.done * points // progress.total
+        if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws a chain
+            looked = due
+            r_hat, ess = summary.convergence(progress.posterior())
+            step = progress.done * num_chains
+            if step not in known:
+                logged.progress(step, {"progress/r_hat_max": r_hat, "progress/ess_bulk_min": ess})
+        stop_if_asked()
+
+    return look
+
+
+def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
+    """The answer at the terminal: can it be trusted, the rates, the predictive accuracy, where the run is."""
+    if job.parent:
+        return [note.line(logged.record.name, view.verdict, view.loo)]
+    draws = view.tree["sample_stats"]["diverging"].size
+    return [
+        note.subject(view.counts, view.model),
+        *note.judgement(view.verdict),
+        note.RATES,
+        *note.rates(view.summary),
+        note.new_group(view.new_group),
+        note.accuracy(view.loo),
+        *note.checked(view),
+        f"{view.verdict.divergences} divergences in {draws} draws",
+        *logged.whereabouts(),
+        note.browse(),
+    ]

@@ -1,0 +1,340 @@
+"""A run id to the same run again, and a judgement: bit-identical, statistically equal, or different and why.
+
+    run id -> evidence -> config, counts, code and stack held against what is here -> the fit -> judgement
+
+The run is made with its own config and its own data, by the code that is here or, with `--at-commit`, by its own code
+in an environment like its own. Nothing is taken from today's defaults but for settings that the run did not have yet,
+if they decide no draw; such are named.
+
+What the store holds is read as plain values and refused if it is more. `--at-commit` alone runs what comes from there:
+the patch of the run, and the distributions of its lock.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
+
+from poolwise.config import Config, check
+from poolwise.errors import ConfigError, FitError, RequestError, TrackingError
+from poolwise.paths import CONF, ROOT, outputs
+from poolwise.provenance import judgement, recorded_run
+from poolwise.provenance.checkout import checkout
+from poolwise.provenance.code import LOCKS
+from poolwise.provenance.differences import Difference, differences
+from poolwise.provenance.environment import python_of
+from poolwise.provenance.fingerprints import DRAW_MODULES, source_files
+from poolwise.provenance.judgement import Judgement, judge
+from poolwise.provenance.recorded_run import RESERVED, SECTIONS, Evidence, ReproductionError, of_folder, of_run
+from poolwise.report.terminal import say
+from poolwise.runs import job as job_module
+from poolwise.runs import pipeline
+from poolwise.runs.job import Findings
+from poolwise.text import one_line
+from poolwise.tracking import spool, store
+from poolwise.tracking.run import Run
+
+MADE_UP = ("checks", "predict", "plots", "tracking", "sweep", "reuse")  # sections that decide no draw
+NOT_CHANGED = {
+    "data": "Give another table with --data.",
+    "tracking": "Name the store with --tracking-uri.",
+    "sweep.dry_run": "Judge two runs without a fit with --against.",
+}
+QUIET = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}, "_self_"]
+
+
+def against(run_id: str, other_id: str, *, uri: str) -> Judgement:
+    """Judge two runs of a store, without a fit, and print what differs between them."""
+    one, other = (of_run(each, uri=uri) for each in (run_id, other_id))
+    names = (f"in {one.run.run_id[:6]}", f"in {other.run.run_id[:6]}")
+    differing = differences(one.facts, other.facts, names=names)
+    _say(f"{one.run.name} ({one.run.run_id}) and {other.run.name} ({other.run.run_id})", *_listed(differing))
+    found = judge(one.outcome, other.outcome, differing, names=names)
+    _say(*judgement.lines(found, names=names))
+    return found
+
+
+def reproduce(
+    run_id: str, *, uri: str, data: str = "", changes: Sequence[str] = (), at_commit: bool = False
+) -> Judgement:
+    """Make a logged run again, judge it, and log both the re-run and the judgement.
+
+    Parameters
+    ----------
+    data : the table; by default the one that the run logged, or its path if that leads into the working folders
+    changes : settings to change, `key=value`
+    at_commit : with the code that the run recorded, in an environment like its own
+
+    Raises
+    ------
+    ReproductionError, and other RequestErrors
+        if it cannot be tried.
+    FitError
+        if it was tried and no draws came of it.
+    """
+    original = of_run(run_id, uri=uri)
+    settings = _changed(original.settings if at_commit else recorded_run.as_today(original.settings), changes)
+    if data:
+        settings["data"] = settings.get("data", {}) | {"path": data}
+    again = _at_commit if at_commit else _here
+    found = again(original, settings, changes, data, uri=uri)
+    tags, _, _ = _told(found, original)
+    _mark(run_id, tags, {}, uri=uri)
+    return found
+
+
+def _here(original: Evidence, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str) -> Judgement:
+    """Make the run again with the code that is here."""
+    config = _checked(settings, original)
+    counts = recorded_run.counts_of(original, given=data)
+    job = job_module.prepare(config, (*original.overrides, *changes), counts=counts)
+    job = job_module.start(replace(job, uri=uri, reproduces=original.run.run_id))
+    differing = differences(original.facts, job_module.facts(job))
+    _say(f"reproducing {original.run.name} ({original.run.run_id})", *_listed(differing))
+    judged: list[Judgement] = []
+
+    def write(job: job_module.Job, findings: Findings, logged: Run) -> None:
+        judged.append(judge(original.outcome, findings.outcome, differing))
+        tags, files, note = _told(judged[0], original)
+        logged.record.tags |= tags
+        logged.record.note = note + logged.record.note
+        for name, content in files.items():
+            logged.write(name, content)
+
+    try:
+        pipeline.carry_out(job, also=write)
+    except TrackingError as error:
+        if not judged:
+            raise ReproductionError(str(error)) from None
+        raise
+    finally:
+        for found in judged:
+            _say(*judgement.lines(found))
+    return judged[0]
+
+
+def _at_commit(
+    original: Evidence, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str
+) -> Judgement:
+    """Make the run again with its own code, in a checkout and an environment of their own."""
+    if not original.commit:
+        state = one_line(original.facts.code) or "nothing of its code"
+        raise ReproductionError(f"{original.name} recorded no commit ({state}). Leave out --at-commit.")
+    if foreign := sorted(settings.keys() - Config.model_fields.keys()):
+        raise ReproductionError(
+            f"the config of {original.name} has {', '.join(map(one_line, foreign))}, which no version had that is "
+            "known here: refused. Start this in a checkout of its version, without --at-commit."
+        )
+    counts = recorded_run.counts_of(original, given=data)
+    handed = _handed_over(settings, Path(counts.path).absolute())
+    with checkout(ROOT, original.commit, original.patch) as code:
+        _check_code(original, code)
+        python = python_of(
+            original.requirements,
+            lock=_lock(original, code),
+            python=str(original.facts.stack.get("python", "")),
+            folder=outputs() / "environments",
+        )
+        patched = " and its patch" if original.patch else ""
+        _say(
+            f"reproducing {original.run.name} ({original.run.run_id})",
+            f"with its own code, commit {original.commit[:12]}{patched}, in the environment of {python}",
+        )
+        folder = _run_there(code, python, settings | handed, uri)
+    rerun = of_folder(folder)
+    asked = {key: settings[key] for key in handed}  # what was handed over instead is of this machine
+    differing = differences(original.facts, replace(rerun.facts, settings={**rerun.facts.settings, **asked}))
+    found = judge(original.outcome, rerun.outcome, differing)
+    _log_afterwards(found, original, rerun, folder, uri=uri)
+    _say(*judgement.lines(found))
+    return found
+
+
+def _handed_over(settings: Mapping[str, Any], table: Path) -> dict[str, Any]:
+    """What has to be otherwise where another process makes the run: where its table is, its store, that it is made."""
+    handed: dict[str, Any] = {"data": settings["data"] | {"path": str(table)}}
+    if "tracking" in settings:
+        handed["tracking"] = settings["tracking"] | {"uri": None}  # it comes in MLFLOW_TRACKING_URI
+    if "reuse" in settings:
+        handed["reuse"] = False
+    return handed
+
+
+def _run_there(code: Path, python: Path, settings: Mapping[str, Any], uri: str) -> Path:
+    """Call `poolwise.run` of a checkout with these settings as its whole config; returns the folder of the run."""
+    ours = {"run": {"dir": str(outputs())}, "output_subdir": None}
+    with tempfile.TemporaryDirectory() as scratch:
+        # JSON is YAML in which every text has its quotes: 1e3 stays the name of a column
+        content = json.dumps({"defaults": QUIET, **settings, "hydra": ours}, ensure_ascii=False)
+        (Path(scratch) / "reproduced.yaml").write_text(content, encoding="utf-8")
+        command = [str(python), "-m", "poolwise.run", "--config-path", scratch, "--config-name", "reproduced"]
+        environment = os.environ | {
+            "PYTHONPATH": str(code / "src"),
+            "POOLWISE_OUTPUTS": str(outputs()),
+            "MLFLOW_TRACKING_URI": uri,
+        }
+        folder = ""
+        with subprocess.Popen(command, cwd=code, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                for line in process.stdout or ():
+                    say(line.rstrip("\n"))
+                    if found := re.fullmatch(r"folder  (.+)", line.rstrip("\n")):
+                        folder = found[1]
+            except BaseException as error:  # who is stopped stops it too; Ctrl-C goes to both
+                if not isinstance(error, KeyboardInterrupt):
+                    process.terminate()
+                process.wait()
+                raise
+    if process.returncode == RequestError.exit_code:
+        raise ReproductionError("the run's own code refuses its config here; what it said is above.")
+    if process.returncode or not folder:
+        raise FitError("the run's own code ended without a result; what it said is above.")
+    return Path(folder)
+
+
+def _check_code(original: Evidence, code: Path) -> None:
+    """Refuse a checkout that is not the code that ran."""
+    wanted, given = original.facts.files, source_files(code / "src" / "poolwise")
+    is_whole = bool(wanted.keys() - set(DRAW_MODULES))  # older runs recorded some files, or none
+    wrong = [name for name in sorted({*wanted, *(given if is_whole else ())}) if given.get(name) != wanted.get(name)]
+    if wrong:
+        raise ReproductionError(
+            f"commit {original.commit[:12]} with the patch of {original.name} does not give its code back: "
+            f"{', '.join(map(one_line, wrong[:5]))} {'differs' if len(wrong) == 1 else 'differ'} "
+            f"({one_line(original.facts.code)}). Leave out --at-commit."
+        )
+
+
+def _lock(original: Evidence, code: Path) -> bytes:
+    """The lock of the run's environment: its own text, or the one of its commit; nothing if there is none."""
+    recorded = original.lock
+    name = recorded.get("name") or LOCKS[0]
+    if name not in LOCKS:
+        raise ReproductionError(f"the lock of {original.name} is {name!r}: refused. It is one of {', '.join(LOCKS)}.")
+    content = recorded["text"].encode("utf-8", "surrogateescape")
+    if not content and (code / name).is_file():
+        content = (code / name).read_bytes()
+    if recorded.get("sha256") and recorded["sha256"] != hashlib.sha256(content).hexdigest():
+        raise ReproductionError(
+            f"the lock of {original.name} is not to be had: neither its record nor commit {original.commit[:12]} has "
+            f"{name} with sha256 {recorded['sha256'][:12]!r}. Leave out --at-commit."
+        )
+    return content
+
+
+def _log_afterwards(found: Judgement, original: Evidence, rerun: Evidence, folder: Path, *, uri: str) -> None:
+    """Mark a run that another process made, wherever it is."""
+    told = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    place = spool.place(uri, outputs()) if spool.target(told.get("store", "")) else uri
+    tags, files, note = _told(found, original)
+    tags |= {"reproduces": original.run.run_id, "mlflow.source.name": "poolwise.reproduce"}
+    tags |= {"mlflow.runName": f"{original.run.name} again"}
+    tags |= {"mlflow.note.content": note + told.get("note", "")}
+    _mark(rerun.run.run_id, tags, files, uri=place)
+
+
+def _mark(run_id: str, tags: Mapping[str, str], files: Mapping[str, str], *, uri: str) -> None:
+    """Add the judgement to a run that has ended; a store that takes none ends nothing."""
+    try:
+        store.attach(run_id, tags, files, uri=uri)
+    except store.OUTAGES as error:
+        print(f"tracking: the judgement is not at run {run_id}: {one_line(store.reason(error))}", file=sys.stderr)
+
+
+def _told(found: Judgement, original: Evidence) -> tuple[dict[str, str], dict[str, str], str]:
+    """A judgement as tags, artifacts and the head of a note."""
+    quantities = {"quantity": found.quantity, "z": found.z, "threshold": found.threshold}
+    told = {"reproduces": original.run.run_id, "verdict": found.verdict, "cause": found.cause}
+    tags = {"reproduction": found.verdict, "reproduction_cause": found.cause or "none"}
+    files = {
+        "reproduction/judgement.json": json.dumps(told | quantities | {"remarks": found.remarks}, indent=1) + "\n",
+        "reproduction/shifts.csv": found.shifts.to_csv(index=False),
+    }
+    note = "\n".join(judgement.lines(found))
+    return tags, files, f"reproduces run {original.run.run_id}\n\n```\n{note}\n```\n\n"
+
+
+def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The settings with some leaves changed."""
+    changed = copy.deepcopy(dict(settings))
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(changes))
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override} is no change of a setting; write <key>=<value>.") from None
+    for each in parsed:
+        key, told = each.get_key_element(), each.input_line or ""
+        section = re.split("[./]", key)[0]
+        if remedy := NOT_CHANGED.get(section) or NOT_CHANGED.get(key):
+            raise ConfigError(f"{told} cannot be changed here. {remedy}")
+        if section in RESERVED:
+            raise ConfigError(f"{told} is no setting of a run. Change <section>.<key>=<value>.")
+        if key in SECTIONS or "/" in key:
+            raise ConfigError(
+                f"{told} is a choice of today's, not of the run's. Change single keys: {section}.<key>=<value>."
+            )
+        if key.startswith(("+", "~")) or each.is_sweep_override():
+            raise ConfigError(f"{told} is no change of one setting to one value; write <key>=<value>.")
+        *sections, leaf = key.split(".")
+        place = changed
+        for name in sections:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"unknown key {key}. {name} holds a value.")
+        place[leaf] = each.value()
+    return changed
+
+
+def _checked(settings: Mapping[str, Any], original: Evidence) -> Config:
+    """The run's settings, checked as any config is; sections that decide no draw get the keys they did not have."""
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        defaults: Any = OmegaConf.to_container(OmegaConf.masked_copy(compose("config"), list(MADE_UP)))
+    whole, made_up = dict(settings), dict[str, Any]()
+    for section, default in defaults.items():
+        if isinstance(default, dict):
+            missing = {key: value for key, value in default.items() if key not in settings.get(section, {})}
+            made_up |= {f"{section}.{key}": value for key, value in missing.items()}
+            whole[section] = settings.get(section, {}) | missing
+        elif section not in settings:
+            made_up[section] = whole[section] = default
+    if made_up:
+        told = ", ".join(f"{key}={json.dumps(value)}" for key, value in made_up.items())
+        say(f"{original.name} recorded no {told}: taken as it is today, for it decides no draw")
+    try:
+        config = check(whole)
+        if unused := sorted(whole["prior"].keys() - config.prior.keys()):
+            variant = f"{config.pooling.name} {config.likelihood.name}"
+            raise ConfigError("\n".join(f"prior.{site} is of no use to the {variant} model." for site in unused))
+    except ConfigError as error:
+        faults = "\n".join(map(one_line, str(error).splitlines()))
+        raise ConfigError(
+            f"{faults}\n{original.name} cannot be made again here with these settings. If another version logged it, "
+            "--at-commit makes it again with that version."
+        ) from None
+    return config
+
+
+def _listed(differing: Sequence[Difference]) -> list[str]:
+    """What differs, a line each, what decides draws marked."""
+    if not differing:
+        return ["nothing that is recorded differs"]
+    return [f"  {'*' if each.decides_draws else ' '} {each}" for each in differing] + [
+        "  (* decides draws)" if any(each.decides_draws for each in differing) else "  (none of it decides a draw)"
+    ]
+
+
+def _say(*lines: str) -> None:
+    """Print lines in which the store has a part: no control sequence of its gets to the terminal."""
+    say(*map(one_line, lines))

@@ -1,0 +1,111 @@
+"""Finished runs that make a fit unnecessary: the same run, or the same draws; and those that almost do.
+
+FAILED and KILLED runs are never taken; a suspect one is, with its mark.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from poolwise.config import upgraded
+from poolwise.errors import UnknownRunError, UnreachableError
+from poolwise.inference.engines.base import Fit
+from poolwise.provenance.differences import flat, shown, unequal
+from poolwise.provenance.fingerprints import posterior_digests
+from poolwise.tracking import store
+from poolwise.tracking.record import Record
+from poolwise.tracking.store import Logged
+
+SETTINGS = ("pooling.", "likelihood.", "prior.", "sampler.", "seed")  # that two runs share if one nearly is the other
+TOLD = 3  # differences of a near miss
+
+
+@dataclass(frozen=True)
+class StoredDraws:
+    """The draws of a finished run."""
+
+    run_id: str
+    draws: Fit
+
+
+def candidates(experiment: str, *, uri: str, draws_fingerprint: str = "") -> list[Logged]:
+    """The finished runs of an experiment, the newest first; if asked only those with these draws."""
+    draws = f"tags.draws_fingerprint = '{draws_fingerprint}' and " if draws_fingerprint else ""
+    return store.search(f"{draws}attributes.status = 'FINISHED'", uri=uri, experiments=[experiment])
+
+
+def finished(record: Record, among: Sequence[Logged]) -> Logged | None:
+    """The newest finished run with the same run fingerprint."""
+    return _newest("run_fingerprint", record, among)
+
+
+def with_same_draws(record: Record, among: Sequence[Logged]) -> Logged | None:
+    """The newest finished run with the same draws fingerprint."""
+    return _newest("draws_fingerprint", record, among)
+
+
+def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDraws | None:
+    """The draws of a finished run with the same draws fingerprint, if they are what its tag says."""
+    twin = with_same_draws(record, among)
+    if twin is None:
+        return None
+    try:
+        path = store.artifact(twin.run_id, "posterior/posterior.nc", uri=uri)
+    except (UnknownRunError, UnreachableError):
+        return None
+    with xr.open_datatree(path, engine="netcdf4") as tree:
+        posterior, stats = (_arrays(tree[group].to_dataset()) for group in ("posterior", "sample_stats"))
+    if posterior_digests(posterior)["all"] != twin.tags.get("posterior_sha256"):
+        return None
+    return StoredDraws(twin.run_id, Fit(posterior, stats))
+
+
+def near_miss(record: Record, ingredients: Mapping[str, Any], among: Sequence[Logged], *, uri: str) -> str:
+    """How the newest finished run with the same settings differs from this one, or nothing."""
+    for run in among:
+        if same_settings(run.params, record.params) and "run_fingerprint" in run.tags:
+            try:
+                path = store.artifact(run.run_id, "environment/fingerprint.json", uri=uri)
+            except (UnknownRunError, UnreachableError):
+                continue
+            differences = told(json.loads(path.read_text()), ingredients)
+            return f"run {run.run_id[:6]} was {differences}" if differences else ""
+    return ""
+
+
+def same_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the parameters of two runs agree in `SETTINGS`; lengths of chunks do not count."""
+    wanted = {key: str(value) for key, value in now.items() if key.startswith(SETTINGS)}
+    wanted.pop("sampler.checkpoint_every", None)
+    known = upgraded(then)
+    return all(key in known and str(known[key]) == value for key, value in wanted.items())
+
+
+def told(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How the ingredients of a run that was made differ from those of one to be made, `TOLD` of them named."""
+    differences = list(_differences(then, now))
+    more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
+    return ", ".join(differences[:TOLD]) + more
+
+
+def _newest(tag: str, record: Record, among: Sequence[Logged]) -> Logged | None:
+    return next((run for run in among if run.tags.get(tag) == record.tags[tag]), None)
+
+
+def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences for the leaves that differ: `fitted with numpyro 0.22.0, here 0.23.0`."""
+    for key, a, b in sorted(unequal(flat(then), flat(now)), key=lambda each: each[0]):
+        if key.startswith("source.") or key == "all_source":
+            yield f"made with another version of {key.removeprefix('source.').replace('all_source', 'the source')}"
+        elif key == "data_sha256":
+            yield "fitted to other data"
+        else:
+            yield f"fitted with {key} {shown(a)}, here {shown(b)}"

@@ -1,0 +1,114 @@
+"""What makes a multirun whole.
+
+Every job is composed and checked before the first one starts; the settings are frozen; the fits are children of one
+parent run; a job that fails ends only itself; at the end no run is left RUNNING, the parent lists every job, and the
+runs are compared. Started again, a sweep fits only what is missing.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from poolwise.config import Config, check
+from poolwise.errors import PoolwiseError, RequestError
+from poolwise.paths import CONF, FROZEN, ROOT, outputs, register_resolvers
+from poolwise.sweeps.request import Request, checked
+from poolwise.tracking.credentials import store_uri
+
+PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
+STORE = "POOLWISE_STORE"  # and the one that tells them its store, where that is a spool
+CARRIED = (PARENT, STORE, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
+
+
+class Carry(Callback):
+    """Takes the sweep's environment to jobs in other processes: the object is pickled into them."""
+
+    def __init__(self) -> None:
+        self.environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Set what the sweep has set."""
+        os.environ.update(self.environment)
+
+
+def run(request: Request, launch: Callable[[], object]) -> None:
+    """Check, list, launch, and settle what the launch left.
+
+    Raises
+    ------
+    ConfigError, DataError
+        with a line for every faulty job, before any starts.
+    SweepError
+        if some jobs failed or did not run.
+    """
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        configs = checked(request)
+    from poolwise.sweeps import outcomes, plan
+    from poolwise.sweeps import parent as sweep_parent
+
+    uri = plan.store_of(configs)
+    planned = plan.plan(request.jobs, configs, uri=uri)
+    plan.show(planned)
+    if any(each.sweep.dry_run for each in configs):
+        return
+    with frozen_settings() as arguments, sweep_parent.parent_run(request, configs, planned, uri=uri) as parent:
+        sys.argv += [*request.added, *arguments]
+        os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_waiting else ""
+        with sweep_parent.table(parent, planned):
+            ended = sweep_parent.settled(parent, launch)
+        outcomes.conclude(parent, planned, configs, ended)
+
+
+def show_alone(config: Config, overrides: Sequence[str]) -> None:
+    """Print what a single run would do: it reuses a finished run only if asked to."""
+    from poolwise.sweeps import plan
+
+    as_job = config.model_copy(update={"reuse": bool(config.reuse)})
+    plan.show(plan.plan([overrides], [as_job], uri=plan.store_of([config])))
+
+
+@contextmanager
+def frozen_settings() -> Iterator[list[str]]:
+    """A copy of `conf/` and `experiments/` that the jobs compose from, however the originals change meanwhile.
+
+    Yields the arguments that make Hydra read the copy.
+    """
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = outputs() / "sweeps" / f"{stamp}-{os.getpid()}"
+    for name in ("conf", "experiments"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
+    os.environ[FROZEN] = str(folder)
+    os.environ["POOLWISE_OUTPUTS"] = str(outputs())  # workers may have another working directory
+    register_resolvers()
+    try:
+        yield ["--config-path", str(folder / "conf")]
+    finally:
+        os.environ.pop(FROZEN, None)
+
+
+def job(composed: DictConfig, overrides: list[str]) -> float | None:
+    """One job: a failure is recorded, said, and ends nothing but itself."""
+    from poolwise.runs.pipeline import run as run_one
+    from poolwise.tracking import store
+
+    try:
+        parent, uri = (os.environ.get(name, "") for name in (PARENT, STORE))
+        return run_one(check(composed), overrides, parent=parent, uri=uri)
+    except Exception as error:
+        if isinstance(error, RequestError):  # it has no run that could say so
+            uri = os.environ.get(STORE) or store_uri(OmegaConf.select(composed, "tracking.uri"), outputs())
+            with suppress(*store.OUTAGES):
+                store.tag(os.environ[PARENT], f"refused.{HydraConfig.get().job.num}", str(error), uri=uri)
+        kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
+        print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
+        return None  # a search takes it as a failed trial; a NaN would end the search

@@ -1,0 +1,134 @@
+"""What became of a sweep: the account of its jobs, its note, and the comparison of its runs."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from poolwise.comparison.pipeline import compare_runs
+from poolwise.comparison.ranking import ComparisonError
+from poolwise.config import Config
+from poolwise.errors import SweepError, UnknownRunError, UnreachableError
+from poolwise.paths import outputs
+from poolwise.report import note as words
+from poolwise.report import terminal
+from poolwise.sweeps.parent import fits, gather
+from poolwise.sweeps.plan import Planned, twin_of
+from poolwise.tracking import run as tracking
+from poolwise.tracking import store
+from poolwise.tracking.store import Logged
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job after the sweep: its name, status, elpd_loo and run, where there are such."""
+
+    number: int
+    name: str
+    status: str
+    run: Logged | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a finished run of it."""
+        return self.status in ("FINISHED", "reused")
+
+
+def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config], ended: str = "") -> None:
+    """Account for every job, compare the runs, and raise if some are missing."""
+    outcomes = account(parent, planned)
+    parent.record.note = note(outcomes)
+    parent.record.metrics |= {
+        "jobs_finished": sum(each.status == "FINISHED" for each in outcomes),
+        "jobs_reused": sum(each.status == "reused" for each in outcomes),
+        "jobs_failed": sum(not each.is_done for each in outcomes),
+    }
+    done = [each.run for each in outcomes if each.is_done and each.run]
+    parent.record.tags["members"] = ",".join(run.run_id for run in done)
+    counts = parent.record.metrics
+    terminal.say(
+        f"sweep   {parent.run_id}: {counts['jobs_finished']} fitted, {counts['jobs_reused']} reused, "
+        f"{counts['jobs_failed']} failed"
+    )
+    failed = [each for each in outcomes if not each.is_done]
+    if failed or ended:
+        raise SweepError("\n".join([*([ended] if ended else []), *(_why(each) for each in failed)]))
+    terminal.say(words.browse())
+    if configs[0].sweep.compare:
+        for runs in _by_data(done):
+            parent.record.note = _compared(parent, runs) + parent.record.note
+        gather(parent)
+
+
+def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
+    """What became of every job."""
+    children = fits(parent)
+    if not planned:
+        told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(children)]
+        own_ids = {run.run_id for run in children}
+        tags: dict[str, str] = {}
+        with suppress(UnreachableError):
+            tags = store.logged(parent.place_id, uri=parent.uri).tags
+        for key, value in tags.items():  # jobs that made no run
+            run_id = key.removeprefix("reused.")
+            if run_id != key and run_id not in own_ids:
+                twin = None
+                with suppress(UnreachableError, UnknownRunError):
+                    twin = store.logged(run_id, uri=parent.uri)
+                told.append((value, "reused", twin))
+            if key.startswith("refused."):
+                told.append((value, "did not run", None))
+        return [Outcome(number, *each) for number, each in enumerate(told)]
+    outcomes = []
+    for each in planned:
+        own = [run for run in children if run.tags["run_fingerprint"] == each.run_fingerprint]
+        if own:
+            outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
+        elif (twin := twin_of(each, uri=parent.uri)) or each.run_id:
+            twin = twin or next((run for run in tracking.recorded(outputs()) if run.run_id == each.run_id), None)
+            outcomes.append(Outcome(each.number, each.name, "reused", twin))
+        else:
+            outcomes.append(Outcome(each.number, each.name, "did not run", None))
+    return outcomes
+
+
+def note(outcomes: Sequence[Outcome]) -> str:
+    """The jobs as a Markdown table."""
+    lines = ["| job | name | status | elpd_loo | verdict | run |", "|--:|---|---|--:|---|---|"]
+    for each in outcomes:
+        elpd = f"{each.run.metrics['elpd_loo']:.2f}" if each.run and "elpd_loo" in each.run.metrics else ""
+        verdict = each.run.tags.get("verdict", "") if each.run else ""
+        run_id = each.run.run_id if each.run else ""
+        lines.append(f"| {each.number} | {each.name} | {each.status} | {elpd} | {verdict} | {run_id} |")
+    return "\n".join(lines) + "\n"
+
+
+def _why(outcome: Outcome) -> str:
+    """A failed job in a line."""
+    reason = outcome.run.tags.get("verdict_reasons", "") if outcome.run else ""
+    where = f" (run {outcome.run.run_id})" if outcome.run else ""
+    return f"job {outcome.number} {outcome.name}: {outcome.status}{where}{': ' + reason if reason else ''}"
+
+
+def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
+    """The runs, parted by the data they were fitted to, where there are at least two."""
+    parts: dict[str, list[Logged]] = {}
+    for run in {run.run_id: run for run in runs}.values():
+        parts.setdefault(run.tags.get("data_sha256", ""), []).append(run)
+    return [part for part in parts.values() if len(part) > 1]
+
+
+def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
+    """The comparison of the runs, logged beside them; its ranked table, or why there is none, for the parent's note."""
+    try:
+        for run in runs:
+            store.logged(run.run_id, uri=parent.uri)
+    except (UnknownRunError, UnreachableError):
+        why = f"some of the runs are in another store; python -m poolwise.compare --sweep {parent.run_id} does it later"
+        terminal.say(f"not compared: {why}")
+        return f"not compared: {why}\n\n"
+    try:
+        run_id = compare_runs(runs, uri=parent.uri, outputs=outputs(), parent=parent.run_id)
+        return store.logged(run_id, uri=parent.uri).tags.get("mlflow.note.content", "") + "\n\n"
+    except (ComparisonError, UnknownRunError, UnreachableError) as error:
+        terminal.say(f"not compared: {error}")
+        return f"not compared: {error}\n\n"

@@ -1,0 +1,381 @@
+"""A run's folder to MLflow.
+
+A run is written to a folder of its own first: `record.json` (parameters, metrics, tags) and `artifacts/`. MLflow
+gets what the folder holds. A store that fails meanwhile ends nothing: the run goes on in the spool.
+"""
+
+import json
+import shutil
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+
+from poolwise.errors import TrackingError
+from poolwise.tracking import (
+    liveness,
+    spool,
+    store,  # before mlflow: store sets what mlflow reads from the environment
+)
+from poolwise.tracking.credentials import public, scrub, store_uri
+from poolwise.tracking.files import write_whole
+from poolwise.tracking.heartbeat import every
+from poolwise.tracking.locks import held, is_free
+from poolwise.tracking.record import Record
+from poolwise.tracking.store import OUTAGES, file_name
+
+from mlflow import MlflowClient, MlflowException  # isort: skip
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # isort: skip
+
+TAG_LIMIT, PARAM_LIMIT = 8000, 6000  # characters; MLflow cuts what is longer with only a warning
+CHECKPOINT = "checkpoint"  # in the folder of a run that has not finished
+PATIENCE_SECONDS = 10  # that a server may take for something that the fit waits for
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run in a store, or in its spool: the address, and the ids of experiment and run there."""
+
+    uri: str
+    experiment_id: str = ""
+    run_id: str = ""
+
+    @property
+    def client(self) -> MlflowClient:
+        """What it is written with."""
+        return store.connect(self.uri)
+
+    @property
+    def waits_for(self) -> str:
+        """The public address of the store, if this is in its spool."""
+        return spool.target(self.uri)
+
+
+class Run:
+    """A logged run while it lives: its record, its folder, its place in the store or in the spool.
+
+    Attributes
+    ----------
+    place : where it is written to now
+    run_id : the id it is known by: the first it got, until it is sent from the spool under another
+    lost : why its store could not take it, or empty
+    """
+
+    def __init__(self, record: Record, *, uri: str, outputs: Path, parent: str = ""):
+        self.record, self.outputs, self.parent = record, outputs, parent
+        self.place, self.key = Place(uri), uuid.uuid4().hex
+        self.run_id = self.lost = ""
+        self.folder = Path()
+
+    @property
+    def uri(self) -> str:
+        """The store, or the spool, that it is in now."""
+        return self.place.uri
+
+    @property
+    def place_id(self) -> str:
+        """Its id there."""
+        return self.place.run_id
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of its experiment there."""
+        return self.place.experiment_id
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the spool."""
+        return bool(self.place.waits_for)
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder whose content becomes the run's artifacts."""
+        return self.folder / "artifacts"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of what a killed fit goes on from; a finished run has none."""
+        return self.folder / CHECKPOINT
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write one artifact, whole or not at all."""
+        write_whole(self.artifacts / name, content)
+
+    def progress(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log metrics while sampling, so that the UI shows them as they come."""
+        entry = (step, _now(), dict(metrics))
+        self.record.progress.append(entry)
+        self.save()
+        self._send(lambda place: _log_metrics(place, [entry]))
+
+    def state(self, stage: str, **details: object) -> None:
+        """Say where the run is, for whoever watches its folder: `state.json`."""
+        told = {"stage": stage, "run_fingerprint": self.record.tags.get("run_fingerprint"), **details}
+        write_whole(self.folder / "state.json", json.dumps(told))
+
+    def begin(self, run_id: str = "") -> None:
+        """Make the run in its store, or go on with one that is there."""
+        self.run_id = run_id
+        try:
+            self.place = self._made(self.uri, run_id)
+        except OUTAGES as error:
+            self.wait(store.reason(error))
+        self.run_id = self.run_id or self.place_id
+
+    def open(self) -> None:
+        """Log what is known before the fit."""
+        self.save()
+        self._send(self._log_opening)
+
+    def finish(self, status: str) -> None:
+        """Send what the folder holds and end the run with this status."""
+        self.save()  # still as running: a kill from here on leaves a run that can be gone on with
+        self._end(status)
+        if status == "FINISHED":
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run as KILLED, if it was stopped from outside, or FAILED, with what the folder still takes."""
+        status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        self.record.tags |= {"verdict": "failed", "verdict_reasons": store.reason(error)}
+        with suppress(OSError):  # a full disk: the store shall know it all the same
+            self.write("failure/traceback.txt", scrub("".join(traceback.format_exception(error))))
+            self.state(status.lower())
+            self.save()
+        self._end(status)
+
+    def beat(self) -> None:
+        """Say that the process of the run lives, for those who look from other hosts."""
+        place = self.place  # which may be another at any moment
+        with suppress(*OUTAGES):  # one beat missed is no loss; the fit notices itself if the store is gone
+            place.client.set_tag(place.run_id, liveness.HEARTBEAT, f"{time.time():.0f}")
+
+    def wait(self, reason: str) -> None:
+        """Go on in the spool, which first gets what the store has got.
+
+        Raises
+        ------
+        TrackingError
+            if the spool cannot take the run, or it is there already.
+        """
+        where = f" It is in {self.folder}." if self.folder.name else ""
+        if self.is_waiting:
+            raise TrackingError(f"{self.uri} cannot take the run either: {reason}.{where}")
+        self.lost = reason
+        print(f"tracking: {public(self.uri)}: {reason}; the run goes on in the spool", file=sys.stderr)
+        try:
+            place = self._made(spool.place(self.uri, self.outputs))
+            if self.folder.name:  # it was opened
+                self._log_opening(place)
+        except OUTAGES as error:
+            raise TrackingError(f"the spool in {self.outputs} cannot take it: {store.reason(error)}.{where}") from None
+        self.place = place  # in one step, so that it is in one place or the other whatever stops this process
+        if self.folder.name:
+            self.save()
+
+    def deliver(self) -> None:
+        """Try once more to bring a run that waits to its store, and whatever else waits for that."""
+        waits_for = self.place.waits_for
+        uri = store_uri(waits_for, self.outputs) if waits_for else self.uri
+        for delivery in spool.deliveries(self.outputs, only=uri):
+            self.lost = delivery.reason or self.lost
+        if waits_for and self.place_id:
+            with suppress(*OUTAGES):
+                experiment_id, run_id = spool.arrived(self.place_id, uri=self.uri)
+                if run_id:
+                    self.place, self.run_id = Place(uri, experiment_id, run_id), run_id
+
+    def whereabouts(self) -> list[str]:
+        """Lines that say where the run is."""
+        lines = [f"run     {self.run_id}", f"folder  {self.folder}"]
+        if self.uri.startswith(store.SERVERS):
+            page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            lines.append(f"page    {public(self.uri).rstrip('/')}/{page}")
+        return lines + self.what_it_waits_for()
+
+    def what_it_waits_for(self) -> list[str]:
+        """Lines that say it, if the run is in the spool."""
+        if not self.is_waiting:
+            return []
+        return [
+            f"waits   for {self.place.waits_for}: {self.lost or 'it did not answer'}",
+            f"spool   {self.uri}",
+            "send    python -m poolwise.sync; the next run that reaches the store does it too",
+        ]
+
+    def save(self) -> None:
+        """Write the record to the folder."""
+        self.record.run_id, self.record.store = self.place_id, public(self.uri)
+        write_whole(self.folder / "record.json", json.dumps(vars(self.record), indent=1, ensure_ascii=False))
+
+    def _send(self, write: Callable[[Place], None], *, is_last: bool = False) -> None:
+        """Write to the store; where it fails, to the spool; where it is slow and more will follow, go on there."""
+        began = time.monotonic()
+        try:
+            write(self.place)
+        except OUTAGES as error:
+            self.wait(store.reason(error))
+            self._send(write)
+        else:
+            seconds = time.monotonic() - began
+            if self.uri.startswith(store.SERVERS) and seconds > PATIENCE_SECONDS and not is_last:
+                self.wait(f"it is slow ({seconds:.0f} s)")
+
+    def _end(self, status: str) -> None:
+        ended = _now()  # of the store and of the spool alike, or metrics that both get would be two
+        self._send(lambda place: self._log_ending(place, status, ended), is_last=True)
+        self.record.status = status
+        self.save()
+
+    def _made(self, uri: str, run_id: str = "") -> Place:
+        """The run in a store, or in the spool."""
+        client = store.connect(uri)
+        experiment = store.experiment_id(client, self.record.experiment, uri)
+        tags = {liveness.PROCESS: liveness.this_process(), liveness.HEARTBEAT: f"{time.time():.0f}"}
+        tags |= {store.PARENT: self.parent} if self.parent else {}
+        if run_id:
+            client.update_run(run_id, status="RUNNING")
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        else:
+            tags |= {spool.RUN_ID: self.run_id} if self.run_id else {}
+            run_id = store.create_run(client, experiment, self.key, name=self.record.name, tags=tags)
+        return Place(uri, experiment, run_id)
+
+    def _log_opening(self, place: Place) -> None:
+        """What is known before the fit, and the progress of one that goes on; a parameter once logged stays."""
+        known = place.client.get_run(place.run_id).data.params
+        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items() if key not in known]
+        for batch in batched(params, store.BATCH):
+            place.client.log_batch(place.run_id, params=batch)
+        _log_tags(place, self.record.tags)
+        if data := self.record.dataset:
+            dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
+            try:
+                place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
+            except MlflowException:  # another process logged the same data first, between MLflow's look and its insert
+                place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
+        _log_metrics(place, self.record.progress)
+
+    def _log_ending(self, place: Place, status: str, ended: int) -> None:
+        if self.artifacts.is_dir():  # first, as it takes longest: a run that is killed meanwhile has no metrics twice
+            place.client.log_artifacts(place.run_id, str(self.artifacts))
+        _log_tags(place, self.record.tags | {"mlflow.note.content": self.record.note})
+        known = place.client.get_run(place.run_id).data.metrics  # of a start that was killed just before its end
+        fresh = {name: value for name, value in self.record.metrics.items() if known.get(name) != value}
+        _log_metrics(place, [(0, ended, fresh)])
+        place.client.set_terminated(place.run_id, status, ended)
+
+
+@contextmanager
+def logged_run(
+    record: Record, *, uri: str, outputs: Path, parent: str = "", reopen: str = "", folder: Path | None = None
+) -> Iterator[Run]:
+    """A run that ends as FINISHED, FAILED (with its traceback) or KILLED, whatever happens inside.
+
+    Its folder is `outputs/runs/<name>-<draws fingerprint, 8>-<run id, 6>`, held by an exclusive lock meanwhile.
+
+    Parameters
+    ----------
+    parent : the run id of the sweep that it belongs to, if any
+    reopen : the run id to go on with, instead of a new run
+    folder : the folder to go on in, instead of a new one
+
+    Raises
+    ------
+    TrackingError
+        if the folder is in use, or neither the store nor the spool can be written.
+    """
+    run = Run(record, uri=uri, outputs=outputs, parent=parent)
+    try:
+        with ExitStack() as stack:
+            if folder is None:
+                run.begin(reopen)
+                draws = record.tags.get("draws_fingerprint", "")[:8]
+                label = "-".join(part for part in (file_name(record.name), draws, run.run_id[:6]) if part)
+                folder = outputs / "runs" / label
+                folder.mkdir(parents=True, exist_ok=bool(reopen))
+                stack.enter_context(_lock(folder))
+            else:  # the lock first: nothing may happen to a run that another process writes
+                stack.enter_context(_lock(folder))
+                run.begin(reopen)
+            run.folder = folder
+            stack.enter_context(every(liveness.HEARTBEAT_SECONDS, run.beat, name="heartbeat"))
+            try:
+                run.open()
+                yield run
+                run.finish("FINISHED")
+            except BaseException as error:
+                try:
+                    if record.status == "RUNNING":
+                        run.fail(error)
+                except (TrackingError, OSError) as also:  # what ended the run comes first
+                    print(f"not logged: {also}", file=sys.stderr)
+                raise
+    finally:
+        if run.is_waiting and not parent:  # a job is sent with its sweep
+            run.deliver()
+
+
+def recorded(outputs: Path, *, sweep: str = "") -> list[store.Logged]:
+    """Runs, or those of a sweep, as their folders tell it; RUNNING only while a process is at work on them."""
+    found = []
+    for path in (outputs / "runs").glob("*/record.json"):
+        with suppress(OSError, ValueError):
+            told = json.loads(path.read_text())
+            parent = told["tags"].get("sweep", "")
+            if sweep and parent != sweep:
+                continue
+            is_dead = told["status"] == "RUNNING" and is_free(path.parent / "lock")
+            params = {key: str(value) for key, value in told["params"].items()}
+            status = "KILLED" if is_dead else told["status"]
+            tags = told["tags"] | ({store.PARENT: parent} if parent else {})
+            found.append(
+                store.Logged(told["run_id"], told["name"], told["experiment"], status, params, told["metrics"], tags)
+            )
+    return found
+
+
+def states(outputs: Path, *, since: float) -> dict[str, dict[str, object]]:
+    """Where the runs are that said something after `since` (seconds of the epoch), by run fingerprint."""
+    found = {}
+    for path in (outputs / "runs").glob("*/state.json"):
+        with suppress(OSError, ValueError):
+            if path.stat().st_mtime >= since:
+                told = json.loads(path.read_text())
+                found[told["run_fingerprint"]] = told
+    return found
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, shortened with a mark where it is too long to log."""
+    return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
+
+
+def _log_metrics(place: Place, entries: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+    entities = [
+        Metric(name, float(value), time_ms, step)
+        for step, time_ms, metrics in entries
+        for name, value in metrics.items()
+    ]
+    for batch in batched(entities, store.METRIC_BATCH):
+        place.client.log_batch(place.run_id, metrics=batch)
+
+
+def _log_tags(place: Place, tags: Mapping[str, str]) -> None:
+    entities = [RunTag(key, cut(value, TAG_LIMIT)) for key, value in tags.items()]
+    for batch in batched(entities, store.BATCH):
+        place.client.log_batch(place.run_id, tags=batch)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    in_use = TrackingError(f"{folder} is in use by another process. Wait for it to end.")
+    return held(folder / "lock", otherwise=in_use)

@@ -1,0 +1,316 @@
+"""The tracking store: reached, searched and read.
+
+Of this project's modules only this one and `tracking`, which writes runs, import mlflow.
+"""
+
+import functools
+import http.client
+import os
+import re
+import sqlite3
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+from sqlalchemy.exc import SQLAlchemyError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the last lines of a run say it
+# MLflow's defaults make a dead server cost four minutes a call; what a server does not take goes to the spool
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a busy server may ask for an hour
+
+import mlflow.artifacts
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Run as StoredRun
+
+from poolwise.errors import ConfigError, TrackingError, UnknownRunError, UnreachableError
+from poolwise.tracking.credentials import public, scrub
+
+SQLITE = "sqlite:///"
+SERVERS = ("http://", "https://")
+STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # how the address of a store begins
+# what a store that is down, full or unwilling raises; artifacts are sent with requests, whose errors are OSErrors
+OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError, ParseError)
+BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow takes in one call
+PROBE_SECONDS = 5  # that a server has for a first small answer
+STRANGE = "it answers, but not as MLflow does"
+KEY = "run_key"  # tag: what a run is found by when the answer to its creation got lost
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A run as the store knows it; `parent` is the id of its sweep, or empty."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @property
+    def parent(self) -> str:
+        """The id of the parent run, or empty."""
+        return self.tags.get(PARENT, "")
+
+
+@functools.cache  # a process brings a database up to date once
+def connect(uri: str) -> MlflowClient:
+    """A client of the store, which is made and brought up to date first if it is a local database.
+
+    Several processes may come to a database that does not exist yet: one makes it, the others wait.
+
+    Raises
+    ------
+    ConfigError
+        if the address is none of a store.
+    """
+    if not uri.startswith(STORES):
+        raise ConfigError(
+            f"tracking.uri (or MLFLOW_TRACKING_URI) is {public(uri)}; it must begin with one of {', '.join(STORES)}."
+        )
+    if uri.startswith(SQLITE):
+        database = _database(uri)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock"):
+            _make(database)
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)  # brings the tables up to date
+            with sqlite3.connect(database) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time do not wait
+            connection.close()
+        return client
+    return MlflowClient(uri)
+
+
+def outage(uri: str, *, patience: float | None = None) -> str:
+    """Why the store cannot be used now, or nothing.
+
+    Parameters
+    ----------
+    patience : seconds that a server has for a small answer; `PROBE_SECONDS` if None
+    """
+    patience = PROBE_SECONDS if patience is None else patience
+    try:
+        if uri.startswith(SERVERS):
+            _probe(uri, patience)
+        began = time.monotonic()
+        connect(uri).search_experiments(max_results=1)
+        if uri.startswith(SERVERS) and (took := time.monotonic() - began) > patience:
+            return f"it is slow ({took:.0f} s for an answer)"
+    except OUTAGES as error:
+        return reason(error)
+    return ""
+
+
+def logged(run_id: str, *, uri: str) -> Logged:
+    """One run.
+
+    Raises
+    ------
+    UnknownRunError
+        if the store has no such run.
+    UnreachableError
+        if the store does not answer.
+    """
+    try:
+        client = connect(uri)
+        run = client.get_run(run_id)
+        return _logged(run, client.get_experiment(run.info.experiment_id).name)
+    except OUTAGES as error:
+        if not is_unknown(error):
+            raise UnreachableError(f"{public(uri)}: {first_line(error)}") from None
+        raise UnknownRunError(
+            f"{public(uri)} has no run {run_id}. "
+            "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
+        ) from None
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether a store that answers says that it has no such thing."""
+    return isinstance(error, MlflowException) and error.error_code in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "INVALID_PARAMETER_VALUE",  # an id that cannot be one
+    )
+
+
+def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | None = None) -> list[Logged]:
+    """The runs that match, the newest first; in every experiment unless some are named.
+
+    Raises
+    ------
+    UnknownRunError
+        if the filter is not in MLflow's language.
+    UnreachableError
+        if the store does not answer.
+    """
+    found: list[Logged] = []
+    token = None
+    try:
+        client = connect(uri)
+        names = {each.experiment_id: each.name for each in client.search_experiments()}
+        ids = [key for key, name in names.items() if experiments is None or name in experiments]
+        while ids:
+            page = client.search_runs(ids, filter_string, order_by=["attributes.start_time DESC"], page_token=token)
+            found += [_logged(run, names[run.info.experiment_id]) for run in page]
+            token = page.token
+            if not token:
+                break
+    except OUTAGES as error:
+        if not is_unknown(error):
+            raise UnreachableError(f"{public(uri)}: {first_line(error)}") from None
+        raise UnknownRunError(f"filter {filter_string!r}: {first_line(error)}") from None
+    return found
+
+
+def children(run_id: str, *, uri: str) -> list[Logged]:
+    """The runs of a sweep, the newest first."""
+    return search(f"tags.`{PARENT}` = '{run_id}'", uri=uri)
+
+
+def create_run(
+    client: MlflowClient,
+    experiment: str,
+    key: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    start_time: int | None = None,
+) -> str:
+    """The id of the one run with this key, which is made if there is none.
+
+    A request whose answer is lost may have made it all the same, and made it again when it was repeated.
+    """
+    where = f"tags.`{KEY}` = '{key}'"
+    found = list(client.search_runs([experiment], where))
+    if not found:
+        made = client.create_run(experiment, start_time, {KEY: key, **tags}, name)
+        found = list(client.search_runs([experiment], where)) or [made]  # a search may lag behind
+    for each in found[1:]:
+        client.delete_run(each.info.run_id)
+    if not found[0].info.run_id:
+        raise UnreachableError(STRANGE)
+    return str(found[0].info.run_id)
+
+
+def tag(run_id: str, key: str, value: str, *, uri: str) -> None:
+    """Set a tag of a run."""
+    connect(uri).set_tag(run_id, key, scrub(value))
+
+
+def attach(run_id: str, tags: Mapping[str, str], files: Mapping[str, str], *, uri: str) -> None:
+    """Add tags and artifacts, name -> text, to a run that has ended."""
+    client = connect(uri)
+    for key, value in tags.items():
+        client.set_tag(run_id, key, scrub(value))
+    for name, text in files.items():
+        client.log_text(run_id, text, name)
+
+
+def artifact(run_id: str, name: str, *, uri: str) -> Path:
+    """A logged artifact as a local file.
+
+    Raises
+    ------
+    UnknownRunError
+        if the store has no such run, or the run no such artifact.
+    UnreachableError
+        if the store does not answer.
+    """
+    try:
+        found = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri)
+    except OUTAGES as error:
+        if reason := outage(uri):
+            raise UnreachableError(f"{public(uri)}: {reason}") from None
+        raise UnknownRunError(
+            f"run {run_id} in {public(uri)} has no {name}: {first_line(error)} "
+            "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
+        ) from None
+    return Path(found)
+
+
+def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
+    """The id of the experiment, made if need be; a local store keeps artifacts at an absolute place beside it."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = (_database(uri).parent / "artifacts" / file_name(name)).as_uri() if uri.startswith(SQLITE) else None
+        try:
+            return client.create_experiment(name, artifact_location=local)
+        except MlflowException:  # another process was first
+            found = client.get_experiment_by_name(name)
+    if found is None or not found.experiment_id:
+        raise UnreachableError(STRANGE)
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {name} is deleted in {public(uri)}. Restore it there, or give another data.name."
+        )
+    return found.experiment_id
+
+
+def _probe(uri: str, seconds: float) -> None:
+    """Raise an OSError if nothing answers at the address of a server; any answer will do."""
+    address = f"{public(uri).rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    try:
+        urllib.request.urlopen(address, timeout=seconds).close()
+    except urllib.error.HTTPError:  # it answers, if only that it wants a password
+        pass
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for certificates
+            raise OSError(f"no answer ({error.reason})") from None
+    except http.client.HTTPException as error:
+        raise OSError(f"it answers in no known way ({type(error).__name__})") from None
+
+
+def file_name(name: str) -> str:
+    """The name with everything that a file name may not hold as `-`, at most 80 characters; never `.` or `..`."""
+    return re.sub(r"^\.+|[^\w.=,-]+", "-", name)[:80]
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a short line."""
+    line = first_line(error).rpartition("(Caused by ")[2]  # as requests ends what it has to say of retries
+    return line[:200] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says first, without credentials."""
+    return scrub(next(iter(str(error).strip().splitlines()), ""))
+
+
+def _make(database: Path) -> None:
+    """Make a database that does not exist, whole or not at all: half of one could never be used again."""
+    if database.is_file() and database.stat().st_size:
+        return
+    for path in database.parent.glob(f".{database.name}.*.part*"):  # of a start that was killed
+        path.unlink()
+    part = database.with_name(f".{database.name}.{os.getpid()}-{time.monotonic_ns()}.part")
+    MlflowClient(f"{SQLITE}{part}").search_experiments(max_results=1)
+    part.replace(database)
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE)).absolute()
+
+
+def _logged(run: StoredRun, experiment: str) -> Logged:
+    return Logged(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        experiment=experiment,
+        status=run.info.status,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
