@@ -265,8 +265,8 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
 
 def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys and values of a record of any version, as this version has them."""
-    found = {RENAMED.get(key, key): RENAMED_CHOICES.get(key, {}).get(value, value) for key, value in leaves.items()}
-    return LATER | found
+    choices = {key: RENAMED_CHOICES[key].get(str(leaves[key]), leaves[key]) for key in RENAMED_CHOICES.keys() & leaves}
+    return LATER | {RENAMED.get(key, key): value for key, value in {**leaves, **choices}.items()}
 
 
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:

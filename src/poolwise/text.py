@@ -1,17 +1,9 @@
-"""Names, lists and tables in sentences."""
+"""Numbers, names and lists in sentences."""
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-
-pass
-
-from collections.abc import Iterable
 
 NAMED = 5  # names in a sentence
 

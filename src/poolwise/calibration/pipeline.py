@@ -44,8 +44,7 @@ UNUSED = (
     *("checks.", "predict.", "plots.", "sweep.", "reuse"),
     *("sampler.num_samples", "sampler.num_chains", "sampler.checkpoint_every"),
 )
-# whose text decides the ranks, besides that of a fit
-MODULES = (*fingerprints.DRAW_MODULES, "recovery.py", "sbc.py", "simulated.py")
+MODULES = ("poolwise.calibration.fits", "poolwise.calibration.simulation")  # whose imports decide the ranks
 
 
 def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
@@ -101,7 +100,9 @@ def ingredients(job: Job) -> dict[str, Any]:
         **{key: settings[key] for key in DECIDING},
         "sampler": {key: settings["sampler"][key] for key in SAMPLER},
         "design_sha256": job.counts.sha256,
-        "source": {name: fingerprints.file_digest(fingerprints.SOURCE / name) for name in MODULES},
+        "source": fingerprints.imported_source(
+            (*MODULES, *map(fingerprints.module_of, (job.model.pooling, job.model.likelihood)))
+        ),
         "stack": {key: job.stack.get(key) for key in stack_module.STACK_OF_BITS},
         "machine": platform.machine(),
     }

@@ -67,7 +67,7 @@ class Settings:
     seed: int
     sampler: Sampler
     device: Device
-    gate: frozenset[str] = frozenset()
+    checks: frozenset[str] = frozenset()
     exposure: float = 1.0
     above: tuple[int, ...] = ()
     group: str | None = None

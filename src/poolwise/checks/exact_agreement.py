@@ -13,10 +13,10 @@ import pandas as pd
 
 from poolwise.checks.agreement import threshold
 from poolwise.checks.base import Check, FitView, Result, Settings
+from poolwise.checks.conditions import Condition
 from poolwise.checks.exact import solve
 from poolwise.checks.exact.solve import Exact
 from poolwise.checks.loo import Loo
-from poolwise.checks_base import Condition
 from poolwise.text import one_line
 
 

@@ -15,9 +15,9 @@ import xarray as xr
 from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
 from poolwise.comparison.page import page
 from poolwise.comparison.ranking import WIDTH, Candidate, Comparison, compare, markdown, read_pointwise, text
-from poolwise.comparison_figures import png
 from poolwise.config import upgraded
 from poolwise.errors import UnknownRunError
+from poolwise.figures.style import png
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store

@@ -23,7 +23,7 @@ from scipy.optimize import Bounds, LinearConstraint, minimize
 from scipy.stats import norm
 
 from poolwise.errors import RequestError
-from poolwise.text import NAMED, listed, short
+from poolwise.text import listed, short
 
 __all__ = [
     "Candidate",
@@ -47,7 +47,7 @@ MANY_RUNS = 12
 
 ROWS_TIMES_RUNS = 1_000_000  # above it by cells: ArviZ takes some 2 s for this many values
 LEAST = -700.0  # exp of it is the smallest normal number, nearly: a row that a model holds for impossible
-NAMED, SHOWN = 8, 20  # runs named in a sentence; rows of the Markdown table
+SHOWN = 20  # rows of the Markdown table
 WIDTH = 120  # characters of a printed line
 CELL = ["group", "exposure", "count"]
 

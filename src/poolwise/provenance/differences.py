@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from poolwise.config import leaves_of
-from poolwise.provenance.fingerprints import DRAW_MODULES
+from poolwise.provenance import fingerprints
 from poolwise.provenance.stack import DRAW_LIBRARIES, STACK_OF_BITS
 from poolwise.text import listed
 
@@ -26,7 +26,7 @@ class Facts:
     settings : the resolved config, nested
     data_sha256 : of the canonical cells
     code : the state of the source, as `provenance.Code` has it
-    files : file of the package -> sha256; older runs recorded some of `DRAW_MODULES` only, or none
+    files : file of the package -> sha256; the oldest runs recorded some of those that decide draws, or none
     libraries : distribution -> version, of all that are installed, spelled as `provenance.versions_of` does
     stack : as `provenance.stack` gives it
     """
@@ -87,20 +87,20 @@ def _settings(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Diff
 
 def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
     """The files that differ; where a run did not record them all, the states of the source."""
-    is_whole = all(set(run.files) - set(DRAW_MODULES) for run in (one, other))
+    are_whole = fingerprints.is_whole(one.files) and fingerprints.is_whole(other.files)
     common = one.files.keys() & other.files.keys()
     changed: dict[bool, list[str]] = {True: [], False: []}
     for name, a, b in sorted(unequal(one.files, other.files)):
-        if is_whole or name in common:
+        if are_whole or name in common:
             only = names[0] if b is ABSENT else names[1] if a is ABSENT else ""
-            changed[name in DRAW_MODULES].append(f"{name} (only {only})" if only else name)
+            changed[fingerprints.decides_draws(name)].append(f"{name} (only {only})" if only else name)
     for decides_draws, files in changed.items():
         if files:
             text = f"{listed(files)} {'has' if len(files) == 1 else 'have'} changed"
             yield Difference("code", text, decides_draws)
-    if is_whole or changed[True]:
+    if are_whole or changed[True]:
         return
-    is_open = not common >= set(DRAW_MODULES)
+    is_open = not fingerprints.holds_draw_source(common)
     if one.code != other.code:
         yield Difference("code", sides(one.code, other.code, names), is_open)
     elif is_open and one.code.startswith("changed"):

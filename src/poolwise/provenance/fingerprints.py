@@ -1,24 +1,33 @@
-"""Fingerprints."""
+"""Settings, data and source to the fingerprints of a run.
 
+Two fits with the same draws fingerprint have the same draws, to the bit, on the same stack; two runs with the same
+run fingerprint have the same artifacts. The source that decides a draw is what the engine, the pooling and the
+likelihood of the fit import, as it is parsed: docstrings, comments and the words of a plug-in refit nothing.
+"""
+
+import ast
 import functools
 import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from poolwise.inference.engines import ENGINES
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.poolings import POOLINGS
 from poolwise.provenance.stack import DRAW_LIBRARIES
 
-SOURCE = Path(__file__).resolve().parent
-# whose text decides the draws
-DRAW_MODULES = (
+SOURCE = Path(__file__).resolve().parents[1]
+EARLIER = (  # names that records of 0.1.0 have for the files that decided draws
     *("checkpoint.py", "data.py", "fit.py", "integrated.py", "model.py"),
     *("priors.py", "snapshot.py", "special.py", "table.py"),
 )
+WORDS = {"meaning", "formula", "new_group_words", "rate_symbol", "whose_rate", "short"}  # of a plug-in
 
 
 def draw_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
@@ -30,7 +39,7 @@ def draw_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str,
         "sampler": sampler,
         "device": device,
         "data_sha256": data_sha256,
-        "source": {name: file_digest(SOURCE / name) for name in DRAW_MODULES},
+        "source": draw_source(settings),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in DRAW_LIBRARIES},
     }
@@ -42,6 +51,86 @@ def run_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, 
         **{key: settings[key] for key in ("checks", "predict", "plots")},
         "all_source": source_digest(SOURCE),
     }
+
+
+def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The files that decide the draws of these settings, relative name -> sha256 of what they mean."""
+    registered = (
+        (ENGINES, settings["sampler"]["name"]),
+        (POOLINGS, settings["pooling"]["name"]),
+        (LIKELIHOODS, settings["likelihood"]["name"]),
+    )
+    plug_ins = [registry[name] for registry, name in registered]
+    return imported_source(module_of(each) for each in plug_ins)
+
+
+def module_of(plug_in: Any) -> str:
+    """The module that a plug-in is written in."""
+    return str(
+        getattr(plug_in, "sample", plug_in).__module__ if hasattr(plug_in, "refusal") else type(plug_in).__module__
+    )
+
+
+def imported_source(modules: Iterable[str]) -> dict[str, str]:
+    """These modules and all of the package that they import, but for lists of plug-ins; relative name -> sha256."""
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        path = SOURCE.joinpath(*waiting.pop().split(".")[1:]).with_suffix(".py")
+        name = path.relative_to(SOURCE).as_posix()
+        if path.is_file() and name not in found:
+            digest, imported = _parsed(path)
+            found[name] = digest
+            waiting += imported
+    return dict(sorted(found.items()))
+
+
+def decides_draws(name: str) -> bool:
+    """Whether a file of the package may decide a draw of some variant."""
+    return name in _all_draw_source() or name in EARLIER
+
+
+def is_whole(files: Iterable[str]) -> bool:
+    """Whether a record holds all files of the package; the oldest hold some of those that decide draws, or none."""
+    return not all(map(decides_draws, files))
+
+
+def holds_draw_source(files: Iterable[str]) -> bool:
+    """Whether these are at least the files that decide draws."""
+    return set(files) >= set(EARLIER) or set(files) >= _all_draw_source()
+
+
+@functools.cache
+def _all_draw_source() -> frozenset[str]:
+    plug_ins = [*ENGINES.values(), *POOLINGS.values(), *LIKELIHOODS.values()]
+    return frozenset(imported_source(module_of(each) for each in plug_ins))
+
+
+@functools.cache  # the code of a process is what it was when the process first asked
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    """A sha256 of what a file means, and the modules of the package that it imports."""
+    tree = ast.parse(path.read_bytes())
+    imported = [
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("poolwise")
+        for name in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+    ]
+    meaning = ast.dump(_Meaning().visit(tree))
+    return hashlib.sha256(meaning.encode()).hexdigest(), tuple(imported)
+
+
+class _Meaning(ast.NodeTransformer):
+    """Takes docstrings and the words of plug-ins out of a parsed file."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """A text that stands alone does nothing."""
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """Words are assigned in the body of a class."""
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        return None if names and names <= WORDS | {"name"} and names & WORDS else self.generic_visit(node)
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:

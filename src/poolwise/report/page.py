@@ -106,7 +106,7 @@ def render(
     tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
     """
     environment = Environment(
-        loader=PackageLoader("poolwise"),
+        loader=PackageLoader("poolwise.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,19 +1,9 @@
-"""Job."""
+"""A config to a job: its table read, its model, code and data named, before a run exists."""
 
 import difflib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from poolwise.checks.findings import CHECKS, Values
-from poolwise.counts.cells import Counts
-from poolwise.model.count_model import Model
-from poolwise.text import listed, one_line
-
-if TYPE_CHECKING:
-    from poolwise.checks.base import FitView
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,21 +12,23 @@ import numpy as np
 
 from poolwise.checks import prior_scale
 from poolwise.checks.base import FitView, Settings
+from poolwise.checks.findings import CHECKS
 from poolwise.config import Config
-from poolwise.counts.cells import read_counts
+from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
+from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
 from poolwise.paths import outputs, resolve_path
 from poolwise.provenance import code as provenance
 from poolwise.provenance import fingerprints
-from poolwise.provenance import stack as stack_module
 from poolwise.provenance.differences import Facts
 from poolwise.provenance.judgement import Outcome
-from poolwise.runs import job as job_module
+from poolwise.provenance.stack import distributions, stack, versions_of
 from poolwise.runs.metrics import run_name
-from poolwise.tracking import run
+from poolwise.text import listed, one_line
 from poolwise.tracking.record import Record
+from poolwise.tracking.run import Run
 
 
 def unknown_group(label: str, labels: Sequence[str]) -> str:
@@ -101,7 +93,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
     )
     if config.predict.group is not None and config.predict.group not in counts.labels:
-        raise ConfigError(job_module.unknown_group(config.predict.group, counts.labels))
+        raise ConfigError(unknown_group(config.predict.group, counts.labels))
     return Job(
         config=config,
         overrides=overrides,
@@ -125,10 +117,10 @@ def start(job: Job) -> Job:
         cache_dir=str(outputs() / "jax-cache"),
     )
     config = job.config.on_devices(num_devices)
-    return replace(job, config=config, stack=stack_module.stack(vars(config.device)))
+    return replace(job, config=config, stack=stack(vars(config.device)))
 
 
-def settings_of(job: Job, logged: run.Run) -> Settings:
+def settings_of(job: Job, logged: Run) -> Settings:
     """What is asked of a fit beside its draws."""
     config = job.config
     return Settings(
@@ -157,7 +149,7 @@ def facts(job: Job) -> Facts:
         data_sha256=job.counts.sha256,
         code=job.code.state,
         files=job.code.files,
-        libraries=stack_module.versions_of(stack_module.distributions()),
+        libraries=versions_of(distributions()),
         stack=job.stack,
     )
 

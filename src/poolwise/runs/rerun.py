@@ -36,7 +36,7 @@ from poolwise.provenance.checkout import checkout
 from poolwise.provenance.code import LOCKS
 from poolwise.provenance.differences import Difference, differences
 from poolwise.provenance.environment import python_of
-from poolwise.provenance.fingerprints import DRAW_MODULES, source_files
+from poolwise.provenance.fingerprints import is_whole, source_files
 from poolwise.provenance.judgement import Judgement, judge
 from poolwise.provenance.recorded_run import RESERVED, SECTIONS, Evidence, ReproductionError, of_folder, of_run
 from poolwise.report.terminal import say
@@ -208,8 +208,9 @@ def _run_there(code: Path, python: Path, settings: Mapping[str, Any], uri: str) 
 def _check_code(original: Evidence, code: Path) -> None:
     """Refuse a checkout that is not the code that ran."""
     wanted, given = original.facts.files, source_files(code / "src" / "poolwise")
-    is_whole = bool(wanted.keys() - set(DRAW_MODULES))  # older runs recorded some files, or none
-    wrong = [name for name in sorted({*wanted, *(given if is_whole else ())}) if given.get(name) != wanted.get(name)]
+    wrong = [
+        name for name in sorted({*wanted, *(given if is_whole(wanted) else ())}) if given.get(name) != wanted.get(name)
+    ]
     if wrong:
         raise ReproductionError(
             f"commit {original.commit[:12]} with the patch of {original.name} does not give its code back: "
