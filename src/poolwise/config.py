@@ -325,7 +325,9 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The priors of the composed variant, and the faults of these and of sites that no variant knows."""
-    from poolwise.model.count_model import LIKELIHOODS, POOLINGS, SITES, sites_of
+    from poolwise.model.count_model import SITES, sites_of
+    from poolwise.model.likelihoods import LIKELIHOODS
+    from poolwise.model.poolings import POOLINGS
     from poolwise.model.priors import faults_of
 
     priors = raw.get("prior")

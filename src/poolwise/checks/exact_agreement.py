@@ -141,7 +141,7 @@ def _by_parameter(moments: dict[str, np.ndarray], names: list[str]) -> dict[str,
     return found
 
 
-def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> str:
+def _line(sizes: pd.Series, limit: float, difference: float, answer: Exact) -> str:
     if sizes.empty:
         judgement = "there is nothing to hold the fit against"
     elif (worst := sizes.max()) <= limit:
@@ -154,6 +154,6 @@ def _line(sizes: pd.Series, limit: float, difference: float, exact: Exact) -> st
             f"above the {limit:.1f} that Monte Carlo error allows"
         )
     return (
-        f"exact answer: {judgement}; elpd_loo {solve.elpd_loo:.2f} (the fit {difference:+.3f}), "
-        f"log p(y) {solve.log_marginal:.3f}"
+        f"exact answer: {judgement}; elpd_loo {answer.elpd_loo:.2f} (the fit {difference:+.3f}), "
+        f"log p(y) {answer.log_marginal:.3f}"
     )

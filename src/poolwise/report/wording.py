@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.model.count_model import Model
-from poolwise.model.poolings import Pooling
+from poolwise.model.poolings.base import Pooling
 from poolwise.text import number, plural, short, words_of
 
 if TYPE_CHECKING:

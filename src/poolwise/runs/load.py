@@ -5,7 +5,8 @@ import numpy as np
 import xarray as xr
 
 from poolwise.inference import predictive
-from poolwise.model.likelihoods import LIKELIHOODS, Likelihood
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods.base import Likelihood
 from poolwise.paths import outputs
 from poolwise.tracking import store
 from poolwise.tracking.credentials import store_uri

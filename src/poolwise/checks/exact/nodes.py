@@ -12,7 +12,7 @@ import numpy as np
 
 from poolwise.checks.exact.factors import GammaLaw, Nodes, PriorLaw, Table, table_of
 from poolwise.checks.exact.quadrature import Place, peak, place_around
-from poolwise.model.poolings import Pooling
+from poolwise.model.poolings.base import Pooling
 
 # nodes are left out where the approximate posterior has fallen by this much, of all data and of all but any one group
 SCREEN = 40.0
