@@ -1,9 +1,10 @@
-"""Who may import whom, read from the source with `ast`: the rules of the layout, held."""
+"""Who may import whom: the table of rooms, held against every import of the source, also those in functions."""
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,184 +12,133 @@ import pytest
 import poolwise
 
 SOURCE = Path(poolwise.__file__).parent
-TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SOURCE.glob("*.py"))}
+FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in sorted(SOURCE.rglob("*.py"))}
+TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 MODULES = [name for name in TREES if name != "__init__"]
 
-DRAWN = {  # the pictures of a run, by subject
-    *("figures_data", "figures_model", "figures_prior", "figures_sensitivity", "figures_posterior"),
-    *("figures_predictive", "figures_statistics", "figures_left_out", "figures_new"),
-}
-SHARED = {"figures_fit", "figures_numbers", "figures_style", "figures_words"}  # what pictures are drawn with
-
-LIBRARY_USERS = {  # library: the modules that may import it
-    "mlflow": {"tracking", "store", "spool"},
-    "hydra": {"run", "sweep", "reproduce", "calibrate"},
-    "omegaconf": {"run", "sweep", "config", "reproduce", "calibrate"},
-    "arviz_plots": {"figures_style", "figures_posterior"},
-    "matplotlib": {
-        "figures",
-        "comparison_figures",
-        *DRAWN,
-        "figures_fit",
-        "figures_style",
-        "figures_words",
-        "figures_calibration",
+FOUNDATION = {"errors", "text", "paths"}  # every room may import these
+ROOMS = {  # room: the rooms that it may import
+    "counts": set(),
+    "model": {"counts"},
+    "inference": {"model", "counts"},
+    "checks": {"inference", "model", "counts"},
+    "figures": {"checks", "inference", "counts"},
+    "tracking": set(),
+    "config": {"figures", "inference", "model", "tracking"},  # of figures the names, of inference the settings
+    "provenance": {"checks", "counts", "inference", "tracking", "config", "model"},
+    "report": {"figures", "checks", "inference", "model", "counts", "tracking"},  # of figures the names
+    "runs": {
+        *("report", "figures", "provenance", "checks", "inference", "model", "counts", "tracking", "config"),
     },
-    "pandas": {
-        *("data", "table", "checks", "predict", "figures", "report", "comparison", "comparison_figures"),
-        *("record", "words", "artifacts", "pipeline", "comparison_pipeline", "judgement", "evidence", "checks_base"),
-        *("sbc", "calibration_findings", "calibration_words", "figures_calibration"),
-        *("explore", "findings", "oracle", "sensitivity", "report_words", "figures_fit", *DRAWN),
-        *("checks_base", "conditions", "leave_out"),
-    },
+    "comparison": {"report", "figures", "checks", "tracking", "model", "config"},
+    "sweeps": {"runs", "comparison", "report", "provenance", "tracking", "config"},
+    "calibration": {"runs", "report", "figures", "provenance", "inference", "model", "counts", "tracking", "config"},
 }
-LEAVES = {  # module: the modules of this package that it may import
-    "errors": set(),
-    "text": set(),
-    "paths": set(),
-    "exit_codes": {"config", "errors"},
-    "credentials": set(),
-    "files": set(),
-    "interrupts": set(),
-    "table": {"errors"},
-    "data": {"errors", "table"},
-    "priors": {"errors"},
-    "special": set(),
-    "integrated": {"special"},
-    "model": {"errors", "integrated", "priors", "special"},
-    "laws": set(),
-    "quadrature": set(),
-    "exact_factors": {"laws", "quadrature"},
-    "exact_nodes": {"exact_factors", "quadrature"},
-    "exact": {"errors", "data", "model", "exact_factors", "exact_nodes", "quadrature"},
-    "agreement": set(),
-    "conditions": set(),
-    "checks_base": {"checks", "conditions", "data", "fit", "model", "predict"},
-    "oracle": {"agreement", "checkout", "checks", "checks_base", "exact"},
-    "prior_scale": {"data", "laws", "model"},
-    "sensitivity": {"checkout", "checks", "checks_base", "model", "predict", "priors"},
-    "leave_out": {
-        *("checks", "checks_base", "conditions", "data", "fit", "integrated", "model", "predict", "priors", "special"),
-        *("checkout", "differences"),  # for words
-    },
-    "checks": {"conditions"},
-    "explore": set(),
-    "figures_words": set(),
-    "figures_numbers": {"checks"},
-    "figures_names": set(),
-    "figures_fit": {"checks_base", "figures_names", "figures_words"},
-    "figures_style": {"figures_words"},
-    **{name: {"explore", *SHARED} for name in DRAWN},
-    "figures": {*DRAWN, "figures_fit", "figures_style"},
-    "report_words": {"checks"},
-    "report": {"checks", "explore", "report_words"},
-    "snapshot": {"errors"},
-    "fit": {"errors", "data", "model", "snapshot"},
-    "checkpoint": {"snapshot"},
-    "checkout": {"errors"},
-    "differences": {"provenance"},
-    "judgement": {"agreement", "checks", "conditions", "differences"},
-    "sbc": set(),
-    "simulated": {"data", "model"},
-    "recovery": {"checkpoint", "data", "fit", "model", "sbc", "simulated", "snapshot", "special"},
+COMMANDS = {"run", "compare", "reproduce", "calibrate", "sync", "ui"}
+MOST_LEVELS = 9
+LIBRARY_USERS = {  # library: the only rooms and files that import it
+    "mlflow": {"tracking"},
+    "hydra": {"run", "calibrate", "exit_codes", "sweeps", "runs", "config", "paths"},
+    "matplotlib": {"figures", "comparison", "calibration"},
+    "arviz_plots": {"figures"},
+    "numpyro": {"model", "inference", "figures", "calibration"},
 }
-COMMANDS = ("run", "compare", "reproduce", "calibrate", "sync", "ui")
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that are imported anywhere in a module, those for type checkers and in functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def statements(nodes: Iterable[ast.AST], *, deferred: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports that run, without those for type checkers; those within functions only if `deferred`."""
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif is_type_checking(node):
-            yield from statements(node.orelse, deferred=deferred)
-        elif deferred or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from statements(ast.iter_child_nodes(node), deferred=deferred)
+def module_of(dotted: str) -> str | None:
+    """The module of this package that a dotted name is of."""
+    parts = dotted.split(".")[1:] if dotted.startswith("poolwise.") else []
+    for size in range(len(parts), 0, -1):
+        if ".".join(parts[:size]) in TREES:
+            return ".".join(parts[:size])
+    return None
 
 
-def imported(tree: ast.AST, *, deferred: bool = True) -> Iterator[str]:
-    """Dotted names that are imported; `from poolwise import fit` gives poolwise.fit, a relative import likewise."""
-    for each in statements([tree], deferred=deferred):
-        if isinstance(each, ast.Import):
-            yield from (alias.name for alias in each.names)
-        else:
-            module = ".".join(filter(None, ["poolwise" if each.level else "", each.module]))
-            yield from (f"{module}.{alias.name}" for alias in each.names)
+def neighbours(name: str) -> set[str]:
+    """The modules that a module imports."""
+    return {found for each in imported(TREES[name]) if (found := module_of(each))} - {name}
 
 
-def libraries(name: str) -> set[str]:
-    return {each.partition(".")[0] for each in imported(TREES[name])}
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
-def neighbours(name: str, *, deferred: bool = True) -> set[str]:
-    """The modules of this package that a module imports."""
-    dotted = [each.split(".") for each in imported(TREES[name], deferred=deferred)]
-    return {parts[1] for parts in dotted if parts[0] == "poolwise" and len(parts) > 1} & set(MODULES)
+GRAPH = {name: neighbours(name) for name in MODULES}
+ROOM_GRAPH: dict[str, set[str]] = {}
+for name, needs in GRAPH.items():
+    ROOM_GRAPH.setdefault(room_of(name), set()).update(room_of(each) for each in needs)
+    ROOM_GRAPH[room_of(name)].discard(room_of(name))
 
 
 @pytest.mark.parametrize(
-    ("source", "deferred", "names"),
+    ("source", "names"),
     [
-        ("import a.b, c", False, ["a.b", "c"]),
-        ("from a import b, c as d", False, ["a.b", "a.c"]),
-        ("from . import b\nfrom .c import d", False, ["poolwise.b", "poolwise.c.d"]),
-        ("if TYPE_CHECKING:\n  import a\nelse:\n  import b", True, ["b"]),
-        ("def f():\n  import a\nimport b", False, ["b"]),
-        ("class A:\n  def f(self):\n    import a", True, ["a"]),
-        ("try:\n  import a\nexcept ImportError:\n  pass", False, ["a"]),
+        ("import a.b, c", ["a.b", "c"]),
+        ("from a import b, c as d", ["a.b", "a.c"]),
+        ("if TYPE_CHECKING:\n  import a", ["a"]),
+        ("def f():\n  import a", ["a"]),
+        ("class A:\n  def f(self):\n    from a import b", ["a.b"]),
     ],
 )
-def test_imports_are_read_as_they_run(source, deferred, names):
-    assert list(imported(ast.parse(source), deferred=deferred)) == names
+def test_every_import_is_read(source, names):
+    assert list(imported(ast.parse(source))) == names
+
+
+def test_every_module_is_in_a_room_or_a_command_or_foundation():
+    assert {room_of(name) for name in MODULES} == {*ROOMS, *FOUNDATION, *COMMANDS, "exit_codes", "load"} - {"load"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_only_the_rooms_that_it_may(room):
+    assert ROOM_GRAPH[room] <= ROOMS[room] | FOUNDATION
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_table_of_rooms_allows_nothing_that_is_not_used(room):
+    assert ROOMS[room] <= ROOM_GRAPH[room]
+
+
+def test_foundation_imports_no_room():
+    assert all(ROOM_GRAPH[name] <= FOUNDATION for name in FOUNDATION)
+
+
+def test_nobody_imports_a_command():
+    assert {name for name, needs in GRAPH.items() if needs & COMMANDS} == set()
+
+
+def test_rooms_and_modules_import_each_other_in_no_circle():
+    for graph in (ROOM_GRAPH, GRAPH):
+        assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_rooms_lie_on_few_levels():
+    level: dict[str, int] = {}
+    for room in graphlib.TopologicalSorter(ROOM_GRAPH).static_order():
+        level[room] = 1 + max((level[each] for each in ROOM_GRAPH.get(room, set()) & ROOMS.keys()), default=0)
+    assert max(level[room] for room in ROOMS) <= MOST_LEVELS
 
 
 @pytest.mark.parametrize("library", LIBRARY_USERS)
 def test_library_is_imported_only_where_it_belongs(library):
-    assert {name for name in TREES if library in libraries(name)} <= LIBRARY_USERS[library]
-
-
-@pytest.mark.parametrize("library", LIBRARY_USERS)
-def test_library_with_a_rule_is_still_in_use(library):
-    assert any(library in libraries(name) for name in TREES)
-
-
-@pytest.mark.parametrize("name", LEAVES)
-def test_leaf_imports_no_other_module_than_it_may(name):
-    assert neighbours(name) <= LEAVES[name]
-
-
-@pytest.mark.parametrize("name", ["data", "model", "fit", "config", "tracking"])
-def test_module_that_must_not_know_its_caller_does_not_import_the_pipeline(name):
-    assert not neighbours(name) & {"pipeline", "run"}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_is_imported_by_nobody(command):
-    assert [name for name in MODULES if command in neighbours(name)] == []
-
-
-def test_modules_import_each_other_in_no_circle():
-    remaining = {name: neighbours(name, deferred=False) for name in MODULES}
-    while free := [name for name, needs in remaining.items() if not needs & remaining.keys()]:
-        for name in free:
-            del remaining[name]
-    assert remaining == {}
+    users = {room_of(name) for name in MODULES if library in {each.partition(".")[0] for each in imported(TREES[name])}}
+    assert users <= LIBRARY_USERS[library]
+    assert users
 
 
 def test_composing_a_config_loads_neither_jax_nor_mlflow():
-    heavy = {"jax", "mlflow", "numpyro", "pandas", "arviz", "matplotlib"}
-    code = f"import sys, poolwise.run; print(*sorted({heavy} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
-
-
-def test_the_figures_load_arvizs_plots_only_when_one_is_drawn_with_them():
-    code = "import sys, poolwise.figures; print(*sorted({'arviz_plots', 'matplotlib.pyplot'} & sys.modules.keys()))"
+    code = (
+        "import sys, poolwise.run; print(*sorted({'jax', 'mlflow', 'numpyro', 'pandas', 'arviz'} & sys.modules.keys()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -219,3 +169,27 @@ def test_module_refuses_no_input_with_assert(name):
 def test_module_has_no_bare_except(name):
     handlers = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.ExceptHandler)]
     assert not [node.lineno for node in handlers if node.type is None]
+
+
+GENERIC = [name for name in MODULES if not name.startswith(("model.poolings", "model.likelihoods"))]
+INSTANCES = {"pooled", "unpooled", "hierarchical", "poisson", "negative_binomial", "zero_inflated_poisson"}
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_generic_code_asks_the_instance_and_not_its_name(name):
+    compared = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Compare | ast.Dict | ast.Subscript)]
+    constants = {
+        each.value
+        for node in compared
+        for part in (
+            node.keys
+            if isinstance(node, ast.Dict)
+            else [node.slice]
+            if isinstance(node, ast.Subscript)
+            else [node.left, *node.comparators]
+        )
+        if part is not None
+        for each in ast.walk(part)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    }
+    assert not constants & INSTANCES

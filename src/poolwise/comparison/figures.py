@@ -39,6 +39,7 @@ from poolwise.figures.style import (
     style,
     whole_numbers,
 )
+from poolwise.model.poolings.base import Pooling
 from poolwise.text import number, short
 
 __all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
@@ -96,7 +97,7 @@ class Member:
     tree : with observed_data, constant_data and posterior_predictive; None if it is not there
     """
 
-    pooling: str
+    pooling: Pooling
     likelihood: str
     summary: pd.DataFrame
     new_group: pd.DataFrame
@@ -378,7 +379,7 @@ def _apart(heights: np.ndarray, *, least: float) -> np.ndarray:
 def _new_group(runs: _Runs) -> tuple[Figure, str]:
     shown = list(runs.first())
     density = [_density(member.new_group) for _, member, _ in shown]
-    learnt = [member.pooling != "unpooled" for _, member, _ in shown]
+    learnt = [member.pooling.informs_new_group for _, member, _ in shown]
     tops = [_quantile(member.new_group, 0.995) for _, member, _ in shown]
     # a vague prior, which is all that an unpooled model has for a new group, does not squeeze the others
     known = [top for top, is_learnt in zip(tops, learnt, strict=True) if is_learnt]
@@ -451,15 +452,15 @@ FIGURES: dict[str, Callable[[_Runs], tuple[Figure, str]]] = {
 
 def _pairs(members: Sequence[Member]) -> list[tuple[int, int, int | None]]:
     """Places of the highest unpooled, hierarchical and pooled run for every likelihood that has the first two."""
-    places: dict[tuple[str, str], int] = {}
-    for place, member in enumerate(members):
-        places.setdefault((member.likelihood, member.pooling), place)
-    likelihoods = dict.fromkeys(member.likelihood for member in members)
-    return [
-        (places[each, "unpooled"], places[each, "hierarchical"], places.get((each, "pooled")))
-        for each in likelihoods
-        if (each, "unpooled") in places and (each, "hierarchical") in places
-    ]
+    found = []
+    for likelihood in dict.fromkeys(member.likelihood for member in members):
+        alike = [(place, member.pooling) for place, member in enumerate(members) if member.likelihood == likelihood]
+        alone = next((place for place, pooling in alike if not pooling.informs_new_group), None)
+        sharing = next((place for place, pooling in alike if pooling.has_population), None)
+        common = next((place for place, pooling in alike if pooling.is_shared), None)
+        if alone is not None and sharing is not None:
+            found.append((alone, sharing, common))
+    return found
 
 
 def _rates(summary: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:

@@ -18,6 +18,7 @@ from poolwise.comparison.ranking import WIDTH, Candidate, Comparison, compare, m
 from poolwise.config import upgraded
 from poolwise.errors import UnknownRunError
 from poolwise.figures.style import png
+from poolwise.model.poolings import POOLINGS
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store
@@ -183,7 +184,7 @@ def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
     except UnknownRunError:
         tree = None
     return Member(
-        pooling=run.params.get("pooling.name", ""),
+        pooling=POOLINGS[run.params["pooling.name"]],
         likelihood=run.params.get("likelihood.name", ""),
         summary=pd.read_csv(tables["summary"], index_col="parameter", dtype={"parameter": str}),
         new_group=pd.read_csv(tables["new_group"]),

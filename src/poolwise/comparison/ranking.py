@@ -22,6 +22,7 @@ from arviz_stats.utils import ELPDDataLOO
 from scipy.optimize import Bounds, LinearConstraint, minimize
 from scipy.stats import norm
 
+from poolwise.checks.loo import weighted_sum
 from poolwise.errors import RequestError
 from poolwise.text import listed, short
 
@@ -148,7 +149,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     values, multiplicity = _aligned(runs)  # (C, K), (C,)
     finite = np.isfinite(values).all(axis=0)
     totals = [
-        _total(column, multiplicity) if is_finite else (np.nan, np.nan)
+        weighted_sum(column, multiplicity) if is_finite else (np.nan, np.nan)
         for column, is_finite in zip(values.T, finite, strict=True)
     ]
     order = sorted(range(len(runs)), key=lambda k: (not finite[k], -totals[k][0] if finite[k] else 0.0, labels[k]))
@@ -351,14 +352,6 @@ def _stacking(values: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
 def _relative(values: np.ndarray) -> np.ndarray:
     """Values less the best of their row, which moves no stacking weight and keeps exp of them from vanishing."""
     return np.maximum(values - values.max(axis=1, keepdims=True), LEAST)
-
-
-def _total(elpd: np.ndarray, multiplicity: np.ndarray) -> tuple[float, float]:
-    """Elpd_loo and its se from the values of the cells, in the very steps of the run's own check."""
-    elpd, num_rows = np.ascontiguousarray(elpd), multiplicity.sum()
-    total = float(multiplicity @ elpd)
-    squares = float(multiplicity @ (elpd - total / num_rows) ** 2)
-    return total, float(np.sqrt(num_rows / (num_rows - 1) * squares)) if num_rows > 1 else float("nan")
 
 
 def _table(
