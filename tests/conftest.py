@@ -4,7 +4,6 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,19 +72,20 @@ def outputs(migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
 @pytest.fixture
-def command(outputs: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`command("seed=3")`: `python -m poolwise.run seed=3` in a fresh process, elsewhere than in the checkout."""
+def command(outputs: Path, tmp_path: Path) -> Command:
+    """`command("seed=3")`: `python -m poolwise.run seed=3` in this process, elsewhere than in the checkout."""
+    from support import called
 
-    def run(*arguments: str, module: str = "poolwise.run", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | environment,
-            check=False,
-            timeout=300,
-        )
+    return functools.partial(called, folder=tmp_path, module="poolwise.run")
 
-    return run
+
+@pytest.fixture
+def process(outputs: Path, tmp_path: Path) -> Command:
+    """`command` in a fresh process, for what only a process shows; it takes seconds to import JAX and MLflow."""
+    from support import started
+
+    return functools.partial(started, folder=tmp_path, module="poolwise.run")
