@@ -1,5 +1,6 @@
 """What several test files say in the same way."""
 
+import hashlib
 import importlib
 import io
 import os
@@ -78,6 +79,46 @@ def assert_moments_are_exact(draws: dict[str, np.ndarray], exact: Any) -> None:
         assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
         off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
         assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+
+
+def digest(draws: dict[str, np.ndarray]) -> str:
+    """One digest of all sites."""
+    return hashlib.sha256(b"".join(draws[name].tobytes() for name in sorted(draws))).hexdigest()
+
+
+def at_once(*codes: str) -> list[subprocess.CompletedProcess[str]]:
+    """Fresh processes that run these lines, side by side: each spends most of its time on one core."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, 'tests')\n{code}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for code in codes
+    ]
+    ended = [process.communicate(timeout=300) for process in processes]
+    return [subprocess.CompletedProcess(p.args, p.returncode, *said) for p, said in zip(processes, ended, strict=True)]
+
+
+FIT_ELSEWHERE = """
+from support import *
+from poolwise import data
+engine.start_devices(platform='cpu', num_devices={n}, x64=True, num_chains=4, cache_dir='unused')
+table = data.read_counts('data/cookies.csv', group='location', count='chips')
+device = Device('cpu', {n}, 'map', True)
+print(engine.jax.device_count(), digest(fit_cookies(table, **{asked!r}, device=device).posterior))
+"""
+
+
+def digests_elsewhere(*devices: int, **asked: Any) -> set[str]:
+    """The digests of `fit_cookies(cookies, **asked)` in fresh processes with so many devices each."""
+    done = at_once(*(FIT_ELSEWHERE.format(n=n, asked=asked) for n in devices))
+    assert [each.returncode for each in done] == [0] * len(devices), [each.stderr for each in done]
+    counted, found = zip(*(each.stdout.split() for each in done), strict=True)
+    assert [int(each) for each in counted] == list(devices)
+    return set(found)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from poolwise.config import CONF, Calibration, check_as, hydra_fault, register_r
 from poolwise.errors import ConfigError, FitError
 from poolwise.recovery import Recovered
 
+pytestmark = pytest.mark.fit
+
 TINY = (
     *("pooling=unpooled", "simulations=25", "batch=10", "draws=19", "thin=2"),
     *("sampler.num_warmup=100", "device.num_devices=2"),

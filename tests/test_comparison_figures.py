@@ -9,6 +9,8 @@ from poolwise import comparison_figures
 from poolwise.comparison_figures import FIGURES, MAX_MODELS, Member, absent, draw, png
 from poolwise.figures import Picture
 
+pytestmark = pytest.mark.fit
+
 SIX = [
     (pooling, noise) for noise in ("poisson", "negative_binomial") for pooling in ("pooled", "unpooled", "hierarchical")
 ]

@@ -12,6 +12,8 @@ from pictures import HARD_LABELS, inputs, make_counts, make_tree, picture, texts
 from poolwise.figures import FIGURES, Picture, draw, png
 from poolwise.figures_style import DPI
 
+pytestmark = pytest.mark.fit
+
 
 @pytest.fixture(scope="module")
 def tree() -> xr.DataTree:

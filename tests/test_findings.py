@@ -11,6 +11,8 @@ from poolwise.data import counts_from_rows
 from poolwise.findings import Findings, examine
 from poolwise.pipeline import Job
 
+pytestmark = pytest.mark.fit
+
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
 OFF = ("checks.exact=false", "checks.sensitivity=false")
 COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 6, 3, 5]}

@@ -17,6 +17,8 @@ from poolwise.priors import prior_values
 from poolwise.tree import to_tree
 from support import DEVICE, PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
+pytestmark = pytest.mark.fit
+
 # log p(y) - log p(y_-g), both from exact_reference.exact of the cookies; made again by the slow test below
 LEFT_OUT = {
     ("pooled", "poisson"): [-73.981951, -93.289976, -81.067141, -83.542744, -96.894],

@@ -15,6 +15,8 @@ from poolwise.priors import prior_values
 from poolwise.special import concentration_of
 from support import PRIORS, VARIANTS, model_of
 
+pytestmark = pytest.mark.fit
+
 
 @st.composite
 def tables(draw):

@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 
 import poolwise
 from poolwise.figures import FIGURES
-from support import started
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 SECRET = "hunter2-planted"
@@ -34,7 +33,7 @@ def runs(outputs: Path, experiment: str = "cookies"):
 
 
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory, migrated_store):
+def quick_run(tmp_path_factory, migrated_store, started):
     """One `sampler=quick` run with every figure: (completed process, outputs, run, folder of its artifacts)."""
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
     shutil.copytree(migrated_store, outputs)
@@ -154,6 +153,7 @@ def test_seed_zero_is_a_seed(command, outputs):
     assert len({run.tags["posterior_sha256"] for run in fitted}) == 2
 
 
+@pytest.mark.process
 def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
     arguments = [sys.executable, "-m", "poolwise.run", *TINY]
     both = [subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]

@@ -10,6 +10,8 @@ from poolwise.priors import prior_values
 from poolwise.simulated import BY_DESIGN, _tables, simulate
 from support import PRIORS, model_of, same_bits
 
+pytestmark = pytest.mark.fit
+
 TABLE = counts_from_rows(["a", "a", "a", "b", "b"], [1, 9, 40, 0, 2], [0.5, 1.0, 0.5, 1.0, 2.0])
 
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from poolwise import store, sweep
 from poolwise.config import CONF, check, register_resolvers
-from support import called, started
+from support import called
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -43,7 +43,7 @@ def digests(runs: list[store.Logged]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, migrated_store):
+def pair(tmp_path_factory, migrated_store, started):
     """One finished sweep of two jobs: (completed process, outputs)."""
     outputs = tmp_path_factory.mktemp("pair") / "outputs"
     shutil.copytree(migrated_store, outputs)
@@ -271,6 +271,7 @@ def test_a_killed_sweep_goes_on_where_it_was(command, outputs):
     assert len(digests(children)) == 2
 
 
+@pytest.mark.process
 def test_a_sweep_stopped_with_ctrl_c_leaves_nothing_running(outputs):
     process = start(outputs, *LONG, "sampler.num_samples=100000000")
     wait_for_child(outputs)
@@ -280,6 +281,7 @@ def test_a_sweep_stopped_with_ctrl_c_leaves_nothing_running(outputs):
     assert (parent.status, child.status) == ("KILLED", "KILLED")
 
 
+@pytest.mark.process
 def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
     arguments = (*LONG, "sampler.num_samples=100000000")
     process = start(outputs, *arguments)
@@ -316,6 +318,7 @@ def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
     assert store.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
 
 
+@pytest.mark.process
 def test_two_processes_with_the_same_fit_make_it_once(outputs):
     arguments = ("pooling=pooled", *TINY, "reuse=true")
     processes = [start(outputs, *arguments) for _ in range(2)]
