@@ -138,6 +138,7 @@ def figures_of(*arguments: str) -> set[tuple[str, ...]]:
 CORE = ("rank", "ecdf", "rootogram", "forest", "pareto_k", "energy")
 
 
+@pytest.mark.fit  # some compose hundreds of jobs
 @pytest.mark.parametrize(
     ("asked", "drawn"),
     [
