@@ -1,5 +1,5 @@
 # make run      fit the default model on the cookies; ARGS="..." is passed on
-# make test     the test suite; ARGS="..." goes to pytest
+# make test     the tests but the slow ones; ARGS="-m unit" is the first layer, ARGS="..." goes to pytest
 # make ui       the MLflow UI on the runs so far
 # make check    lint, format and types
 # make lock     renew requirements.lock and requirements-ray.lock from pyproject.toml

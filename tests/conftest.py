@@ -4,7 +4,6 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,11 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_DEVICES = 2
+LAYERS = ("unit", "fit", "process", "slow")
+NEEDS = {  # a fixture -> the layer of a test that needs it and has no marker of its own
+    "started": "process",
+    **dict.fromkeys(("fit_of", "exact_of", "migrated_store"), "fit"),
+}
 
 settings.register_profile("default", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("default")
@@ -24,18 +28,41 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
 
 
+def layer_of(item: pytest.Item) -> str:
+    """`slow`, or the marker that is nearest to a test, or what its fixtures cost, or `unit`."""
+    marked = [mark.name for mark in item.iter_markers() if mark.name in LAYERS]
+    needed = [layer for fixture, layer in NEEDS.items() if fixture in getattr(item, "fixturenames", ())]
+    return "slow" if "slow" in marked else next(iter([*marked, *needed]), "unit")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every test has one layer; the slow ones run where -m names them."""
+    layers = {item: layer_of(item) for item in items}
+    for node in {node for item in items for node in item.listchain()}:
+        node.own_markers[:] = [mark for mark in node.own_markers if mark.name not in LAYERS]
+    for item, layer in layers.items():
+        item.add_marker(layer)
+    if "slow" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if layers[item] == "slow"])
+        items[:] = [item for item in items if layers[item] != "slow"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def devices(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start."""
-    cache = tmp_path_factory.mktemp("jax-cache")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start.
+
+    They are kept for the next run of the tests only in a folder that the user names: a process that is killed, as some
+    are here, may leave half a program in it.
+    """
+    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax-cache")))
     import jax
 
     from poolwise.inference.devices import start_devices
 
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_numpy_rank_promotion", "allow")
-    return start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=str(cache))
+    return start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=cache)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +79,16 @@ def fit_of(cookies) -> Callable:
     from support import PRIORS, fit_cookies
 
     return functools.cache(lambda pooling, likelihood: fit_cookies(cookies, pooling, likelihood, priors=PRIORS))
+
+
+@pytest.fixture(scope="session")
+def exact_of(cookies) -> Callable:
+    """`exact_of(pooling, likelihood)`: the cookies' exact posterior, by quadrature in NumPy, each once a session."""
+    from exact_reference import exact
+
+    group, _, count = cookies.rows()
+    by_group = [count[group == g] for g in range(cookies.num_groups)]
+    return functools.cache(lambda pooling, likelihood: exact(pooling, likelihood, by_group))
 
 
 @pytest.fixture(scope="session")
@@ -73,19 +110,26 @@ def outputs(migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
 @pytest.fixture
-def command(outputs: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`command("seed=3")`: `python -m poolwise.run seed=3` in a fresh process, elsewhere than in the checkout."""
+def command(outputs: Path, tmp_path: Path) -> Command:
+    """`command("seed=3")`: `python -m poolwise.run seed=3` in this process, elsewhere than in the checkout."""
+    from support import called
 
-    def run(*arguments: str, module: str = "poolwise.run", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | environment,
-            check=False,
-            timeout=300,
-        )
+    return functools.partial(called, folder=tmp_path, module="poolwise.run")
 
-    return run
+
+@pytest.fixture(scope="session")
+def started() -> Command:
+    """`started("seed=3", module="poolwise.run", folder=tmp_path)`: a fresh process, which takes seconds to begin."""
+    import support
+
+    return support.started
+
+
+@pytest.fixture
+def process(started: Command, outputs: Path, tmp_path: Path) -> Command:
+    """`command` in a fresh process, for what only a process shows."""
+    return functools.partial(started, folder=tmp_path, module="poolwise.run")

@@ -1,11 +1,22 @@
 """What several test files say in the same way."""
 
+import hashlib
+import importlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import yaml
 from arviz_stats.base import array_stats
+from hydra.core.singleton import Singleton
 
 from poolwise.counts.cells import Counts
 from poolwise.inference.engines.base import Fit
@@ -37,7 +48,8 @@ PRIORS = _notebook_priors()
 SAMPLER = Sampler(
     num_warmup=2000, num_samples=4000, num_chains=4, target_accept=0.9, max_tree_depth=10, checkpoint_every=1000
 )
-DEVICE = Device(platform="cpu", num_devices=2, chain_method="map", x64=True)
+NUM_DEVICES = 2
+DEVICE = Device(platform="cpu", num_devices=NUM_DEVICES, chain_method="map", x64=True)
 
 
 def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, parameterisation: str | None = None) -> Model:
@@ -76,3 +88,84 @@ def assert_moments_are_exact(draws: dict[str, np.ndarray], exact: Any) -> None:
         assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
         off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
         assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+
+
+def digest(draws: dict[str, np.ndarray]) -> str:
+    """One digest of all sites."""
+    return hashlib.sha256(b"".join(draws[name].tobytes() for name in sorted(draws))).hexdigest()
+
+
+def at_once(*codes: str) -> list[subprocess.CompletedProcess[str]]:
+    """Fresh processes that run these lines, side by side: each spends most of its time on one core."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, 'tests')\n{code}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for code in codes
+    ]
+    ended = [process.communicate(timeout=300) for process in processes]
+    return [subprocess.CompletedProcess(p.args, p.returncode, *said) for p, said in zip(processes, ended, strict=True)]
+
+
+FIT_ELSEWHERE = """
+from support import *
+from poolwise import data
+engine.start_devices(platform='cpu', num_devices={n}, x64=True, num_chains=4, cache_dir='unused')
+table = data.read_counts('data/cookies.csv', group='location', count='chips')
+device = Device('cpu', {n}, 'map', True)
+print(engine.jax.device_count(), digest(fit_cookies(table, **{asked!r}, device=device).posterior))
+"""
+
+
+def digests_elsewhere(*devices: int, **asked: Any) -> set[str]:
+    """The digests of `fit_cookies(cookies, **asked)` in fresh processes with so many devices each."""
+    done = at_once(*(FIT_ELSEWHERE.format(n=n, asked=asked) for n in devices))
+    assert [each.returncode for each in done] == [0] * len(devices), [each.stderr for each in done]
+    counted, found = zip(*(each.stdout.split() for each in done), strict=True)
+    assert [int(each) for each in counted] == list(devices)
+    return set(found)
+
+
+@contextmanager
+def process_put_back() -> Iterator[None]:
+    """A command may change what belongs to its process: signal handlers, the environment, Hydra's state."""
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    hydra = Singleton.get_state()
+    try:
+        with patch.dict(os.environ), patch.object(engine, "usable_cores", lambda: NUM_DEVICES):  # as JAX has started
+            yield
+    finally:
+        Singleton.set_state(hydra)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
+def called(*arguments: str, folder: Path, module: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m poolwise.run seed=3` in this process: without the seconds of imports, with the programs compiled."""
+    out, err, command = io.StringIO(), io.StringIO(), importlib.import_module(module)
+    with process_put_back(), chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        os.environ.update(environment)
+        with patch.object(sys, "argv", [module, *arguments]):
+            try:
+                command.cli()
+                code = 0
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def started(*arguments: str, folder: Path, module: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in a fresh process."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | environment,
+        check=False,
+        timeout=300,
+    )

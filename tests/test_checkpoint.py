@@ -6,8 +6,6 @@ import itertools
 import os
 import resource
 import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,20 +19,36 @@ from poolwise.inference.nuts import fit
 from poolwise.inference import checkpoint
 from poolwise.inference.snapshot import Snapshot
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, ROOT, SAMPLER, model_of, same_bits
+from support import DEVICE, PRIORS, SAMPLER, at_once, digest, model_of, same_bits
 
 NUM_WARMUP = 10
 TRUTH = np.random.default_rng(0).normal(size=(4, 30, 2))  # all draws of a fit that was never made
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=70)
 SCRIPT = """
-import sys; sys.path.insert(0, 'tests')
 import jax, os, signal
 from pathlib import Path
 from poolwise import checkpoint, data, fit
-from test_checkpoint import digest, fit_short
-n, folder = int(sys.argv[1]), Path(sys.argv[2])
+from support import digest
+from test_checkpoint import fit_short
+n, folder = {n}, Path({folder!r})
 fit.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')
 table = data.read_counts('data/cookies.csv', group='location', count='chips')
+"""
+GO_ON = """
+seen = []
+device = fit.Device('cpu', n, 'map', True)
+begin = checkpoint.load(folder)
+done = fit_short(table, device=device, begin=begin, on_chunk=lambda chunk: seen.append(chunk.steps))
+assert jax.device_count() == n
+print(seen, digest(done.posterior), digest(done.sample_stats), sep='|')
+"""
+KILLED = """
+calls, sync = [], os.fsync
+def fsync(file):
+    calls.append(file)
+    os.kill(os.getpid(), signal.SIGKILL) if len(calls) == {call} else sync(file)
+os.fsync = fsync
+fit_short(table, on_chunk=lambda chunk: checkpoint.save(folder, chunk))
 """
 
 
@@ -43,10 +57,6 @@ def fit_short(counts, **changes):
     values = prior_values(PRIORS, sites=("mu", "sigma", "delta"))
     model = model_of("hierarchical", "negative_binomial")
     return fit(model, counts, values, **({"seed": 0, "sampler": SHORT, "device": DEVICE} | changes))
-
-
-def digest(draws):
-    return hashlib.sha256(b"".join(draws[name].tobytes() for name in sorted(draws))).hexdigest()
 
 
 def warmed_up(steps):
@@ -235,49 +245,39 @@ def unbroken(cookies):
     return fit_short(cookies, on_chunk=chunks.append), chunks
 
 
+@pytest.fixture(scope="module")
+def elsewhere(unbroken, tmp_path_factory):
+    """Processes that go on from four chunks on 1 and 4 devices, and two that are killed while they keep a chunk.
+
+    By the number of devices, and by the call of fsync that kills: (what became of the process, its folder).
+    """
+    folders = {key: tmp_path_factory.mktemp(f"at-{key}") for key in ("on 1", "on 4", "call 1", "call 7")}
+    for chunk in unbroken[1][:4]:
+        for num_devices in (1, 4):
+            checkpoint.save(folders[f"on {num_devices}"], chunk)
+    codes = {f"on {n}": SCRIPT.format(n=n, folder=str(folders[f"on {n}"])) + GO_ON for n in (1, 4)}
+    codes |= {f"call {k}": SCRIPT.format(n=2, folder=str(folders[f"call {k}"])) + KILLED.format(call=k) for k in (1, 7)}
+    return {key: (done, folders[key]) for key, done in zip(codes, at_once(*codes.values()), strict=True)}
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("num_devices", [1, 4])
-def test_fit_goes_on_from_files_on_another_number_of_devices(num_devices, tmp_path, unbroken):
-    whole, chunks = unbroken
-    for chunk in chunks[:4]:
-        checkpoint.save(tmp_path, chunk)
-    steps, posterior, stats = run(
-        "seen = []\n"
-        "device = fit.Device('cpu', n, 'map', True)\n"
-        "begin = checkpoint.load(folder)\n"
-        "done = fit_short(table, device=device, begin=begin, on_chunk=lambda chunk: seen.append(chunk.steps))\n"
-        "assert jax.device_count() == n\n"
-        "print(seen, digest(done.posterior), digest(done.sample_stats), sep='|')",
-        num_devices,
-        tmp_path,
-    ).stdout.split("|")
+def test_fit_goes_on_from_files_on_another_number_of_devices(num_devices, elsewhere, unbroken):
+    whole, (done, _) = unbroken[0], elsewhere[f"on {num_devices}"]
+    assert done.returncode == 0, done.stderr
+    steps, posterior, stats = done.stdout.split("|")
     assert steps == "[290, 350]"
     assert (posterior, stats.strip()) == (digest(whole.posterior), digest(whole.sample_stats))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("call", [1, 7], ids=["the first chunk", "the fourth"])
-def test_fit_that_was_killed_while_it_kept_a_chunk_goes_on(call, cookies, tmp_path, unbroken):
-    killed = run(
-        "calls, sync = [], os.fsync\n"
-        "def fsync(file):\n"
-        "    calls.append(file)\n"
-        f"    os.kill(os.getpid(), signal.SIGKILL) if len(calls) == {call} else sync(file)\n"
-        "os.fsync = fsync\n"
-        "fit_short(table, on_chunk=lambda chunk: checkpoint.save(folder, chunk))",
-        2,
-        tmp_path,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.glob("*.part"))) == 1
-    begin = checkpoint.load(tmp_path)
+def test_fit_that_was_killed_while_it_kept_a_chunk_goes_on(call, cookies, elsewhere, unbroken):
+    killed, folder = elsewhere[f"call {call}"]
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(folder.glob("*.part"))) == 1
+    begin = checkpoint.load(folder)
     assert begin is None if call == 1 else begin.steps == 150
-    again = fit_short(cookies, begin=begin, on_chunk=lambda chunk: checkpoint.save(tmp_path, chunk))
+    again = fit_short(cookies, begin=begin, on_chunk=lambda chunk: checkpoint.save(folder, chunk))
     assert same_bits(again.posterior, unbroken[0].posterior)
-    assert same_bits(fit_short(cookies, begin=checkpoint.load(tmp_path)).posterior, unbroken[0].posterior)
-
-
-def run(code, num_devices, folder):
-    """A process of its own, on so many devices, with the cookies as `table`."""
-    command = [sys.executable, "-c", SCRIPT + code, str(num_devices), str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
-    return done
+    assert same_bits(fit_short(cookies, begin=checkpoint.load(folder)).posterior, unbroken[0].posterior)

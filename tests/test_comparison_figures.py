@@ -10,6 +10,8 @@ from poolwise.comparison import figures
 from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
 from poolwise.figures import Picture
 
+pytestmark = pytest.mark.fit
+
 SIX = [
     (pooling, noise) for noise in ("poisson", "negative_binomial") for pooling in ("pooled", "unpooled", "hierarchical")
 ]

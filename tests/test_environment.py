@@ -120,6 +120,7 @@ def test_who_waits_for_a_build_is_told_why(tmp_path, builds, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.process
 def test_a_lock_of_nothing_gives_an_environment_of_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     python = python_of(OTHER, lock=NO_PACKAGES, python=HERE, folder=tmp_path)
@@ -164,6 +165,7 @@ def test_a_build_that_fails_says_why_in_a_line_and_is_not_ready(tmp_path, monkey
     assert not (place / "ready").exists()
 
 
+@pytest.mark.process
 def test_a_distribution_that_cannot_be_had_fails_the_build(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     lock = b"no-such-distribution==1.0 \\\n    --hash=sha256:" + b"0" * 64 + b"\n"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from exact_reference import exact as reference
 from poolwise.checks.exact import solve as exact
 from poolwise.checks.exact.solve import NotExact, reason_against, solve
 from poolwise.counts.cells import Counts, counts_from_rows
@@ -14,6 +13,8 @@ from poolwise.model import priors as laws
 from poolwise.model.count_model import POOLINGS, sites_of
 from poolwise.model.priors import prior_values
 from support import PRIORS, VARIANTS, model_of
+
+pytestmark = pytest.mark.fit
 
 MARGINAL_AND_ELPD = {  # of the cookies: 700 x 1400 and 1200 x 300 grids, computed before this project's code
     ("pooled", "poisson"): (-423.99152861771, -421.97780824976),
@@ -51,14 +52,6 @@ def of_cookies(cookies):
     return functools.cache(lambda pooling, likelihood: answer(pooling, likelihood, cookies))
 
 
-@pytest.fixture(scope="module")
-def referred(cookies):
-    """The same by the tests' own reference, which shares no code with the package."""
-    group, _, count = cookies.rows()
-    groups = [count[group == g] for g in range(cookies.num_groups)]
-    return functools.cache(lambda pooling, likelihood: reference(pooling, likelihood, groups))
-
-
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_cookies_agree_with_the_published_numbers(pooling, likelihood, of_cookies):
     found, (log_marginal, elpd_loo) = of_cookies(pooling, likelihood), MARGINAL_AND_ELPD[pooling, likelihood]
@@ -69,8 +62,8 @@ def test_cookies_agree_with_the_published_numbers(pooling, likelihood, of_cookie
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
-def test_cookies_agree_with_the_reference_in_every_moment_and_cell(pooling, likelihood, of_cookies, referred, cookies):
-    found, expected = of_cookies(pooling, likelihood), referred(pooling, likelihood)
+def test_cookies_agree_with_the_reference_in_every_moment_and_cell(pooling, likelihood, of_cookies, exact_of, cookies):
+    found, expected = of_cookies(pooling, likelihood), exact_of(pooling, likelihood)
     for site in expected.mean:
         np.testing.assert_allclose(found.mean[site], expected.mean[site], rtol=1e-7)
         np.testing.assert_allclose(found.sd[site], expected.sd[site], rtol=1e-6)
@@ -80,9 +73,9 @@ def test_cookies_agree_with_the_reference_in_every_moment_and_cell(pooling, like
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
-def test_new_group_of_a_hierarchy_agrees_with_the_reference(likelihood, of_cookies, referred):
+def test_new_group_of_a_hierarchy_agrees_with_the_reference(likelihood, of_cookies, exact_of):
     # 9.103477 and 3.860460 (Poisson), 9.104651 and 4.104927 (negative binomial)
-    expected = referred("hierarchical", likelihood)
+    expected = exact_of("hierarchical", likelihood)
     found = of_cookies("hierarchical", likelihood).new_group
     assert found == pytest.approx((expected.new_group_mean, expected.new_group_sd), rel=1e-7)
 

@@ -15,6 +15,8 @@ from poolwise.figures.base import figure
 from poolwise.figures.registry import FIGURES, draw
 from poolwise.figures.style import DPI
 
+pytestmark = pytest.mark.fit
+
 
 @pytest.fixture(scope="module")
 def tree() -> xr.DataTree:

@@ -18,6 +18,8 @@ from poolwise.provenance import fingerprints
 from poolwise.runs import job as job_module
 from poolwise.runs.job import Findings, Job
 
+pytestmark = pytest.mark.fit
+
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
 OFF = ("checks.exact=false", "checks.sensitivity=false")
 COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 6, 3, 5]}

@@ -1,7 +1,5 @@
 """Rates integrated out: the density against quadrature and limits, the rates against the distribution they are of."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import jax
@@ -12,13 +10,14 @@ from arviz_stats.base import array_stats
 from scipy import integrate, stats
 from scipy.special import gammaln
 
-import exact_reference
 from poolwise import integrated
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.model.count_model import collapsed_log_likelihood
 from poolwise.model.special import concentration_of
-from support import ROOT, SAMPLER, assert_moments_are_exact, fit_cookies, same_bits
+from support import SAMPLER, assert_moments_are_exact, digests_elsewhere, fit_cookies, same_bits
+
+pytestmark = pytest.mark.fit
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
 LIKELIHOODS = ["poisson", "negative_binomial"]
@@ -207,18 +206,11 @@ def test_rates_do_not_depend_on_the_length_of_a_block_but_for_rounding(delta, co
     assert len(np.unique(whole)) == whole.size
 
 
-@pytest.fixture(scope="module")
-def exact_of(cookies):
-    """The exact posterior of a hierarchical variant, by quadrature in NumPy."""
-    group, _, count = cookies.rows()
-    by_group = [count[group == g] for g in range(cookies.num_groups)]
-    return lambda likelihood: exact_reference.exact("hierarchical", likelihood, by_group)
-
-
 @pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rates", [STANDARDISED, "integrated"])
 def test_posterior_means_and_sds_are_the_exact_ones(rates, likelihood, cookies, exact_of, fit_of):
-    exact, draws = exact_of(likelihood), fit_cookies(cookies, "hierarchical", likelihood, rates=rates).posterior
+    exact = exact_of("hierarchical", likelihood)
+    draws = fit_cookies(cookies, "hierarchical", likelihood, rates=rates).posterior
     assert {name: (each.shape, each.dtype) for name, each in draws.items()} == {
         name: (each.shape, each.dtype) for name, each in fit_of("hierarchical", likelihood).posterior.items()
     }
@@ -252,25 +244,9 @@ def test_draws_do_not_depend_on_the_length_of_a_chunk(rates, cookies):
 )
 def test_draws_do_not_depend_on_the_number_of_devices(rates, likelihood):
     # the default, of standardised rates and the negative binomial, is in test_fit
-    script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from support import *; from poolwise import data, fit; import hashlib\n"
-        "from dataclasses import replace\n"
-        "n = int(sys.argv[1])\n"
-        "fit.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')\n"
-        "table = data.read_counts('data/cookies.csv', group='location', count='chips')\n"
-        "draws = fit_cookies(table, 'hierarchical', sys.argv[3], rates=sys.argv[2], seed=3,\n"
-        "    sampler=replace(SAMPLER, num_warmup=150, num_samples=200),\n"
-        "    device=Device('cpu', n, 'map', True)).posterior\n"
-        "print(hashlib.sha256(b''.join(draws[k].tobytes() for k in sorted(draws))).hexdigest())"
-    )
-    printed = set()
-    for num_devices in ("1", "2", "4"):
-        command = [sys.executable, "-c", script, num_devices, rates, likelihood]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        printed.add(done.stdout)
-    assert len(printed) == 1
+    sampler = replace(SAMPLER, num_warmup=150, num_samples=200)
+    asked = {"pooling": "hierarchical", "likelihood": likelihood, "rates": rates, "seed": 3, "sampler": sampler}
+    assert len(digests_elsewhere(1, 2, 4, **asked)) == 1
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)

@@ -467,6 +467,7 @@ def samples(request) -> list[Outcome]:
     return [sampled(seed, rho=request.param) for seed in range(200)]
 
 
+@pytest.mark.fit  # four hundred comparisons
 def test_independent_draws_of_one_distribution_are_statistically_equal(samples):
     judged = [judge(one, other, [CODE]) for one, other in pairwise(samples)]
     # at most one in a thousand by the threshold, so 0.2 of 199 are expected to fail
@@ -475,6 +476,7 @@ def test_independent_draws_of_one_distribution_are_statistically_equal(samples):
     assert z.std() == pytest.approx(1, abs=0.1) and abs(z.mean()) < 0.1  # z are in units of the error they have
 
 
+@pytest.mark.fit  # four hundred comparisons
 def test_a_shift_of_ten_errors_is_different(samples):
     for one, other in pairwise(samples[:40]):
         moved = other.summary.copy()
@@ -570,6 +572,7 @@ def test_lines_say_why_equal_runs_are_not_bit_identical():
     assert second == "  not bit-identical; cause: library: numpyro 0.22.0 there, 0.23.0 here"
 
 
+@pytest.mark.fit  # four hundred comparisons
 def test_lines_show_eight_shifts_and_the_names_of_two_runs(samples):
     wide = [
         replace(each, summary=pd.concat([each.summary, each.summary.rename(index="{}2".format)]))

@@ -73,8 +73,8 @@ def sampling(outputs: Path) -> Run | None:
 
 
 @pytest.mark.parametrize("launcher", ["basic", *WORKERS])
-def test_a_grid_ends_with_its_fits_below_one_parent(command, outputs, launcher):
-    done = command("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *GRID)
+def test_a_grid_ends_with_its_fits_below_one_parent(process, outputs, launcher):
+    done = process("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *GRID)
     assert done.returncode == 0, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FINISHED"
@@ -83,8 +83,8 @@ def test_a_grid_ends_with_its_fits_below_one_parent(command, outputs, launcher):
 
 
 @pytest.mark.parametrize("launcher", ["basic", *WORKERS])
-def test_a_job_that_fails_ends_only_itself(command, outputs, launcher):
-    done = command("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *ONE_FAILS)
+def test_a_job_that_fails_ends_only_itself(process, outputs, launcher):
+    done = process("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *ONE_FAILS)
     assert done.returncode == 1, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"
@@ -97,26 +97,26 @@ def test_a_job_that_fails_ends_only_itself(command, outputs, launcher):
 
 
 @pytest.mark.parametrize("launcher", WORKERS)
-def test_a_sweep_whose_worker_was_killed_can_be_continued(command, outputs, tmp_path, launcher):
+def test_a_sweep_whose_worker_was_killed_can_be_continued(process, outputs, tmp_path, launcher):
     arguments = ("-m", f"hydra/launcher={launcher}", *TINY, *LONG)
     started = [sys.executable, "-m", "poolwise.run", *arguments]
-    process = subprocess.Popen(started, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    sweep = subprocess.Popen(started, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
-    while (run := sampling(outputs)) is None and process.poll() is None and time.monotonic() < deadline:
+    while (run := sampling(outputs)) is None and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert run, process.communicate(timeout=120)[0]
+    assert run, sweep.communicate(timeout=120)[0]
     worker = int(run.data.tags["process"].rpartition(":")[2])
-    assert worker != process.pid
+    assert worker != sweep.pid
     os.kill(worker, signal.SIGKILL)
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 1, printed
+    printed, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, printed
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"
     assert statuses(children)["RUNNING"] == 0
     assert {each.info.run_id: each.info.status for each in children}[run.info.run_id] == "KILLED"
     ended = statuses(children)["FINISHED"]
 
-    again = command(*arguments)
+    again = process(*arguments)
     assert again.returncode == 0, again.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FINISHED"
@@ -126,8 +126,8 @@ def test_a_sweep_whose_worker_was_killed_can_be_continued(command, outputs, tmp_
 
 
 @needs("hydra-optuna-sweeper")
-def test_a_search_maximises_elpd_loo(command, outputs):
-    done = command("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT)
+def test_a_search_maximises_elpd_loo(process, outputs):
+    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT)
     assert done.returncode == 0, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FINISHED"
@@ -140,9 +140,9 @@ def test_a_search_maximises_elpd_loo(command, outputs):
 
 
 @needs("hydra-optuna-sweeper")
-def test_a_trial_that_fails_does_not_end_a_search(command, outputs):
+def test_a_trial_that_fails_does_not_end_a_search(process, outputs):
     priors = ("pooling=pooled", "likelihood=poisson", "prior/lam=log_normal", "prior.lam.loc=choice(2.3,-1e160)")
-    done = command("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT, *priors)
+    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT, *priors)
     assert done.returncode == 1, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"

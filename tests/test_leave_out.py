@@ -18,6 +18,8 @@ from poolwise.model.count_model import FORMS, LIKELIHOODS, sites_of
 from poolwise.model.priors import law, prior_values
 from support import DEVICE, PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
 
+pytestmark = pytest.mark.fit
+
 # log p(y) - log p(y_-g), both from exact_reference.exact of the cookies; made again by the slow test below
 LEFT_OUT = {
     ("pooled", "poisson"): [-73.981951, -93.289976, -81.067141, -83.542744, -96.894],

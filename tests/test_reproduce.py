@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from poolwise import reproduce
 from poolwise.config import check
 from poolwise.errors import FitError, TrackingError
 from poolwise.paths import CONF, register_resolvers
@@ -32,7 +30,7 @@ from poolwise.provenance import environment
 from poolwise.runs import job as job_module
 from poolwise.runs import pipeline, rerun
 from poolwise.tracking import store
-from support import ROOT, VARIANTS
+from support import ROOT, VARIANTS, called
 from test_evidence import leaves
 
 TINY = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none")
@@ -155,26 +153,16 @@ def stack(client, original) -> dict[str, Any]:
 
 
 @pytest.fixture
-def again(place, monkeypatch, capsys) -> Iterator[Callable[..., Ended]]:
+def again(place) -> Callable[..., Ended]:
     """`again(run_id, "seed=1")`: `python -m poolwise.reproduce`, in this process."""
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    environment = dict(os.environ)
 
     def command(*arguments: str) -> Ended:
         before = runs(place)
-        monkeypatch.setattr(sys, "argv", ["poolwise-reproduce", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            reproduce.cli()
-        printed = capsys.readouterr()
+        done = called(*arguments, folder=Path.cwd(), module="poolwise.reproduce")
         made = tuple(run_id for run_id in runs(place) if run_id not in before)
-        return Ended(int(ended.value.code or 0), printed.out, printed.err, made)
+        return Ended(done.returncode, done.stdout, done.stderr, made)
 
-    yield command
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
-    os.environ.clear()
-    os.environ.update(environment)
+    return command
 
 
 def runs(place: Path) -> list[str]:

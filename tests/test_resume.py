@@ -265,6 +265,7 @@ def test_a_fit_killed_at_once_and_on_the_way_goes_on_on_other_devices(outputs, u
     assert of_run(run.info.run_id, uri=uri).settings["device"]["num_devices"] == 4
 
 
+@pytest.mark.process
 def test_a_signal_lets_the_chunk_end_and_the_fit_can_go_on(outputs, undisturbed):
     for sent, code, at in ((signal.SIGINT, 130, 20), (signal.SIGTERM, 143, 50)):
         process = start(outputs)
@@ -280,6 +281,7 @@ def test_a_signal_lets_the_chunk_end_and_the_fit_can_go_on(outputs, undisturbed)
     assert (run.info.status, run.data.tags["posterior_sha256"]) == ("FINISHED", undisturbed)
 
 
+@pytest.mark.process
 def test_a_fit_that_is_at_work_is_left_alone(outputs, capsys):
     process = start(outputs, "sampler.num_samples=100000000")
     try:

@@ -1,8 +1,8 @@
-"""The command as a user meets it: fresh processes, a real store."""
+"""The command as a user meets it: a real store, and a fresh process where the process is what counts."""
 
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,18 +34,12 @@ def runs(outputs: Path, experiment: str = "cookies"):
 
 
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory, migrated_store):
+def quick_run(tmp_path_factory, migrated_store, started):
     """One `sampler=quick` run with every figure: (completed process, outputs, run, folder of its artifacts)."""
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
-    environment = os.environ | {"POOLWISE_OUTPUTS": str(outputs)}
-    done = subprocess.run(
-        [sys.executable, "-m", "poolwise.run", "sampler=quick", "likelihood=negative_binomial"],
-        capture_output=True,
-        text=True,
-        cwd=outputs.parent,
-        env=environment,
-        check=False,
-    )
+    shutil.copytree(migrated_store, outputs)
+    asked = ("sampler=quick", "likelihood=negative_binomial")
+    done = started(*asked, folder=outputs.parent, module="poolwise.run", POOLWISE_OUTPUTS=str(outputs))
     assert done.returncode == 0, done.stderr
     (run,) = runs(outputs)
     return done, outputs, run, Path(run.info.artifact_uri.removeprefix("file://"))
@@ -187,10 +181,11 @@ def test_seed_zero_is_a_seed(command, outputs):
     assert len({run.tags["posterior_sha256"] for run in fitted}) == 2
 
 
+@pytest.mark.process
 def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
     arguments = [sys.executable, "-m", "poolwise.run", *TINY]
-    started = [subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    both = [subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
     assert len({run.data.tags["posterior_sha256"] for run in runs(outputs)}) == 1
     assert len(list((outputs / "runs").iterdir())) == 2
 
@@ -203,7 +198,6 @@ def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
         (["sampler.num_samples=0"], "ConfigError: sampler.num_samples is 0; it must be"),
         (["data=table", "data.path=none.csv", "data.group=a", "data.count=b"], "DataError: none.csv: no such file"),
         (["device.num_devices=3"], "DeviceError: device.num_devices=3 does not divide sampler.num_chains=4"),
-        (["device=gpu"], "DeviceError: device.platform=gpu"),
         (
             ["predict.group=6"],
             "ConfigError: predict.group is 6, which is no group of the data; there are 1, 2, 3, 4, 5.",
@@ -220,6 +214,14 @@ def test_a_wrong_request_ends_with_two_and_one_message(command, outputs, argumen
     assert not (outputs / "runs").exists()
 
 
+def test_a_platform_that_is_not_there_ends_a_process_with_two_and_one_message(process, outputs):
+    done = process("device=gpu")  # a process starts JAX once, so not this one
+    assert done.returncode == 2
+    assert done.stderr.startswith("DeviceError: device.platform=gpu")
+    assert "Traceback" not in done.stderr
+    assert not (outputs / "runs").exists()
+
+
 def test_every_fault_of_a_config_is_told_at_once(command):
     done = command("seed=-1", "sampler.target_accept=2", "+predict.draw=3")
     assert [line.split(" ")[1] for line in done.stderr.splitlines()] == [
@@ -229,10 +231,10 @@ def test_every_fault_of_a_config_is_told_at_once(command):
     ]
 
 
-def test_a_fit_that_raises_leaves_a_failed_run_with_its_traceback(command, outputs):
+def test_a_fit_that_raises_leaves_a_failed_run_with_its_traceback(process, outputs):
     # a prior that ends below the smallest rate with a finite logarithm: no chain finds a start
     uniform = ("prior.lam.name=Uniform", "+prior.lam.low=0", "+prior.lam.high=1e-320")
-    done = command(*TINY, "pooling=pooled", *uniform, "~prior.lam.concentration", "~prior.lam.rate")
+    done = process(*TINY, "pooling=pooled", *uniform, "~prior.lam.concentration", "~prior.lam.rate")
     assert done.returncode == 1, done.stderr
     (run,) = runs(outputs)
     assert (run.info.status, run.data.tags["verdict"]) == ("FAILED", "failed")

@@ -41,6 +41,7 @@ def test_a_machine_without_a_python_is_told_what_to_do(machine):
     assert (machine / ".venv").is_dir()  # what was there is not taken away
 
 
+@pytest.mark.process
 def test_a_shim_that_fails_is_passed_over_for_an_interpreter_that_runs(machine):
     real = machine / "home" / ".pyenv" / "versions" / "3.12.99" / "bin" / "python3"
     real.parent.mkdir(parents=True)

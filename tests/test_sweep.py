@@ -18,6 +18,7 @@ from poolwise.config import check
 from poolwise.paths import CONF, register_resolvers
 from poolwise.sweeps import request as sweep_request
 from poolwise.tracking import liveness, store
+from support import called
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -44,31 +45,19 @@ def digests(runs: list[store.Logged]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, migrated_store):
+def pair(tmp_path_factory, migrated_store, started):
     """One finished sweep of two jobs: (completed process, outputs)."""
     outputs = tmp_path_factory.mktemp("pair") / "outputs"
-    done = subprocess.run(
-        [sys.executable, "-m", "poolwise.run", *PAIR],
-        capture_output=True,
-        text=True,
-        cwd=outputs.parent,
-        env=os.environ | {"POOLWISE_OUTPUTS": str(outputs)},
-        check=False,
-    )
+    shutil.copytree(migrated_store, outputs)
+    done = started(*PAIR, folder=outputs.parent, module="poolwise.run", POOLWISE_OUTPUTS=str(outputs))
     assert done.returncode == 0, done.stderr
     return done, outputs
 
 
 def again(pair, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another command in the outputs of the pair, in this process."""
     _, outputs = pair
-    return subprocess.run(
-        [sys.executable, "-m", "poolwise.run", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=outputs.parent,
-        env=os.environ | {"POOLWISE_OUTPUTS": str(outputs)},
-        check=False,
-    )
+    return called(*arguments, folder=outputs.parent, module="poolwise.run", POOLWISE_OUTPUTS=str(outputs))
 
 
 def test_a_sweep_is_one_parent_with_its_fits_as_children(pair):
@@ -151,6 +140,7 @@ def figures_of(*arguments: str) -> set[tuple[str, ...]]:
 CORE = ("rank", "ecdf", "rootogram", "forest", "pareto_k", "energy")
 
 
+@pytest.mark.fit  # some compose hundreds of jobs
 @pytest.mark.parametrize(
     ("asked", "drawn"),
     [
@@ -227,9 +217,21 @@ def test_jobs_with_other_devices_are_refused_with_the_reason(command):
     assert "cannot change within a process" in done.stderr
 
 
-def test_a_failing_job_ends_only_itself(command, outputs):
-    done = command(*FAILING)
-    parents, children = split(outputs)
+# SciPy warns of the scale of this prior; in a process of its own that is a line on stderr
+SUBNORMAL = pytest.mark.filterwarnings("ignore:overflow encountered in divide:RuntimeWarning")
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory, migrated_store):
+    """A sweep of which one job fails, twice: what each start ended with, its parents and their children."""
+    outputs = tmp_path_factory.mktemp("failing") / "outputs"
+    shutil.copytree(migrated_store, outputs)
+    return [(again((None, outputs), *FAILING), *split(outputs)) for _ in range(2)]
+
+
+@SUBNORMAL
+def test_a_failing_job_ends_only_itself(failing):
+    done, parents, children = failing[0]
     assert done.returncode == 1
     statuses = {run.params["pooling.name"]: run.status for run in children}
     assert statuses == {"hierarchical": "FINISHED", "pooled": "FAILED"}
@@ -237,19 +239,16 @@ def test_a_failing_job_ends_only_itself(command, outputs):
     assert re.search(r"SweepError: job 1 .*FAILED \(run \w+\): chains 0, 1, 2, 3: no starting point", done.stderr)
 
 
-def test_a_sweep_that_failed_goes_on_with_its_parent_and_fits_only_what_is_missing(command, outputs):
-    command(*FAILING)
-    done = command(*FAILING)
-    parents, children = split(outputs)
+@SUBNORMAL
+def test_a_sweep_that_failed_goes_on_with_its_parent_and_fits_only_what_is_missing(failing):
+    done, parents, children = failing[1]
     assert done.returncode == 1
     assert len(parents) == 1
     assert sorted(run.status for run in children) == ["FAILED", "FAILED", "FINISHED"]
 
 
-def test_settings_are_frozen_when_the_sweep_begins(command, outputs, tmp_path):
-    done = command(*PAIR)
-    assert done.returncode == 0
-    (folder,) = (outputs / "sweeps").iterdir()
+def test_settings_are_frozen_when_the_sweep_begins(pair):
+    folder = min((pair[1] / "sweeps").iterdir())
     assert (folder / "conf" / "config.yaml").is_file()
     assert "conf" in (folder / "multirun.yaml").read_text()
 
@@ -291,6 +290,7 @@ def test_a_killed_sweep_goes_on_where_it_was(command, outputs):
     assert len(digests(children)) == 2
 
 
+@pytest.mark.process
 def test_a_sweep_stopped_with_ctrl_c_leaves_nothing_running(outputs):
     process = start(outputs, *LONG, "sampler.num_samples=100000000")
     wait_for_child(outputs)
@@ -300,6 +300,7 @@ def test_a_sweep_stopped_with_ctrl_c_leaves_nothing_running(outputs):
     assert (parent.status, child.status) == ("KILLED", "KILLED")
 
 
+@pytest.mark.process
 def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
     arguments = (*LONG, "sampler.num_samples=100000000")
     process = start(outputs, *arguments)
@@ -313,9 +314,10 @@ def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
         process.wait()
 
 
-def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(command, outputs):
+def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(pair):
+    outputs = pair[1]
     client = MlflowClient(uri_of(outputs))
-    experiment = client.create_experiment("cookies", artifact_location=(outputs / "a").as_uri())
+    experiment = client.get_experiment_by_name("cookies").experiment_id
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     host = liveness.this_process().rpartition(":")[0]
@@ -323,7 +325,7 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(command, out
         client.create_run(experiment, tags={liveness.PROCESS: f"{host}:{pid}"}).info.run_id
         for pid in (child.pid, os.getpid())
     )
-    assert command(*PAIR).returncode == 0
+    assert again(pair, *PAIR).returncode == 0
     statuses = {run.run_id: run.status for run in logged(outputs)}
     assert (statuses[dead], statuses[alive]) == ("KILLED", "RUNNING")
     client.set_terminated(alive)
@@ -335,6 +337,7 @@ def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
     assert liveness.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
 
 
+@pytest.mark.process
 def test_two_processes_with_the_same_fit_make_it_once(outputs):
     arguments = ("pooling=pooled", *TINY, "reuse=true")
     processes = [start(outputs, *arguments) for _ in range(2)]

@@ -27,6 +27,8 @@ from poolwise.errors import ConfigError, FitError
 from poolwise.inference import checkpoint
 from poolwise.paths import CONF, register_resolvers
 
+pytestmark = pytest.mark.fit
+
 TINY = (
     *("pooling=unpooled", "simulations=25", "batch=10", "draws=19", "thin=2"),
     *("sampler.num_warmup=100", "device.num_devices=2"),

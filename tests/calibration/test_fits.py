@@ -17,6 +17,8 @@ from poolwise.model.count_model import FORMS
 from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, model_of
 
+pytestmark = pytest.mark.fit
+
 SMALL = counts_from_rows(["a", "b", "c"], [1, 2, 3])  # a row a group: the prior tells
 PLAN = Plan(num_warmup=200, target_accept=0.9, max_tree_depth=8, draws=99, thin=5)
 BATCH, TOTAL = 40, 160

@@ -11,6 +11,8 @@ from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
 from support import PRIORS, model_of, same_bits
 
+pytestmark = pytest.mark.fit
+
 TABLE = counts_from_rows(["a", "a", "a", "b", "b"], [1, 9, 40, 0, 2], [0.5, 1.0, 0.5, 1.0, 2.0])
 
 

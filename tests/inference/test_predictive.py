@@ -5,7 +5,6 @@ import pytest
 from arviz_stats.base import array_stats
 from scipy import stats
 
-import exact_reference
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
@@ -15,6 +14,8 @@ from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.priors import prior_values
 from poolwise.model.special import mean_one_gamma
 from support import PRIORS, VARIANTS, model_of
+
+pytestmark = pytest.mark.fit
 
 
 def tree_of(draws, counts):
@@ -125,9 +126,8 @@ def test_the_same_seed_repeats_the_same_counts(fit_of, cookies):
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
-def test_new_group_of_a_hierarchy_has_the_exact_mean_and_sd(likelihood, fit_of, cookies):
-    group, _, count = cookies.rows()
-    exact = exact_reference.exact("hierarchical", likelihood, [count[group == g] for g in range(5)])
+def test_new_group_of_a_hierarchy_has_the_exact_mean_and_sd(likelihood, fit_of, exact_of, cookies):
+    exact = exact_of("hierarchical", likelihood)
     found = new_group_of(fit_of, cookies, "hierarchical", likelihood)
     draws = fit_of("hierarchical", likelihood).posterior
     mu, square = draws["mu"], draws["mu"] ** 2 + draws["sigma"] ** 2  # moments of the rate given mu and sigma

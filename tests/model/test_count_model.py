@@ -17,6 +17,8 @@ from poolwise.model.priors import prior_values
 from poolwise.model.special import concentration_of
 from support import PRIORS, VARIANTS, model_of
 
+pytestmark = pytest.mark.fit
+
 
 @st.composite
 def tables(draw):

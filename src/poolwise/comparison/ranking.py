@@ -149,7 +149,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     values, multiplicity = _aligned(runs)  # (C, K), (C,)
     finite = np.isfinite(values).all(axis=0)
     totals = [
-        weighted_sum(column, multiplicity) if is_finite else (np.nan, np.nan)
+        weighted_sum(np.ascontiguousarray(column), multiplicity) if is_finite else (np.nan, np.nan)
         for column, is_finite in zip(values.T, finite, strict=True)
     ]
     order = sorted(range(len(runs)), key=lambda k: (not finite[k], -totals[k][0] if finite[k] else 0.0, labels[k]))
