@@ -1,14 +1,6 @@
-"""Draws to a judgement: convergence, the sampler's own warnings, and leave-one-out predictive accuracy.
+"""Summary, sampler statistics and LOO to the verdict.
 
-A fit is `trusted` when every condition of its verdict holds, else `suspect`, with the reasons in words: the gate below,
-and what the checks add to it.
-
-PSIS-LOO is computed by cell. A cell stands for m rows with the same group, exposure and count; its value leaves out
-one of them, and
-
-    elpd_loo = sum_c m_c elpd_c,    se^2 = N / (N - 1) sum_c m_c (elpd_c - mean)^2,    N = sum_c m_c,
-
-which is exactly the row-wise result, at a cost that does not depend on the number of rows.
+A fit is `trusted` when every condition of the gate holds, else `suspect`, with the reasons in words.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,18 @@
-"""Integrated loo."""
+"""Leave-one-out values with the rates integrated out: integrated importance sampling.
+
+PSIS-LOO weighs the draws by 1 / p(y_i | lam[g]), which fails where row i is most of what is known of lam[g]. With h the
+parameters that are not rates and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
+
+    p(y_i | y_-i) = 1 / E[1 / p(y_i | y_{g,-i}, h)],    p(y_i | y_{g,-i}, h) = F(y_g; h) / F(y_{g,-i}; h),
+
+an expectation over the same posterior whose weights vary only as h does. The other rows of the group stay. A pooled
+model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
+
+References
+----------
+Vehtari et al. (2016), Bayesian leave-one-out cross-validation approximations for Gaussian latent variable models,
+JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.1007/s11336-019-09679-0.
+"""
 
 import functools
 import itertools

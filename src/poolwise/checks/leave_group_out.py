@@ -1,23 +1,9 @@
-"""Rows or whole groups left out: log p(y_out | all else) with the rates integrated out.
+"""Whole groups left out: log p(y_g | y_-g), the criterion for groups that nobody has seen.
 
-PSIS-LOO weighs the draws by 1 / p(y_i | lam[g]), which fails where row i is most of what is known of lam[g]. With h the
-parameters that are not rates (mu, sigma, delta) and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
-
-    p(y_i | y_-i) = 1 / E[1 / p(y_i | y_{g,-i}, h)],    p(y_i | y_{g,-i}, h) = F(y_g; h) / F(y_{g,-i}; h),
-
-an expectation over the same posterior whose weights vary only as h does: integrated importance sampling. The other rows
-of the group stay. A pooled model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
-Where PSIS leaves any row of a fit in doubt, all its rows are computed so.
-
-A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)): the
-criterion for groups not seen. All refits share one program: the cells of the group stay, weighing nothing. Where the
-groups that remain are alike a hierarchy has a funnel: a refit that misses the gate is made again with its rates
-integrated out.
-
-References
-----------
-Vehtari et al. (2016), Bayesian leave-one-out cross-validation approximations for Gaussian latent variable models,
-JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.1007/s11336-019-09679-0.
+A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)), with F
+the marginal likelihood of rows that share a rate (`model.marginal_quadrature`). All refits share one program: the cells
+of the group stay, weighing nothing. Where the groups that remain are alike a hierarchy has a funnel: a refit that
+misses the gate is repeated in the marginal parameterisation, where the likelihood has one.
 """
 
 import functools

@@ -1,4 +1,11 @@
-"""Loo."""
+"""Pointwise log likelihood to leave-one-out predictive accuracy: PSIS-LOO of weighted cells.
+
+A cell stands for m rows with the same group, exposure and count; its value leaves out one of them, and
+
+    elpd_loo = sum_c m_c elpd_c,    se^2 = N / (N - 1) sum_c m_c (elpd_c - mean)^2,    N = sum_c m_c,
+
+which is exactly the result by row, at a cost that does not depend on the number of rows.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Summary."""
+"""Draws to a table: moments, intervals, Monte Carlo errors, ESS and R-hat of every parameter."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""Room."""
+"""Logged runs ranked."""

@@ -1,1 +1,1 @@
-"""Room."""
+"""A judged fit to pictures. Nothing is imported here: the config reads the names of figures, and that must stay light."""

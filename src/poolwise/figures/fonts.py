@@ -1,4 +1,4 @@
-"""Numbers, shares and labels as the pictures and their captions write them."""
+"""Which labels the fonts of the pictures can draw."""
 
 from functools import cache
 

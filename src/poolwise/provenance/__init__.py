@@ -1,1 +1,1 @@
-"""Room."""
+"""What made a run, and whether two runs are the same."""

@@ -1,8 +1,4 @@
-"""What decides a result: code, stack, settings and data, and the fingerprints made of them.
-
-Two fits with the same draws fingerprint have the same draws, to the bit, on the same stack; two runs with the same
-run fingerprint have the same artifacts.
-"""
+"""The source at work: its commit, what differs from it, and the lock that its environment was made from."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Stack."""
+"""Everything outside code and settings that may decide the bits of the draws: versions, devices, flags."""
 
 import functools
 import importlib.metadata

@@ -1,1 +1,1 @@
-"""Room."""
+"""One logged fit."""

@@ -1,4 +1,4 @@
-"""What a run says of itself: its name, parameters, metrics, tags and note, before they go anywhere."""
+"""A judged fit to the name, metrics and tags of its run."""
 
 import re
 from collections.abc import Mapping, Sequence

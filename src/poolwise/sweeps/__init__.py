@@ -1,1 +1,1 @@
-"""Room."""
+"""Many fits: what is asked for, planned, run and accounted for."""

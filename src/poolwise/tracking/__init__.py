@@ -1,1 +1,1 @@
-"""Room."""
+"""Where a run is kept; the only room that imports MLflow."""

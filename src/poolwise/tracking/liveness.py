@@ -1,4 +1,4 @@
-"""Liveness."""
+"""Whether the process behind a RUNNING run still lives, and what ends the runs of those that do not."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Ranked view."""
+"""The page of MLflow's UI that shows the runs of an experiment ranked by elpd_loo."""
 
 import base64
 import json

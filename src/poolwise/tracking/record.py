@@ -1,4 +1,4 @@
-"""Record."""
+"""`record.json`: what a run says of itself, before it goes anywhere."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
