@@ -1,17 +1,21 @@
 """Small fits for the tests of figures: draws, data and all else that a picture is drawn from."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from poolwise.checks import leave_group_out
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.gate import Verdict
+from poolwise.checks.leave_group_out import GroupsOut
 from poolwise.checks.loo import Loo
 from poolwise.counts.cells import Columns, Counts, counts_from_rows
-from poolwise.figures import Picture, png
+from poolwise.figures.base import Picture
 from poolwise.figures.registry import draw
+from poolwise.figures.style import png
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import sites_of
@@ -70,29 +74,33 @@ def make_summary(tree: xr.DataTree) -> pd.DataFrame:
     return table.assign(ess_bulk=len(draws), ess_tail=len(draws), r_hat=1.0)
 
 
+def make_count_table(mean=9.0, *, rows=40, step=1) -> pd.DataFrame:
+    """A geometric distribution of counts, every `step`-th in the table."""
+    count = step * np.arange(rows)
+    cumulative = 1 - (mean / (mean + 1)) ** (count + 1)
+    return pd.DataFrame({"count": count, "probability": np.diff(cumulative, prepend=0), "cumulative": cumulative})
+
+
 def make_new_group(*, rate=9.0, is_informed_by_data=True, exposure=1.0, label=None) -> NewGroup:
     """A new group, or a named one, with a geometric count of this mean."""
-    count = np.arange(int(12 * rate) + 2)
-    table = pd.DataFrame({"count": count, "probability": (rate / (1 + rate)) ** count / (1 + rate)})
-    table["cumulative"] = table["probability"].cumsum()
+    table = make_count_table(rate, rows=int(12 * rate) + 2)
     draws = np.random.default_rng(2).gamma(9.0, rate / 9.0, 800)
     return NewGroup(draws, exposure, rate, rate, table, is_informed_by_data, label=label)
 
 
 def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> FitView:
-    """A judged fit of a tree; `given` replaces parts of it, by the names of `FitView`, of `Loo` and of checks."""
+    """A judged fit of a tree; `given` replaces parts of it, by the names of `FitView`, of `Loo` and of tables."""
     cells, size = tree["constant_data"].to_dataset(), tree["constant_data"].sizes["cell"]
     labels = [str(label) for label in cells["group"].values]
     pooling = "pooled" if "group" not in tree["posterior"]["lam"].dims else "unpooled"
     pooling = "hierarchical" if "mu" in tree["posterior"] else pooling
     summary = given.get("summary", make_summary(tree))
     parameters = [name for name in summary.index if name != "alpha"]
-    tables = {
-        "sensitivity": pd.DataFrame(
-            {"parameter": parameters, "prior": 0.02, "likelihood": np.linspace(0.06, 0.4, len(parameters))}
-        ).assign(diagnosis="-"),
-        "leave_group_out": pd.DataFrame({"group": labels, "elpd": -30.0 - np.arange(len(labels)), "mcse": 0.05}),
-    }
+    sensitivity = pd.DataFrame(
+        {"prior": 0.02, "likelihood": np.linspace(0.06, 0.4, len(parameters)), "diagnosis": "-"},
+        index=pd.Index(parameters, name="parameter"),
+    )
+    left_out = given.get("left_out", make_groups_out(labels))
     elpd = given.get("cell_elpd", np.full(size, np.log(0.1)))
     k = given.get("pareto_k", np.full(size, 0.1))
     view = FitView(
@@ -102,13 +110,32 @@ def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> Fi
         tree=tree,
         summary=summary,
         loo=Loo(elpd=-1.0, se=1.0, p_loo=1.0, mcse=0.01, cell_elpd=elpd, pareto_k=k, k_threshold=THRESHOLD, bad_rows=0),
-        verdict=Verdict("trusted", (), 1.0, 800.0, 800.0, 0, 1.0, 0, float(k.max()), 0),
+        verdict=Verdict((), 1.0, 800.0, 800.0, 0, 1.0, 0, float(k.max()), 0),
         new_group=given.get("new_group", make_new_group(is_informed_by_data=pooling != "unpooled")),
-        results={name: Result(tables={name: given.get(name, table)}) for name, table in tables.items()},
+        results={
+            "power_scaling": Result(tables={"sensitivity": given.get("sensitivity", sensitivity)}),
+            "leave_group_out": leave_group_out.result(left_out),
+        },
     )
-    below = given.get("cell_below", np.linspace(0, 0.9, size))
-    object.__setattr__(view, "below", lambda: below)
+    vars(view)["cell_below"] = given.get("cell_below", np.linspace(0, 0.9, size))  # in place of what it computes once
     return view
+
+
+def make_groups_out(labels, elpd=None, mcse=0.05, **changes) -> GroupsOut:
+    """Groups left out, the later the less expected, of which nothing is in doubt."""
+    size = len(labels)
+    found = GroupsOut(
+        labels=tuple(labels),
+        elpd=-30.0 - np.arange(size) if elpd is None else np.asarray(elpd),
+        mcse=np.broadcast_to(mcse, size),
+        pareto_k=np.zeros(size),
+        r_hat=np.ones(size),
+        ess=np.full(size, 5000.0),
+        divergences=np.zeros(size, int),
+        num_chains=CHAINS,
+        k_threshold=THRESHOLD,
+    )
+    return replace(found, **changes)
 
 
 def counts_of(cells: xr.Dataset) -> Counts:

@@ -14,11 +14,15 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import xarray as xr
 import yaml
 from arviz_stats.base import array_stats
 from hydra.core.singleton import Singleton
 
+from poolwise.config import leaves_of
 from poolwise.counts.cells import Counts
+from poolwise.inference import devices
+from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.engines.nuts import sample as fit
 from poolwise.inference.settings import Device, Sampler
@@ -75,6 +79,23 @@ def fit_cookies(
     return fit(model, counts, values, seed=seed, sampler=sampler, device=device)
 
 
+def posterior_and_cells(draws: Fit, counts: Counts) -> tuple[xr.Dataset, xr.Dataset]:
+    """The labelled draws of a fit, and the cells of its table, as everything after a fit reads them."""
+    tree = to_tree(draws.posterior, draws.sample_stats, counts)
+    return tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+
+
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """The parameters that a run with these settings logs."""
+    return {key: str(value) for key, value in leaves_of(settings)}
+
+
+def groups_of(counts: Counts) -> list[np.ndarray]:
+    """The counts of the rows of each group, as `exact_reference` takes them."""
+    group, _, count = counts.rows()
+    return [count[group == g] for g in range(counts.num_groups)]
+
+
 def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     """Whether two sets of draws are equal to the last bit."""
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
@@ -113,11 +134,12 @@ def at_once(*codes: str) -> list[subprocess.CompletedProcess[str]]:
 
 FIT_ELSEWHERE = """
 from support import *
-from poolwise import data
-engine.start_devices(platform='cpu', num_devices={n}, x64=True, num_chains=4, cache_dir='unused')
-table = data.read_counts('data/cookies.csv', group='location', count='chips')
-device = Device('cpu', {n}, 'map', True)
-print(engine.jax.device_count(), digest(fit_cookies(table, **{asked!r}, device=device).posterior))
+import jax
+from poolwise.counts.cells import read_counts
+devices.start_devices(platform='cpu', num_devices={n}, x64=True, num_chains=4, cache_dir='unused')
+table = read_counts('data/cookies.csv', group='location', count='chips')
+device = Device(platform='cpu', num_devices={n}, chain_method='map', x64=True)
+print(jax.device_count(), digest(fit_cookies(table, **{asked!r}, device=device).posterior))
 """
 
 
@@ -136,7 +158,7 @@ def process_put_back() -> Iterator[None]:
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     hydra = Singleton.get_state()
     try:
-        with patch.dict(os.environ), patch.object(engine, "usable_cores", lambda: NUM_DEVICES):  # as JAX has started
+        with patch.dict(os.environ), patch.object(devices, "usable_cores", lambda: NUM_DEVICES):  # as JAX has started
             yield
     finally:
         Singleton.set_state(hydra)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pictures import make_summary, make_tree
+from pictures import make_count_table, make_summary, make_tree
 from poolwise import compare
 from poolwise.comparison import pipeline
 from poolwise.comparison.ranking import ComparisonError
@@ -21,7 +21,6 @@ from poolwise.tracking import run as tracking
 from poolwise.tracking import store
 from poolwise.tracking.credentials import given_uri
 from poolwise.tracking.record import Record
-from test_comparison_figures import make_new_group
 
 ROOT = Path(__file__).resolve().parents[1]
 ELPD = -2.0 - np.random.default_rng(0).exponential(1.0, 30)
@@ -62,7 +61,7 @@ def log(outputs, uri):
             if with_loo:
                 run.write("loo/pointwise.csv", pointwise.to_csv(index=False))
             run.write("tables/summary.csv", make_summary(tree).rename_axis("parameter").to_csv())
-            run.write("tables/new_group.csv", make_new_group().to_csv(index=False))
+            run.write("tables/new_group.csv", make_count_table().to_csv(index=False))
             if with_draws:
                 write_tree(tree, run.artifacts / "posterior" / "posterior.nc")
         return run.run_id
@@ -236,7 +235,7 @@ def test_many_members_are_cut_at_a_whole_id():
     ids = [f"{k:032x}" for k in range(400)]
     found = Comparison(pd.DataFrame({"run_id": ids}), pd.DataFrame(), [], "", 1)
     run = store.Logged(ids[0], "a", "cookies", "FINISHED", {}, {}, {})
-    tag = compare._record(found, run, "d1").tags["members"]
+    tag = pipeline._record(found, run, "d1").tags["members"]
     assert len(tag) <= tracking.TAG_LIMIT
     assert tag.split(",") == ids[: len(tag.split(","))]
 
@@ -270,8 +269,10 @@ def test_a_password_in_the_address_goes_to_the_environment(monkeypatch):
     assert given_uri(None) is None
 
 
-def test_the_filter_of_the_readme_works_as_it_is_pasted(log, outputs, tmp_path):
-    (line,) = re.findall(r"^python -m poolwise\.compare --filter .*$", (ROOT / "README.md").read_text(), re.M)
+@pytest.mark.process
+def test_the_filter_of_the_docs_works_as_it_is_pasted(log, outputs):
+    page = (ROOT / "docs" / "comparing.md").read_text()
+    (line,) = re.findall(r"^python -m poolwise\.compare --filter .*$", page, re.M)
     for name in ("a", "b"):
         log(name, behind=float(name == "b"), r_hat_max=1.001)
     other = log("c", r_hat_max=1.5)

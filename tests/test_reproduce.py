@@ -30,8 +30,7 @@ from poolwise.provenance import environment
 from poolwise.runs import job as job_module
 from poolwise.runs import pipeline, rerun
 from poolwise.tracking import store
-from support import ROOT, VARIANTS, called
-from test_evidence import leaves
+from support import ROOT, VARIANTS, called, params_of
 
 TINY = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none")
 IN_PROCESS = (*TINY, "device.num_devices=2")  # as the session has started JAX
@@ -120,7 +119,7 @@ def forge(client, original) -> Callable[..., str]:
         params = source.data.params
         if settings is not None:
             text = settings if isinstance(settings, str) else yaml.safe_dump(settings, sort_keys=False)
-            params = dict(leaves(settings)) if isinstance(settings, dict) else {}
+            params = params_of(settings) if isinstance(settings, dict) else {}
             (artifacts / "config/resolved.json").unlink()  # as a run of an older version
             (artifacts / "config/resolved.yaml").write_text(text)
         for path, content in (files or {}).items():

@@ -1,6 +1,7 @@
 """The command as a user meets it: a real store, and a fresh process where the process is what counts."""
 
 import json
+import os
 import re
 import shutil
 import signal

@@ -1,17 +1,29 @@
-"""Numbers, shares and labels as pictures write them."""
+"""Numbers, names and lists in sentences."""
+
+import math
 
 import pytest
 
-from poolwise.figures.fonts import can_be_drawn, printable
-from poolwise.text import compact, listing, number, p_value, share, short
+from poolwise.text import cell, compact, listed, listing, number, one_line, p_value, plural, share, short
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0.00"), (9.1034, "9.10"), (0.00312, "0.00312"), (123456, "123,456"), (1e-9, "1e-09"), (float("nan"), "nan")],
+    [
+        *((0.0, "0.00"), (9.1034, "9.10"), (401.9484, "402"), (1234567.0, "1,234,567")),
+        *((0.00312, "0.00312"), (0.0001, "0.0001"), (1e-9, "1e-09"), (2e9, "2e+09")),
+    ],
 )
-def test_number_has_three_digits(value, text):
+def test_number_has_three_digits_and_no_exponent_where_that_is_readable(value, text):
     assert number(value) == text
+
+
+def test_number_that_is_none_is_said():
+    assert (number(math.nan), number(math.inf), number(-math.inf)) == ("n/a", "∞", "-∞")
+
+
+def test_cell_keeps_whole_numbers_whole():
+    assert (cell(1200), cell(1200.5), cell("-")) == ("1,200", "1,200", "-")
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.25, "0.25"), (12000, "12,000"), (850e3, "850k"), (1.25e6, "1.25M")])
@@ -34,7 +46,20 @@ def test_p_value_is_no_smaller_than_its_tables_can_tell():
 
 def test_short_keeps_both_ends_on_one_line():
     assert short("two\nlines") == "two lines"
-    assert len(short("x" * 100)) == 28
+    assert short("a" * 50 + "b" * 50) == "a" * 30 + "…" + "b" * 29
+    assert short("a" * 50 + "b" * 50, 28) == "a" * 14 + "…" + "b" * 13
+
+
+def test_one_line_escapes_what_cannot_be_printed():
+    assert (one_line("Köln"), one_line("a\nb")) == ("Köln", "a\\nb")
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [("location", "locations"), ("city", "cities"), ("day", "days"), ("box", "boxes"), ("class", "classes")],
+)
+def test_plural(noun, many):
+    assert plural(noun) == many
 
 
 def test_listing_reads_as_a_sentence():
@@ -42,7 +67,6 @@ def test_listing_reads_as_a_sentence():
     assert listing(["a", "b", "c"]) == "a, b and c"
 
 
-def test_label_the_font_cannot_draw_is_replaced():
-    assert not can_be_drawn("東京")
-    assert printable("東京", otherwise="group 3") == "group 3"
-    assert printable("Zürich, Süd", otherwise="group 3") == "Zürich, Süd"
+def test_listed_names_the_first_five():
+    assert listed("abcde") == "a, b, c, d, e"
+    assert listed("abcdefg") == "a, b, c, d, e and 2 more"

@@ -8,7 +8,7 @@ fingerprints nor the logged parameters.
 import difflib
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -64,7 +64,7 @@ def _registered(names: Callable[[], list[str]]) -> Callable[[str], str]:
 
     def check(name: str) -> str:
         if name not in (known := names()):
-            raise PydanticCustomError("unknown_name", "{rule}", {"rule": " or ".join(map(repr, known))})
+            raise PydanticCustomError("unknown_name", "{rule}", {"rule": _either(map(repr, known))})
         return name
 
     return check
@@ -221,7 +221,7 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
     name = likelihood.get("name") if isinstance(likelihood, dict) else None
     pooling, pooling_faults = _used_pooling(raw.get("pooling"), name)
     raw = raw | {"prior": priors, "pooling": pooling}
-    faults = [*_missing(raw), *pooling_faults, *prior_faults]
+    faults = [*_missing(raw), *pooling_faults, *prior_faults, *_engine_faults(raw.get("sampler"))]
     try:
         config = schema.model_validate(raw)
     except ValidationError as error:
@@ -229,11 +229,8 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
         found = [_sentence(each, schema) for each in error.errors()]
         faults += [fault for fault in found if fault.split(" ")[0] not in named]
     else:
-        faults += [
-            *_credential_faults(config.tracking.uri),
-            *_prediction_faults(config.predict),
-            *_engine_faults(config),
-        ]
+        faults += [*_credential_faults(config.tracking.uri), *_prediction_faults(config.predict)]
+        faults = faults or _refusals(config)
     if faults:
         raise ConfigError(scrub("\n".join(faults))) from None
     return config
@@ -265,8 +262,13 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
 
 def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys and values of a record of any version, as this version has them."""
+    return LATER | renamed(leaves)
+
+
+def renamed(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keys and values under the names of this version, and no others."""
     choices = {key: RENAMED_CHOICES[key].get(str(leaves[key]), leaves[key]) for key in RENAMED_CHOICES.keys() & leaves}
-    return LATER | {RENAMED.get(key, key): value for key, value in {**leaves, **choices}.items()}
+    return {RENAMED.get(key, key): value for key, value in {**leaves, **choices}.items()}
 
 
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
@@ -313,14 +315,14 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
         return pooling, []
     if asked in used.parameterisations:
         return pooling, [
-            f"pooling.parameterisation is {asked}, which {likelihood} does not have; choose {' or '.join(offered)}."
+            f"pooling.parameterisation is {asked}, which {likelihood} does not have; choose {_either(offered)}."
         ]
     place = (
         "pooling.parameterisation must be given:"
         if asked is None
         else f"pooling.parameterisation is {asked!r}; it must be"
     )
-    return pooling, [f"{place} {' or '.join(map(repr, offered))}."]
+    return pooling, [f"{place} {_either(map(repr, offered))}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -371,11 +373,19 @@ def _credential_faults(uri: str | None) -> list[str]:
     ]
 
 
-def _engine_faults(config: Config) -> list[str]:
+def _engine_faults(sampler: Any) -> list[str]:
     from poolwise.inference.engines import ENGINES
 
-    if config.sampler.name not in ENGINES:
-        return [f"sampler.name is {config.sampler.name!r}; it must be {' or '.join(map(repr, ENGINES))}."]
+    name = sampler.get("name") if isinstance(sampler, dict) else None
+    if not isinstance(name, str) or name == "???" or name in ENGINES:  # the first two are answered elsewhere
+        return []
+    return [f"sampler.name is {name!r}; it must be {_either(map(repr, ENGINES))}."]
+
+
+def _refusals(config: Config) -> list[str]:
+    """Why the engine cannot sample the model, of settings without a fault."""
+    from poolwise.inference.engines import ENGINES
+
     refusal = ENGINES[config.sampler.name].refusal(config.model)
     return [refusal] if refusal else []
 
@@ -395,6 +405,12 @@ def _sentence(error: Any, schema: type[Config]) -> str:
         return f"{key} is missing. Give it: {key}=<value>."
     rule = re.sub(r"^Input should be (a valid )?", "", error["msg"]).replace("tuple", "list")
     return f"{key} is {error['input']!r}; it must be {rule}."
+
+
+def _either(choices: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _schema_keys(section: Any, prefix: str = "") -> typing.Iterator[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poolwise.inference.nuts import Device
 from scipy import stats
 
 from poolwise.calibration import ranks
@@ -13,7 +12,8 @@ from poolwise.calibration.fits import Plan, Recovered, names_of, recover
 from poolwise.calibration.simulation import Simulated, simulate
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.inference import checkpoint
-from poolwise.model.count_model import FORMS
+from poolwise.inference.settings import Device
+from poolwise.model.poolings import POOLINGS
 from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, model_of
 
@@ -42,8 +42,10 @@ def recovered(tables: Simulated, folder: Path, *, values=VALUES, device: Device 
     return recover(UNPOOLED, SMALL, tables, values, device=device, folder=folder, **given)
 
 
-def of_hierarchy(folder: Path, table: Counts, *, rates: str, simulations: int, plan: Plan, **given) -> Recovered:
-    model, sites = model_of("hierarchical", "poisson", rates=rates), ("mu", "sigma")
+def of_hierarchy(
+    folder: Path, table: Counts, *, parameterisation: str, simulations: int, plan: Plan, **given
+) -> Recovered:
+    model, sites = model_of("hierarchical", "poisson", parameterisation=parameterisation), ("mu", "sigma")
     values = prior_values(PRIORS, sites=sites)
     tables = simulate(model, table, values, seed=0, simulations=simulations)
     given = {"seed": 0, "device": DEVICE, "batch": 50} | given
@@ -124,9 +126,9 @@ def test_a_table_or_start_that_is_not_finite_is_marked_and_kept(tables, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rates", FORMS)
-def test_bits_of_every_form_depend_on_neither_devices_nor_batches(tmp_path, rates):
-    given = {"rates": rates, "simulations": 7, "plan": replace(PLAN, draws=9)}
+@pytest.mark.parametrize("parameterisation", POOLINGS["hierarchical"].parameterisations)
+def test_bits_of_every_form_depend_on_neither_devices_nor_batches(tmp_path, parameterisation):
+    given = {"parameterisation": parameterisation, "simulations": 7, "plan": replace(PLAN, draws=9)}
     one, two = (replace(DEVICE, num_devices=number) for number in (1, 2))
     whole = of_hierarchy(tmp_path / "whole", SMALL, device=one, **given)
     assert same(whole, of_hierarchy(tmp_path / "two", SMALL, device=two, **given))
@@ -134,10 +136,10 @@ def test_bits_of_every_form_depend_on_neither_devices_nor_batches(tmp_path, rate
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rates", "is_calibrated"), [("sampled", False), ("standardised", True)])
-def test_form_of_the_rates_decides_the_calibration_of_the_hierarchy(tmp_path, cookies, rates, is_calibrated):
+@pytest.mark.parametrize(("parameterisation", "is_calibrated"), [("centred", False), ("standardised", True)])
+def test_form_of_the_rates_decides_the_calibration_of_the_hierarchy(tmp_path, cookies, parameterisation, is_calibrated):
     plan = Plan(num_warmup=1000, target_accept=0.9, max_tree_depth=10, draws=99, thin=10)
-    found = of_hierarchy(tmp_path, cookies, rates=rates, simulations=400, plan=plan)
+    found = of_hierarchy(tmp_path, cookies, parameterisation=parameterisation, simulations=400, plan=plan)
     table = ranks.judge(found.rank, found.names, num_draws=99)
     assert table["is_calibrated"].all() == is_calibrated
     assert is_calibrated or table.loc["sigma", "how"].startswith("small values are left out")

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
-from poolwise.data import counts_from_rows
-from poolwise.priors import prior_values
 
 from poolwise.checks.base import Check, Settings
 from poolwise.checks.findings import CHECKS, checked, examine
 from poolwise.config import Checks
+from poolwise.counts.cells import counts_from_rows
+from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, SAMPLER, fit_cookies, model_of
 
 SHORT = replace(SAMPLER, num_warmup=300, num_samples=500, checkpoint_every=500)

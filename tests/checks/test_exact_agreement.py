@@ -9,10 +9,9 @@ from poolwise.checks import loo as loo_module
 from poolwise.checks import summary as summary_module
 from poolwise.checks.exact.solve import Exact, solve
 from poolwise.inference import predictive
-from poolwise.inference.datatree import to_tree
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
-from support import PRIORS, VARIANTS, model_of
+from support import PRIORS, VARIANTS, model_of, posterior_and_cells
 
 
 def exact_of(**changes):
@@ -87,16 +86,15 @@ def test_an_exact_elpd_agrees_with_itself():
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_fits_of_the_cookies_agree(pooling, likelihood, fit_of, cookies):
-    draws = fit_of(pooling, likelihood)
-    tree = to_tree(draws.posterior, draws.sample_stats, cookies)
-    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    posterior, cells = posterior_and_cells(fit_of(pooling, likelihood), cookies)
     summary = summary_module.summarise(posterior)
-    blocks = predictive.pointwise_log_likelihood(posterior, cells)
+    model = model_of(pooling, likelihood)
+    blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     loo = loo_module.loo(
         blocks, cookies.cell_multiplicity, r_eff=summary_module.relative_efficiency(summary, num_draws=16_000)
     )
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    found = exact_agreement.compare(summary, loo, solve(model_of(pooling, likelihood), cookies, values))
+    found = exact_agreement.compare(summary, loo, solve(model, cookies, values))
     assert found.agrees, found.line
     sites = {"pooled": 1, "unpooled": 5, "hierarchical": 7}[pooling] + (likelihood == "negative_binomial")
     assert len(found.table) == 2 * sites + 2

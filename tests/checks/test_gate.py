@@ -16,24 +16,25 @@ from poolwise.checks import summary as summary_module
 from poolwise.checks.conditions import Condition
 from poolwise.checks.exact import solve
 from poolwise.counts.cells import counts_from_rows
+from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
-from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
+from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods.negative_binomial import NEGATIVE_BINOMIAL
 from poolwise.model.priors import prior_values
-from support import PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of
+from support import PRIORS, SAMPLER, VARIANTS, fit_cookies, model_of, posterior_and_cells
 
 GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}
 
 
-def loo_of(draws, counts, *, r_eff=1.0):
-    tree = to_tree(draws.posterior, draws.sample_stats, counts)
-    blocks = pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset())
-    return loo_module.loo(blocks, counts.cell_multiplicity, r_eff=r_eff)
+def loo_of(draws, counts, likelihood):
+    blocks = predictive.pointwise_log_likelihood(LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts))
+    return loo_module.loo(blocks, counts.cell_multiplicity, r_eff=1.0)
 
 
 @pytest.fixture(scope="module")
 def nb_loo(fit_of, cookies):
-    return loo_of(fit_of("hierarchical", "negative_binomial"), cookies)
+    return loo_of(fit_of("hierarchical", "negative_binomial"), cookies, "negative_binomial")
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,8 @@ def row_loo(fit_of, cookies):
     """ArviZ's own LOO of the same fit, by rows."""
     draws = fit_of("hierarchical", "negative_binomial")
     tree = to_tree(draws.posterior, draws.sample_stats, cookies)
-    cells = np.concatenate(
-        list(pointwise_log_likelihood(tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()))
-    )
-    rows = np.repeat(cells, cookies.cell_multiplicity, axis=0)
+    blocks = predictive.pointwise_log_likelihood(NEGATIVE_BINOMIAL, *posterior_and_cells(draws, cookies))
+    rows = np.repeat(np.concatenate(list(blocks)), cookies.cell_multiplicity, axis=0)
     tree["log_likelihood"] = xr.DataTree(xr.Dataset({"y": (("chain", "draw", "row"), np.moveaxis(rows, 0, 2))}))
     return arviz_stats.loo(tree, pointwise=True, reff=1.0)
 
@@ -64,12 +63,11 @@ def test_pareto_k_of_a_cell_is_that_of_each_of_its_rows(nb_loo, row_loo, cookies
 # LOO-PIT.
 
 
-def below_of(draws, counts, *, num_draws=1000):
-    tree = to_tree(draws.posterior, draws.sample_stats, counts)
-    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    kept = predictive.evenly_spaced(posterior.sizes["draw"], num_draws)
-    below = predictive.pointwise_log_below(posterior, cells, draws=kept)
-    return loo_module.loo_below(pointwise_log_likelihood(posterior, cells), below, draws=kept, r_eff=1.0)
+def below_of(draws, counts, likelihood, *, num_draws=1000):
+    given = LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts)
+    kept = predictive.evenly_spaced(draws.posterior["lam"].shape[1], num_draws)
+    below = predictive.pointwise_log_below(*given, draws=kept)
+    return loo_module.loo_below(predictive.pointwise_log_likelihood(*given), below, draws=kept, r_eff=1.0)
 
 
 def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
@@ -86,7 +84,7 @@ def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
 )
 def test_probability_below_a_row_left_out_is_exact(pooling, likelihood, fit_of, cookies):
     # P(Y < y | y_-c) = sum over k < y of p(y_-c, k) / p(y_-c)
-    found = below_of(fit_of(pooling, likelihood), cookies)
+    found = below_of(fit_of(pooling, likelihood), cookies, likelihood)
     for cell in (2, 16, 53):
         rest = cookies.cell_multiplicity - (np.arange(55) == cell)
         without = log_marginal(cookies, rest, pooling, likelihood)
@@ -96,7 +94,7 @@ def test_probability_below_a_row_left_out_is_exact(pooling, likelihood, fit_of, 
 
 
 def test_rows_left_out_lie_uniformly_between_the_probabilities_below_and_up_to_them(fit_of, cookies, nb_loo):
-    below = np.exp(below_of(fit_of("hierarchical", "negative_binomial"), cookies))
+    below = np.exp(below_of(fit_of("hierarchical", "negative_binomial"), cookies, "negative_binomial"))
     middle = below + np.exp(nb_loo.cell_elpd) / 2
     assert np.all((below >= 0) & (below + np.exp(nb_loo.cell_elpd) <= 1.001))
     assert np.average(middle, weights=cookies.cell_multiplicity) == pytest.approx(0.5, abs=0.05)
@@ -104,19 +102,19 @@ def test_rows_left_out_lie_uniformly_between_the_probabilities_below_and_up_to_t
 
 def test_some_draws_tell_the_probability_below_as_well_as_all(fit_of, cookies):
     draws = fit_of("hierarchical", "poisson")
-    some, every = (np.exp(below_of(draws, cookies, num_draws=num)) for num in (1000, 4000))
+    some, every = (np.exp(below_of(draws, cookies, "poisson", num_draws=num)) for num in (1000, 4000))
     assert np.abs(some - every).max() < 0.002
 
 
 def test_loo_does_not_depend_on_the_blocks_it_comes_in(fit_of, cookies, nb_loo, monkeypatch):
     monkeypatch.setattr("poolwise.inference.predictive.BLOCK", 7 * 16_000)  # 55 cells in blocks of seven
-    blocked = loo_of(fit_of("hierarchical", "negative_binomial"), cookies)
+    blocked = loo_of(fit_of("hierarchical", "negative_binomial"), cookies, "negative_binomial")
     assert (blocked.elpd, blocked.mcse) == pytest.approx((nb_loo.elpd, nb_loo.mcse), rel=1e-12)
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_elpd_loo_is_near_the_exact_one(pooling, likelihood, fit_of, exact_of, cookies):
-    exact, found = exact_of(pooling, likelihood), loo_of(fit_of(pooling, likelihood), cookies)
+    exact, found = exact_of(pooling, likelihood), loo_of(fit_of(pooling, likelihood), cookies, likelihood)
     assert abs(found.elpd - exact.elpd_loo) < 0.15
     assert abs(found.p_loo - exact.p_loo) < 0.15
 
@@ -124,9 +122,8 @@ def test_elpd_loo_is_near_the_exact_one(pooling, likelihood, fit_of, exact_of, c
 @pytest.mark.fit
 def test_monte_carlo_error_of_elpd_loo_is_its_spread_over_seeds(cookies):
     quick = replace(SAMPLER, num_warmup=500, num_samples=1000, checkpoint_every=500)
-    found = [
-        loo_of(fit_cookies(cookies, "unpooled", "poisson", seed=seed, sampler=quick), cookies) for seed in range(60)
-    ]
+    fits = (fit_cookies(cookies, "unpooled", "poisson", seed=seed, sampler=quick) for seed in range(60))
+    found = [loo_of(each, cookies, "poisson") for each in fits]
     ratio = np.std([each.elpd for each in found], ddof=1) / np.mean([each.mcse for each in found])
     assert 0.7 < ratio < 1.35  # 60 seeds: 59 ratio^2 is chi-squared, its 99.9% range gives 0.71 to 1.32
 
@@ -169,8 +166,7 @@ def test_pareto_k_threshold_follows_the_number_of_draws(num_draws, expected):
 
 @pytest.fixture(scope="module")
 def posterior(fit_of, cookies):
-    draws = fit_of("hierarchical", "negative_binomial")
-    return to_tree(draws.posterior, draws.sample_stats, cookies)["posterior"].to_dataset()
+    return posterior_and_cells(fit_of("hierarchical", "negative_binomial"), cookies)[0]
 
 
 def test_summary_has_the_figures_of_arviz(posterior):

@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from poolwise.inference.nuts import Fit
 from scipy import stats
 
 from poolwise.checks import power_scaling
 from poolwise.inference.datatree import to_tree
+from poolwise.inference.engines.base import Fit
 from poolwise.inference.predictive import pointwise_log_likelihood
 from poolwise.model.count_model import sites_of
+from poolwise.model.likelihoods.negative_binomial import NEGATIVE_BINOMIAL
 from poolwise.model.priors import prior_values
-from support import PRIORS, model_of
+from support import PRIORS, model_of, posterior_and_cells
 
 
 def table_of(draws, counts, pooling, likelihood, priors=PRIORS):
-    tree = to_tree(draws.posterior, draws.sample_stats, counts)
-    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    posterior, cells = posterior_and_cells(draws, counts)
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
     return power_scaling.power_scaling(posterior, cells, model_of(pooling, likelihood, priors), values)
 
@@ -47,8 +47,8 @@ def test_sensitivities_are_those_of_arviz(nb_table, fit_of, cookies, caplog):
     }
     dims = ("chain", "draw")
     tree["log_prior"] = xr.DataTree(xr.Dataset({name: (dims, value) for name, value in densities.items()}))
-    cells = np.concatenate(list(pointwise_log_likelihood(posterior.to_dataset(), tree["constant_data"].to_dataset())))
-    rows = np.moveaxis(np.repeat(cells, cookies.cell_multiplicity, axis=0), 0, 2)
+    cells = pointwise_log_likelihood(NEGATIVE_BINOMIAL, *posterior_and_cells(draws, cookies))
+    rows = np.moveaxis(np.repeat(np.concatenate(list(cells)), cookies.cell_multiplicity, axis=0), 0, 2)
     tree["log_likelihood"] = xr.DataTree(xr.Dataset({"y": ((*dims, "row"), rows)}))
     names = ["mu", "sigma", "delta", "lam"]
     with caplog.at_level(logging.CRITICAL):
@@ -149,9 +149,7 @@ def test_weights_that_cannot_be_smoothed_are_made_nearer_to_one_or_given_up():
 def test_many_parameters_are_looked_at_in_fewer_draws(nb_table, fit_of, cookies, monkeypatch):
     monkeypatch.setattr(power_scaling, "WORK", 4000 * 11)  # with alpha, beta and phi
     draws = fit_of("hierarchical", "negative_binomial")
-    thinned = power_scaling._thinned(
-        to_tree(draws.posterior, {"lp": draws.sample_stats["lp"]}, cookies)["posterior"].ds
-    )
+    thinned = power_scaling._thinned(posterior_and_cells(draws, cookies)[0])
     assert thinned.sizes["draw"] == 1000
     fewer = table_of(draws, cookies, "hierarchical", "negative_binomial")
     numbers = ["prior", "likelihood"]

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from poolwise.comparison_figures import png
 
-from pictures import HARD_LABELS, make_summary, make_tree
+from pictures import HARD_LABELS, make_count_table, make_summary, make_tree
 from poolwise.comparison import figures
 from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
-from poolwise.figures import Picture
+from poolwise.figures.base import Picture
+from poolwise.figures.style import png
+from poolwise.model.poolings import POOLINGS
 
 pytestmark = pytest.mark.fit
 
@@ -35,18 +36,11 @@ def make_table(num_runs: int = 6, *, names=None, suspect=(), **columns) -> pd.Da
     return table.assign(**columns)
 
 
-def make_new_group(mean: float = 9.0, step: int = 1) -> pd.DataFrame:
-    """A geometric distribution of counts, every `step`-th in the table."""
-    count = np.arange(0, 40 * step, step)
-    cumulative = 1 - (mean / (mean + 1)) ** (count + 1)
-    return pd.DataFrame({"count": count, "probability": np.diff(cumulative, prepend=0), "cumulative": cumulative})
-
-
 def make_members(variants=SIX, *, labels=("a", "b", "c"), **changes) -> dict[str, Member]:
     members = {}
     for k, (pooling, likelihood) in enumerate(variants):
         tree = make_tree(labels, pooling=pooling, **changes)
-        members[f"id{k}"] = Member(pooling, likelihood, make_summary(tree), make_new_group(), tree)
+        members[f"id{k}"] = Member(POOLINGS[pooling], likelihood, make_summary(tree), make_count_table(), tree)
     return members
 
 
@@ -258,14 +252,14 @@ def test_new_group_tells_median_and_interval_and_who_knows_only_the_prior(member
 
 
 def test_new_group_of_a_coarse_table_is_drawn_as_density(members):
-    coarse = replaced(members, "id0", new_group=make_new_group(90.0, step=10))
+    coarse = replaced(members, "id0", new_group=make_count_table(90.0, step=10))
     heights = [np.ptp(patch.get_path().vertices[:, 1]) for patch in picture("new_group", coarse).figure.axes[0].patches]
     # a tenth of the others' mean height: the same mass over ten times as many counts
     assert heights[0] < 0.2 * heights[2]
 
 
 def test_new_group_of_a_vague_prior_does_not_squeeze_the_others(members):
-    vague = replaced(members, "id1", new_group=make_new_group(9000.0, step=1000))
+    vague = replaced(members, "id1", new_group=make_count_table(9000.0, step=1000))
     result = picture("new_group", vague)
     assert result.figure.axes[0].get_xlim()[1] < 200
     assert "are cut off" in result.caption

@@ -1,27 +1,26 @@
 """What every figure of the registry must do, shown on one small fit of groups with hard names."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import xarray as xr
 from matplotlib import pyplot
-from poolwise.data import Columns, counts_from_rows
-from poolwise.fit import Sampler
-from poolwise.priors import prior_values
-from poolwise.tree import to_tree
 
-from pictures import view_of
-from poolwise import predict
-from poolwise.checks import loo as loo_module
-from poolwise.checks import power_scaling
-from poolwise.checks import summary as summary_module
-from poolwise.checks.base import FitView
-from poolwise.figures import Picture, png
-from poolwise.figures.base import Plot
+from pictures import make_groups_out
+from poolwise.checks import leave_group_out
+from poolwise.checks.base import FitView, Settings
+from poolwise.checks.findings import examine
+from poolwise.counts.cells import Columns, counts_from_rows
+from poolwise.figures.base import Picture, Plot
 from poolwise.figures.names import NAMES
 from poolwise.figures.registry import FIGURES, MODULES, draw
-from support import PRIORS, fit_cookies, model_of
+from poolwise.figures.style import png
+from poolwise.inference.settings import Sampler
+from poolwise.model.priors import prior_values
+from support import DEVICE, PRIORS, fit_cookies, model_of
+
+pytestmark = pytest.mark.fit
 
 LABELS = ["$x^2$ & <b>", "東京", "x" * 75, "7"]
 SAMPLER = Sampler(
@@ -33,7 +32,7 @@ NO_NUMBER = re.compile(r"\b(nan|inf|None)\b")
 
 @pytest.fixture(scope="module")
 def view() -> FitView:
-    """A fit as a run leaves it, of rows with exposures."""
+    """A fit of rows with exposures, examined as a run does it; the groups left out are made up: they need refits."""
     rng = np.random.default_rng(0)
     size = rng.choice([1.0, 2.5], 48)
     counts = counts_from_rows(
@@ -42,40 +41,12 @@ def view() -> FitView:
         size,
         columns=Columns("shop", "calls", "open_hours"),
     )
-    fitted = fit_cookies(counts, "hierarchical", "poisson", sampler=SAMPLER)
-    return judged(to_tree(fitted.posterior, fitted.sample_stats, counts), counts)
-
-
-def judged(tree: xr.DataTree, counts) -> FitView:
-    """What the checks and the predictions say of these draws; the groups left out are made up, for they need refits."""
     model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
-    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = summary_module.summarise(posterior)
-    draws, rng = np.arange(posterior.sizes["draw"]), np.random.default_rng(1)
-    replicated = predict.posterior_predictive(posterior, cells, num_draws=200, rng=rng)
-    prior, prior_predictive = predict.prior(model, values, cells, num_draws=200, seed=0)
-    for name, part in zip(
-        ("posterior_predictive", "prior", "prior_predictive"), (replicated, prior, prior_predictive), strict=True
-    ):
-        tree[name] = xr.DataTree(part)
-
-    def blocks():
-        return predict.pointwise_log_likelihood(posterior, cells)
-
-    loo = loo_module.loo(blocks(), counts.cell_multiplicity, r_eff=1.0)
-    below = loo_module.loo_below(
-        blocks(), predict.pointwise_log_below(posterior, cells, draws=draws), draws=draws, r_eff=1.0
-    )
-    return view_of(
-        tree,
-        counts,
-        summary=summary,
-        cell_elpd=loo.cell_elpd,
-        pareto_k=loo.pareto_k,
-        cell_below=np.exp(below),
-        new_group=predict.new_group(model, posterior, values, exposure=2.5, seed=0),
-        sensitivity=power_scaling.power_scaling(posterior, cells, model, values),
-    )
+    draws = fit_cookies(counts, "hierarchical", "poisson", sampler=SAMPLER)
+    asked = {"checks": frozenset({"sensitivity"}), "exposure": 2.5, "num_draws": 200}
+    found = examine(model, counts, values, draws, Settings(seed=0, sampler=SAMPLER, device=DEVICE, **asked))
+    left_out = leave_group_out.result(make_groups_out(counts.labels))
+    return replace(found, results={**found.results, "leave_group_out": left_out})
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from poolwise.inference.nuts import fit
 
 from poolwise.inference import checkpoint
+from poolwise.inference.engines import nuts
 from poolwise.inference.snapshot import Snapshot
 from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, SAMPLER, at_once, digest, model_of, same_bits
@@ -27,18 +27,20 @@ SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=70)
 SCRIPT = """
 import jax, os, signal
 from pathlib import Path
-from poolwise import checkpoint, data, fit
-from support import digest
+sys.path.insert(0, 'tests/inference')
+from poolwise.counts.cells import read_counts
+from poolwise.inference import checkpoint, devices
+from support import Device, digest
 from test_checkpoint import fit_short
 n, folder = {n}, Path({folder!r})
-fit.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')
-table = data.read_counts('data/cookies.csv', group='location', count='chips')
+devices.start_devices(platform='cpu', num_devices=n, x64=True, num_chains=4, cache_dir='unused')
+table = read_counts('data/cookies.csv', group='location', count='chips')
 """
 GO_ON = """
 seen = []
-device = fit.Device('cpu', n, 'map', True)
+device = Device(platform='cpu', num_devices=n, chain_method='map', x64=True)
 begin = checkpoint.load(folder)
-done = fit_short(table, device=device, begin=begin, on_chunk=lambda chunk: seen.append(chunk.steps))
+done = fit_short(table, device=device, resume_from=begin, on_chunk=lambda chunk: seen.append(chunk.steps))
 assert jax.device_count() == n
 print(seen, digest(done.posterior), digest(done.sample_stats), sep='|')
 """
@@ -56,7 +58,7 @@ def fit_short(counts, **changes):
     """Hierarchical negative binomial, chunks after 70, 140, 150, 220, 290 and 350 steps."""
     values = prior_values(PRIORS, sites=("mu", "sigma", "delta"))
     model = model_of("hierarchical", "negative_binomial")
-    return fit(model, counts, values, **({"seed": 0, "sampler": SHORT, "device": DEVICE} | changes))
+    return nuts.sample(model, counts, values, **({"seed": 0, "sampler": SHORT, "device": DEVICE} | changes))
 
 
 def warmed_up(steps):
@@ -278,6 +280,6 @@ def test_fit_that_was_killed_while_it_kept_a_chunk_goes_on(call, cookies, elsewh
     assert len(list(folder.glob("*.part"))) == 1
     begin = checkpoint.load(folder)
     assert begin is None if call == 1 else begin.steps == 150
-    again = fit_short(cookies, begin=begin, on_chunk=lambda chunk: checkpoint.save(folder, chunk))
+    again = fit_short(cookies, resume_from=begin, on_chunk=lambda chunk: checkpoint.save(folder, chunk))
     assert same_bits(again.posterior, unbroken[0].posterior)
-    assert same_bits(fit_short(cookies, begin=checkpoint.load(folder)).posterior, unbroken[0].posterior)
+    assert same_bits(fit_short(cookies, resume_from=checkpoint.load(folder)).posterior, unbroken[0].posterior)

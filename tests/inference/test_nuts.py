@@ -9,7 +9,7 @@ from arviz_stats.base import array_stats
 from poolwise.counts.cells import counts_from_rows
 from poolwise.errors import DeviceError, FitError
 from poolwise.inference import devices as devices_module
-from poolwise.inference import nuts
+from poolwise.inference.engines import nuts
 from poolwise.model.priors import prior_values
 from support import (
     DEVICE,
@@ -130,7 +130,7 @@ def test_small_and_odd_tables_can_be_fitted(labels, counts, likelihood):
 
 def test_progress_is_told_after_every_chunk(cookies):
     told = []
-    nuts.fit(
+    nuts.sample(
         model_of("pooled", "poisson"),
         cookies,
         prior_values(PRIORS, sites=("lam",)),
@@ -150,7 +150,7 @@ def test_progress_is_told_after_every_chunk(cookies):
 
 def test_progress_gives_the_draws_so_far(cookies):
     shapes = []
-    nuts.fit(
+    nuts.sample(
         model_of("pooled", "poisson"),
         cookies,
         prior_values(PRIORS, sites=("lam",)),
@@ -165,12 +165,12 @@ def test_progress_gives_the_draws_so_far(cookies):
 
 
 def fit_in_chunks(cookies, **changes):
-    """A short hierarchical negative binomial fit, with the arguments of `fit` or `Sampler` that are given."""
-    passed = {name: changes.pop(name) for name in ("begin", "on_chunk", "on_progress") if name in changes}
+    """A short hierarchical negative binomial fit, with the arguments of `sample` or `Sampler` that are given."""
+    passed = {name: changes.pop(name) for name in ("resume_from", "on_chunk", "on_progress") if name in changes}
     sampler = replace(SHORT, **({"checkpoint_every": 50} | changes))
     values = prior_values(PRIORS, sites=("mu", "sigma", "delta"))
     model = model_of("hierarchical", "negative_binomial")
-    return nuts.fit(model, cookies, values, seed=0, sampler=sampler, device=DEVICE, **passed)
+    return nuts.sample(model, cookies, values, seed=0, sampler=sampler, device=DEVICE, **passed)
 
 
 def so_far(chunks):
@@ -211,7 +211,7 @@ def test_fit_goes_on_from_every_chunk_to_the_very_draws(chunk, cookies, unbroken
     whole = fit_in_chunks(cookies, checkpoint_every=chunk, on_chunk=chunks.append)
     assert same_fit(whole, unbroken[0])
     same = {
-        each.steps: same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, begin=so_far(chunks[: k + 1])), whole)
+        each.steps: same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, resume_from=so_far(chunks[: k + 1])), whole)
         for k, each in enumerate(chunks)
     }
     steps = {50: (50, 100, 150, 200, 250, 300, 350), 70: (70, 140, 150, 220, 290, 350)}[chunk]
@@ -222,7 +222,7 @@ def test_fit_goes_on_from_every_chunk_to_the_very_draws(chunk, cookies, unbroken
 @pytest.mark.parametrize("chunk", [70, 1000])
 def test_fit_goes_on_in_chunks_of_another_length(chunk, num_chunks, cookies, unbroken):
     whole, chunks = unbroken
-    assert same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, begin=so_far(chunks[:num_chunks])), whole)
+    assert same_fit(fit_in_chunks(cookies, checkpoint_every=chunk, resume_from=so_far(chunks[:num_chunks])), whole)
 
 
 def test_going_on_gives_the_chunks_and_the_progress_that_were_left(cookies):
@@ -243,7 +243,7 @@ def test_going_on_gives_the_chunks_and_the_progress_that_were_left(cookies):
     chunks, told = watched()
     assert told[3][3] > 0
     for done in (1, 5):
-        left, told_left = watched(begin=so_far(chunks[:done]))
+        left, told_left = watched(resume_from=so_far(chunks[:done]))
         assert [each[:5] for each in told_left] == [each[:5] for each in told[done:]]
         assert all(same_bits(one[5], other[5]) for one, other in zip(told_left, told[done:], strict=True) if other[5])
         for one, other in zip(left, chunks[done:], strict=True):
@@ -255,7 +255,7 @@ def test_going_on_gives_the_chunks_and_the_progress_that_were_left(cookies):
 def test_seconds_of_a_fit_that_went_on_count_those_before(cookies, unbroken):
     chunks = []
     begin = replace(so_far(unbroken[1][:4]), seconds=1e6)
-    found = fit_in_chunks(cookies, begin=begin, on_chunk=chunks.append)
+    found = fit_in_chunks(cookies, resume_from=begin, on_chunk=chunks.append)
     seconds = [begin.seconds, *(chunk.seconds for chunk in chunks), found.seconds["sample"]]
     assert sorted(set(seconds)) == seconds
     assert found.seconds["compile"] < 1e6
@@ -263,7 +263,7 @@ def test_seconds_of_a_fit_that_went_on_count_those_before(cookies, unbroken):
 
 def test_going_on_compiles_nothing(cookies, unbroken):
     before = devices_module.programs_made()
-    fit_in_chunks(cookies, begin=so_far(unbroken[1][:2]))
+    fit_in_chunks(cookies, resume_from=so_far(unbroken[1][:2]))
     assert devices_module.programs_made() == before
 
 
@@ -273,7 +273,7 @@ def test_complete_fit_is_assembled_without_a_program(cookies, unbroken):
     before = devices_module.programs_made()
     calls = []
     found = fit_in_chunks(
-        cookies, checkpoint_every=63, begin=so_far(chunks), on_chunk=calls.append, on_progress=calls.append
+        cookies, checkpoint_every=63, resume_from=so_far(chunks), on_chunk=calls.append, on_progress=calls.append
     )
     assert same_fit(found, whole)
     assert calls == []
@@ -304,7 +304,7 @@ def test_complete_fit_is_assembled_without_a_program(cookies, unbroken):
 def test_snapshot_of_another_kind_of_fit_is_refused(changed, message, cookies, unbroken):
     snapshot = so_far(unbroken[1][:4])
     with pytest.raises(FitError, match=message) as caught:
-        fit_in_chunks(cookies, begin=replace(snapshot, **changed(snapshot)))
+        fit_in_chunks(cookies, resume_from=replace(snapshot, **changed(snapshot)))
     assert "\n" not in str(caught.value)
 
 

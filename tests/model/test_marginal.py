@@ -1,5 +1,6 @@
 """Rates integrated out: the density against quadrature and limits, the rates against the distribution they are of."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -10,19 +11,16 @@ from arviz_stats.base import array_stats
 from scipy import integrate, stats
 from scipy.special import gammaln
 
-from poolwise import integrated
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
-from poolwise.model.count_model import collapsed_log_likelihood
+from poolwise.model import count_model
+from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.special import concentration_of
-from support import SAMPLER, assert_moments_are_exact, digests_elsewhere, fit_cookies, same_bits
+from support import SAMPLER, assert_moments_are_exact, digests_elsewhere, fit_cookies, model_of, same_bits
 
 pytestmark = pytest.mark.fit
 
 SHORT = replace(SAMPLER, num_warmup=150, num_samples=200, checkpoint_every=100)
-LIKELIHOODS = ["poisson", "negative_binomial"]
-# the default, whose draws test_fit and test_oracle look at
-STANDARDISED = pytest.param("standardised", marks=pytest.mark.slow)
 DELTAS = [None, 0.4, *(pytest.param(delta, marks=pytest.mark.slow) for delta in (0.05, 2.0))]
 TABLES = {
     "one row": counts_from_rows(["a"], [4]),
@@ -34,22 +32,28 @@ TABLES = {
 }
 
 
-# compiled once for every shape of table
-log_marginal = jax.jit(integrated.log_marginal)
-draw_rates = jax.jit(integrated.draw_rates)
+def law_of(delta):
+    """The Poisson if delta is None, else the negative binomial; and its parameters."""
+    if delta is None:
+        return LIKELIHOODS["poisson"], {}
+    return LIKELIHOODS["negative_binomial"], {"delta": delta, "phi": concentration_of(delta)}
+
+
+@jax.jit
+def log_marginal(statistics, mu, sigma, delta):
+    """Log marginal likelihood by the module under test; compiled once for every shape of table."""
+    likelihood, params = law_of(delta)
+    return likelihood.log_marginal(statistics, mu, concentration_of(sigma / mu), params)
 
 
 def density(table, mu, sigma, delta):
-    """Log marginal likelihood by the module under test; delta None for the Poisson."""
-    phi = None if delta is None else concentration_of(delta)
-    return log_marginal(sufficient_statistics(table), mu, concentration_of(sigma / mu), phi)
+    return log_marginal(sufficient_statistics(table), mu, sigma, delta)
 
 
 def on_log_scale(at, statistics, is_poisson):
     """The same at the logarithms of mu, sigma and delta."""
     mu, sigma, delta = jnp.exp(at)
-    phi = None if is_poisson else concentration_of(delta)
-    return integrated.log_marginal(statistics, mu, concentration_of(sigma / mu), phi)
+    return log_marginal(statistics, mu, sigma, None if is_poisson else delta)
 
 
 values_of = jax.jit(jax.vmap(on_log_scale, (0, None, None)), static_argnums=2)
@@ -129,10 +133,10 @@ def test_small_dispersion_tends_to_the_poisson(delta, cookies):
 def test_small_sigma_tends_to_one_rate_for_all(sigma, delta, cookies):
     # E[L(lam)] = L(mu) (1 + sigma^2 (l'' + l'^2) / 2 + ...) for each group, and for all
     statistics, mu = sufficient_statistics(cookies), 9.1
-    phi = None if delta is None else concentration_of(delta)
+    law, params = law_of(delta)
 
     def likelihood(lam):
-        return collapsed_log_likelihood(statistics, lam, phi)
+        return law.log_likelihood(statistics, lam, params)
 
     lam = jnp.full(5, mu)
     bend = float(jnp.sum(jnp.diag(jax.hessian(likelihood)(lam)) + jax.grad(likelihood)(lam) ** 2))
@@ -169,11 +173,17 @@ def test_density_and_slopes_are_finite_wherever_the_prior_goes(name, likelihood)
     assert np.all(np.isfinite(slopes_of(at.T, *of)))
 
 
-def rates_of(table, mu, sigma, delta, num_draws, seed=0, draw=draw_rates):
+@functools.cache
+def draw_rates(likelihood):
+    return jax.jit(model_of("hierarchical", likelihood, parameterisation="marginal").draw_rates)
+
+
+def rates_of(table, mu, sigma, delta, num_draws):
     """Draws of the rates given the rest, (D, G)."""
-    many = [jnp.full(num_draws, each) for each in (mu, concentration_of(jnp.float64(sigma / mu)))]
-    phi = None if delta is None else jnp.full(num_draws, concentration_of(jnp.float64(delta)))
-    return np.asarray(draw(jax.random.key(seed), sufficient_statistics(table), *many, phi))
+    likelihood, params = law_of(delta)
+    given = {name: jnp.full(num_draws, each) for name, each in ({"mu": mu, "sigma": sigma} | params).items()}
+    draw = draw_rates(likelihood.name)
+    return np.asarray(draw(jax.random.key(0), given, sufficient_statistics(table)))
 
 
 @pytest.mark.parametrize("delta", DELTAS)
@@ -200,17 +210,20 @@ def test_rates_follow_mu_for_tiny_sigma(cookies):
 @pytest.mark.parametrize("delta", [None, 0.4])
 def test_rates_do_not_depend_on_the_length_of_a_block_but_for_rounding(delta, cookies, monkeypatch):
     whole = rates_of(cookies, 9.1, 2.1, delta, 100)
-    monkeypatch.setattr(integrated, "BLOCK", 35)  # seven draws of five groups
-    in_blocks = rates_of(cookies, 9.1, 2.1, delta, 100, draw=integrated.draw_rates)
+    monkeypatch.setattr(count_model, "BLOCK", 35)  # seven draws of five groups
+    draw_rates.cache_clear()
+    in_blocks = rates_of(cookies, 9.1, 2.1, delta, 100)
+    draw_rates.cache_clear()
     assert np.allclose(whole, in_blocks, rtol=1e-12, atol=0)
     assert len(np.unique(whole)) == whole.size
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("rates", [STANDARDISED, "integrated"])
-def test_posterior_means_and_sds_are_the_exact_ones(rates, likelihood, cookies, exact_of, fit_of):
+@pytest.mark.parametrize("parameterisation", ["marginal", pytest.param("centred", marks=pytest.mark.slow)])
+def test_posterior_means_and_sds_are_the_exact_ones(parameterisation, likelihood, cookies, exact_of, fit_of):
+    # of the standardised rates, the default, in test_nuts
     exact = exact_of("hierarchical", likelihood)
-    draws = fit_cookies(cookies, "hierarchical", likelihood, rates=rates).posterior
+    draws = fit_cookies(cookies, "hierarchical", likelihood, parameterisation=parameterisation).posterior
     assert {name: (each.shape, each.dtype) for name, each in draws.items()} == {
         name: (each.shape, each.dtype) for name, each in fit_of("hierarchical", likelihood).posterior.items()
     }
@@ -218,14 +231,14 @@ def test_posterior_means_and_sds_are_the_exact_ones(rates, likelihood, cookies, 
     assert_moments_are_exact(draws, exact)
 
 
-@pytest.mark.parametrize("rates", [STANDARDISED, "integrated"])
-def test_draws_do_not_depend_on_the_length_of_a_chunk(rates, cookies):
+def test_draws_do_not_depend_on_the_length_of_a_chunk(cookies):
+    # of the standardised rates, the default, in test_nuts
     one, other = (
         fit_cookies(
             cookies,
             "hierarchical",
             "negative_binomial",
-            rates=rates,
+            parameterisation="marginal",
             sampler=replace(SHORT, checkpoint_every=chunk),
         )
         for chunk in (100, 7)
@@ -234,26 +247,29 @@ def test_draws_do_not_depend_on_the_length_of_a_chunk(rates, cookies):
 
 
 @pytest.mark.parametrize(
-    ("rates", "likelihood"),
+    ("parameterisation", "likelihood"),
     [
-        pytest.param("integrated", "negative_binomial", marks=pytest.mark.slow),
-        pytest.param("integrated", "poisson", marks=pytest.mark.slow),
-        pytest.param("sampled", "negative_binomial", marks=pytest.mark.slow),
+        pytest.param("marginal", "negative_binomial", marks=pytest.mark.slow),
+        pytest.param("marginal", "poisson", marks=pytest.mark.slow),
+        pytest.param("centred", "negative_binomial", marks=pytest.mark.slow),
         pytest.param("standardised", "poisson", marks=pytest.mark.slow),
     ],
 )
-def test_draws_do_not_depend_on_the_number_of_devices(rates, likelihood):
-    # the default, of standardised rates and the negative binomial, is in test_fit
+def test_draws_do_not_depend_on_the_number_of_devices(parameterisation, likelihood):
+    # the default, of standardised rates and the negative binomial, is in test_nuts
     sampler = replace(SAMPLER, num_warmup=150, num_samples=200)
-    asked = {"pooling": "hierarchical", "likelihood": likelihood, "rates": rates, "seed": 3, "sampler": sampler}
+    asked = {"pooling": "hierarchical", "likelihood": likelihood, "parameterisation": parameterisation}
+    asked |= {"seed": 3, "sampler": sampler}
     assert len(digests_elsewhere(1, 2, 4, **asked)) == 1
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize(("rates", "holds"), [("sampled", False), ("standardised", True), ("integrated", True)])
-def test_small_sigma_is_reached_by_all_but_the_sampled_rates(rates, holds, likelihood):
-    # eight groups of one row each, all counts equal: sigma may be 0, and the sampled form has its funnel there
+@pytest.mark.parametrize(
+    ("parameterisation", "holds"), [("centred", False), ("standardised", True), ("marginal", True)]
+)
+def test_small_sigma_is_reached_by_all_but_the_centred_rates(parameterisation, holds, likelihood):
+    # eight groups of one row each, all counts equal: sigma may be 0, and the centred form has its funnel there
     table = counts_from_rows(list("abcdefgh"), [9] * 8)
-    found = fit_cookies(table, "hierarchical", likelihood, rates=rates)
+    found = fit_cookies(table, "hierarchical", likelihood, parameterisation=parameterisation)
     lowest = array_stats.ess(found.posterior["sigma"], method="quantile", prob=0.02)
     assert (found.sample_stats["diverging"].sum() == 0 and lowest > 400) == holds

@@ -16,10 +16,11 @@ from poolwise.checks import summary as summary_module
 from poolwise.checks.agreement import threshold
 from poolwise.checks.conditions import R_HAT_MAX
 from poolwise.provenance.differences import DEVICE_BITS, Difference, Facts, differences
-from poolwise.provenance.fingerprints import DRAW_MODULES
+from poolwise.provenance.fingerprints import EARLIER, SOURCE, decides_draws, source_files
 from poolwise.provenance.judgement import Outcome, judge, lines
 from poolwise.provenance.stack import DRAW_LIBRARIES
 
+DRAW_FILES = [*filter(decides_draws, source_files(SOURCE))]
 SETTINGS = {
     "data": {"name": "cookies", "path": "data/cookies.csv", "group": "location"},
     "pooling": {"name": "hierarchical"},
@@ -42,7 +43,7 @@ FACTS = Facts(
     settings=SETTINGS,
     data_sha256="1a2b3c4d5e6f7a8b",
     code="clean 1a2b3c",
-    files={name: f"sha of {name}" for name in (*DRAW_MODULES, "__init__.py", "report.py", "words.py")},
+    files={name: f"sha of {name}" for name in (*DRAW_FILES, "__init__.py", "report/page.py", "text.py")},
     libraries={**dict.fromkeys(DRAW_LIBRARIES, "1.0"), "scipy": "1.16.0", "arviz": "1.3", "pytest": "8"},
     stack={
         **dict.fromkeys(DRAW_LIBRARIES, "1.0"),
@@ -51,13 +52,13 @@ FACTS = Facts(
         "jax_flags": {"jax_default_prng_impl": "threefry2x32", "jax_disable_jit": False},
     },
 )
-CODE = Difference("code", "model.py has changed", True)
+CODE = Difference("code", "model/count_model.py has changed", True)
 LIBRARY = Difference("library", "numpyro 0.22.0 there, 0.23.0 here", True)
 DEVICE = Difference("device", "device.x64 is True there, False here", True)
 CONFIG = Difference("config", "prior.mu.rate is 0.2 there, 0.3 here", True)
 DATA = Difference("data", "the counts differ (data_sha256 1a there, 3c here)", True)
 PLOTS = Difference("config", "plots.figures is [rank] there, [energy] here", False)
-REPORT = Difference("code", "report.py has changed", False)
+REPORT = Difference("code", "report/page.py has changed", False)
 SCIPY = Difference("library", "1 other distribution differs: scipy 1.16.0 -> 1.16.1", False)
 CORES = Difference("device", "cores is 2 there, 4 here", False)
 
@@ -188,7 +189,7 @@ def test_differences_are_sorted_by_kind_and_within_it_by_what_decides_draws():
         settings__data__path="b.csv",
         settings__checks__progress=9,
         settings__seed=1,
-        files={**FACTS.files, "__init__.py": "new", "model.py": "new"},
+        files={**FACTS.files, "__init__.py": "new", "model/count_model.py": "new"},
         libraries={**FACTS.libraries, "scipy": "2"},
         stack={**FACTS.stack, "numpyro": "2", "cores": 4, "x64": False},
     )
@@ -203,11 +204,17 @@ def test_differences_take_the_names_of_two_runs():
 
 
 def test_files_that_decide_draws_are_told_from_the_others():
-    files = {**FACTS.files, "fit.py": "new", "model.py": "new", "words.py": "new", "added.py": "new"}
-    del files["report.py"]
+    files = {
+        **FACTS.files,
+        "inference/engines/nuts.py": "new",
+        "model/count_model.py": "new",
+        "text.py": "new",
+        "added.py": "new",
+    }
+    del files["report/page.py"]
     assert found(changed(files=files)) == [
-        ("code", "fit.py, model.py have changed", True),
-        ("code", "added.py (only here), report.py (only there), words.py have changed", False),
+        ("code", "inference/engines/nuts.py, model/count_model.py have changed", True),
+        ("code", "added.py (only here), report/page.py (only there), text.py have changed", False),
     ]
 
 
@@ -217,7 +224,7 @@ def test_files_beyond_five_are_counted():
     assert text.endswith("new4.py (only here) and 2 more have changed") and "new5" not in text
 
 
-@pytest.mark.parametrize("recorded", [{}, {"data.py": "sha of data.py"}])
+@pytest.mark.parametrize("recorded", [{}, {"counts/cells.py": "sha of counts/cells.py"}, {"data.py": "sha of data.py"}])
 def test_code_without_files_is_told_by_its_state_and_cannot_be_excluded(recorded):
     older = replace(FACTS, files=recorded, code="changed since 9f9f")
     assert found(FACTS, older) == [("code", "changed since 9f9f there, clean 1a2b3c here", True)]
@@ -233,18 +240,41 @@ def test_code_changed_since_one_commit_may_have_been_changed_in_two_ways():
 
 
 def test_code_of_which_only_the_draw_modules_were_recorded_is_compared_by_them():
-    partial = {name: FACTS.files[name] for name in DRAW_MODULES}
+    partial = {name: FACTS.files[name] for name in DRAW_FILES}
     assert found(FACTS, replace(FACTS, files=partial)) == []
     assert found(FACTS, replace(FACTS, files=partial, code="clean 0")) == [
         ("code", "clean 0 there, clean 1a2b3c here", False)
     ]
-    assert found(FACTS, replace(FACTS, files={**partial, "model.py": "old"}, code="clean 0")) == [
-        ("code", "model.py has changed", True)
+    assert found(FACTS, replace(FACTS, files={**partial, "model/count_model.py": "old"}, code="clean 0")) == [
+        ("code", "model/count_model.py has changed", True)
     ]
 
 
+@pytest.mark.parametrize("more", [(), ("__init__.py", "report.py", "words.py")], ids=["draw files", "all files"])
+def test_code_of_an_earlier_version_may_move_draws_and_is_told(more):
+    # its files had other names; those that decided draws are known by them
+    older = replace(FACTS, files={name: f"sha of {name}" for name in (*EARLIER, *more)}, code="clean 0")
+    first, *others = found(FACTS, older)
+    assert (first[0], first[2]) == ("code", True)
+    if more:
+        assert first[1].startswith("checkpoint.py (only there), counts/cells.py (only here), ")
+        ((kind, text, decides),) = others
+        assert (kind, decides) == ("code", False)
+        assert "report.py (only there)" in text and "__init__.py" not in text
+    else:
+        assert (first[1], others) == ("clean 0 there, clean 1a2b3c here", [])
+
+
+def test_two_runs_of_an_earlier_version_are_compared_by_its_files():
+    files = {name: f"sha of {name}" for name in (*EARLIER, "report.py")}
+    one, other = (replace(FACTS, files=files | {name: "new"}) for name in ("report.py", "model.py"))
+    assert found(other, one) == [("code", "model.py has changed", True), ("code", "report.py has changed", False)]
+    partial = replace(FACTS, files={name: files[name] for name in EARLIER}, code="changed since 9f9f")
+    assert differences(partial, partial) == []
+
+
 def test_code_of_which_all_draw_modules_were_recorded_is_closed():
-    one = replace(FACTS, files={name: FACTS.files[name] for name in DRAW_MODULES}, code="changed since 9f9f")
+    one = replace(FACTS, files={name: FACTS.files[name] for name in DRAW_FILES}, code="changed since 9f9f")
     assert differences(one, one) == []
 
 
@@ -542,14 +572,14 @@ def test_judgement_does_not_depend_on_which_run_comes_first(one, other, differin
 def test_lines_of_bit_identical_runs_have_no_table():
     assert lines(judge(A, A, [CODE])) == [
         "bit-identical: all draws have the same sha256",
-        "  code: model.py has changed, without moving a draw",
+        "  code: model/count_model.py has changed, without moving a draw",
     ]
 
 
 def test_lines_name_the_largest_shift_the_cause_and_the_table():
     assert lines(judge(A, FAR, [CODE, LIBRARY])) == [
         "different: the largest of 5 shifts is +11.79 MCSE (mean of mu), beyond 4.00",
-        "  cause: code: model.py has changed",
+        "  cause: code: model/count_model.py has changed",
         "  also library: numpyro 0.22.0 there, 0.23.0 here",
         "                    there      here   MCSE  shift / MCSE",
         "  mean of mu        9.000     9.500  0.042        +11.79",

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from poolwise.counts.cells import read_counts
 from poolwise.provenance import recorded_run
 from poolwise.provenance.recorded_run import Evidence, ReproductionError, counts_of, of_folder, plain_values
+from support import params_of
 
 TABLE = "location,chips\nA,3\nA,5\nB,0\n"
 COLUMNS = {"group": "location", "count": "chips", "exposure": None, "name": "cookies"}
@@ -21,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "likelihood": {"name": "poisson"},
     "prior": {"lam": {"name": "Gamma", "concentration": 2.0, "rate": 0.2}},
     "sampler": {
-        **{"num_warmup": 150, "num_samples": 200, "num_chains": 4, "target_accept": 0.9},
+        **{"name": "nuts", "num_warmup": 150, "num_samples": 200, "num_chains": 4, "target_accept": 0.9},
         **{"max_tree_depth": 10, "checkpoint_every": 1000},
     },
     "device": {"platform": "cpu", "num_devices": 2, "chain_method": "map", "x64": True},
@@ -40,14 +41,6 @@ JSON_FILES = [
     *("code/commit.json", "code/files.json", "code/lock.json", "environment/stack.json"),
     *("environment/fingerprint.json", "posterior/sha256.json"),
 ]
-
-
-def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
 
 
 def changed(**sections: Any) -> dict[str, Any]:
@@ -86,11 +79,13 @@ def record(tmp_path, elsewhere) -> Callable[..., Path]:
             **({} if isinstance(settings, str) else {"config/resolved.json": json.dumps(settings)}),
             "config/overrides.yaml": "- pooling=pooled\n",
             "code/commit.json": json.dumps({"state": "clean 0123456789ab", "commit": "0" * 40, "branch": "main"}),
-            "code/files.json": json.dumps({"model.py": "m1", "words.py": "w1"}),
+            "code/files.json": json.dumps({"model/count_model.py": "m1", "text.py": "w1"}),
             "code/lock.json": json.dumps({"name": "requirements.lock", "sha256": "l1", "departures": []}),
             "environment/requirements.txt": "jax==0.12.0\n",
             "environment/stack.json": json.dumps({"python": "3.12.1", "jax": "0.12.0"}),
-            "environment/fingerprint.json": json.dumps({"data_sha256": sha256, "source": {"model.py": "m1"}}),
+            "environment/fingerprint.json": json.dumps(
+                {"data_sha256": sha256, "source": {"model/count_model.py": "m1"}}
+            ),
             "posterior/sha256.json": json.dumps({"lam": "d1", "all": "d2"}),
             "tables/summary.csv": SUMMARY,
             "data/cookies.csv": TABLE,
@@ -105,7 +100,7 @@ def record(tmp_path, elsewhere) -> Callable[..., Path]:
             "name": name,
             "experiment": "cookies",
             "status": "FINISHED",
-            "params": dict(leaves(settings)) if isinstance(settings, dict) and params is None else params or {},
+            "params": params_of(settings) if isinstance(settings, dict) and params is None else params or {},
             "metrics": {"elpd_loo": -6.5, "elpd_loo_mcse": 0.01},
             "tags": {"posterior_sha256": "d2", "data_sha256": sha256} | (tags or {}),
             "run_id": "0123456789abcdef0123456789abcdef",
@@ -133,7 +128,10 @@ def test_a_record_is_read(record):
     found = of_folder(record())
     assert found.settings == SETTINGS
     assert found.overrides == ("pooling=pooled",)
-    assert (found.facts.files, found.facts.libraries) == ({"model.py": "m1", "words.py": "w1"}, {"jax": "0.12.0"})
+    assert (found.facts.files, found.facts.libraries) == (
+        {"model/count_model.py": "m1", "text.py": "w1"},
+        {"jax": "0.12.0"},
+    )
     assert found.outcome.digests == {"lam": "d1", "all": "d2"}
     assert (found.outcome.elpd_loo, found.outcome.elpd_loo_mcse, found.outcome.num_chains) == (-6.5, 0.01, 4)
     assert found.outcome.summary.loc["lam", "mean"] == 3.0
@@ -146,7 +144,7 @@ def test_a_run_of_an_older_version_lacks_a_file_and_is_read(record, name):
 
 
 def test_an_older_run_has_the_files_of_its_fingerprint(record):
-    assert of_folder(record(files={"code/files.json": None})).facts.files == {"model.py": "m1"}
+    assert of_folder(record(files={"code/files.json": None})).facts.files == {"model/count_model.py": "m1"}
 
 
 def test_an_older_run_has_its_digests_as_tags_alone(record):
@@ -158,7 +156,7 @@ def test_an_older_run_has_its_digests_as_tags_alone(record):
 def test_a_section_or_key_that_a_run_did_not_have_is_no_fault(record):
     settings = copy.deepcopy(SETTINGS)
     del settings["sweep"], settings["predict"]["exposure"]
-    assert of_folder(record(settings, params=dict(leaves(SETTINGS)))).settings == settings
+    assert of_folder(record(settings, params=params_of(SETTINGS))).settings == settings
 
 
 def test_a_command_line_may_have_had_something_to_resolve(record):
@@ -178,16 +176,17 @@ def test_a_text_comes_back_as_it_was_written(record, text):
 @pytest.mark.parametrize("text", ["1e3", "2020-01-01", "null", "a: b", "x\ny", "!a", "&a", "*a"])
 def test_a_run_of_an_older_version_has_its_settings_as_yaml_alone(record, text):
     settings = changed(data={"group": text})
-    found = of_folder(record(yaml.safe_dump(settings), params=dict(leaves(settings))))
+    found = of_folder(record(yaml.safe_dump(settings), params=params_of(settings)))
     assert found.settings == settings
 
 
 def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
     then = changed(pooling={"name": "hierarchical", "rates": "integrated"})
+    del then["sampler"]["name"]  # there was one engine
     overrides = ["pooling.rates=sampled", "seed=1", "prior/sigma=half_normal"]
     found = of_folder(record(then, {"config/overrides.yaml": yaml.safe_dump(overrides)}))
     assert found.settings == then  # as its own code wants it
-    assert found.facts.settings["pooling"] == {"name": "hierarchical", "parameterisation": "marginal"}
+    assert found.facts.settings == SETTINGS | {"pooling": {"name": "hierarchical", "parameterisation": "marginal"}}
     assert found.overrides == ("pooling.parameterisation=centred", *overrides[1:])
 
 
@@ -302,13 +301,13 @@ def test_a_command_line_that_is_no_list_of_texts_is_refused(record, text):
     ],
 )
 def test_a_config_that_is_not_what_the_parameters_say_is_refused(record, settings, told):
-    message = refusal(record(settings, params=dict(leaves(SETTINGS))))
+    message = refusal(record(settings, params=params_of(SETTINGS)))
     assert "contradicts itself: " + told in message
 
 
 def test_a_long_parameter_that_the_store_cut_is_no_contradiction(record):
     settings = changed(data={"path": "x" * 3000})
-    params = dict(leaves(settings)) | {"data.path": "x" * 500}
+    params = params_of(settings) | {"data.path": "x" * 500}
     assert of_folder(record(settings, params=params)).settings == settings
 
 

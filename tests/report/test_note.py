@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pictures import make_groups_out
 from poolwise.checks import exact_agreement, leave_group_out, power_scaling
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.conditions import Condition
 from poolwise.checks.gate import Verdict
-from poolwise.checks.leave_group_out import GroupsOut
 from poolwise.checks.loo import Loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
@@ -53,17 +53,7 @@ NEW_GROUP = NewGroup(
 
 PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.83]))
 INTEGRATED = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.2]), psis=PSIS)
-GROUPS_OUT = GroupsOut(
-    labels=("a", "b"),
-    elpd=np.array([-30.0, -34.0]),
-    mcse=np.array([0.03, 0.04]),
-    pareto_k=np.array([0.1, 0.2]),
-    r_hat=np.array([1.0, 1.0]),
-    ess=np.array([5000.0, 5000.0]),
-    divergences=np.array([0, 0]),
-    num_chains=4,
-    k_threshold=0.7,
-)
+GROUPS_OUT = make_groups_out("ab", [-30.0, -34.0], [0.03, 0.04])
 
 
 def summary(*names: str) -> pd.DataFrame:
@@ -79,13 +69,13 @@ def many(number: int) -> pd.DataFrame:
 
 def test_subject_says_what_was_fitted_to_what(cookies):
     # the source's 150 cookies from five locations
-    assert words.subject(cookies, "hierarchical", "negative_binomial") == (
+    assert words.subject(cookies, model_of("hierarchical", "negative_binomial")) == (
         "hierarchical negative binomial fit of 150 counts (chips) in 5 groups"
     )
 
 
 def test_subject_speaks_of_one_group_in_the_singular():
-    assert words.subject(counts_from_rows(["a"], [3]), "pooled", "poisson").endswith("in 1 group")
+    assert words.subject(counts_from_rows(["a"], [3]), model_of("pooled", "poisson")).endswith("in 1 group")
 
 
 def test_judgement_of_a_trusted_fit_gives_the_figures_behind_it():
@@ -144,7 +134,8 @@ def test_new_group_says_its_exposure_where_it_is_not_one():
 
 
 def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
-    found = dataclasses.replace(NEW_GROUP, is_informed_by_data=False)
+    source = model_of("unpooled", "poisson").pooling.new_group_words.source
+    found = dataclasses.replace(NEW_GROUP, is_informed_by_data=False, source=source)
     assert words.new_group(found) == (
         words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups say nothing of a new one)"
     )

@@ -16,6 +16,7 @@ from poolwise.checks.loo import Loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
 from poolwise.runs.metrics import metric_name, metrics, parameter_metrics, run_name, tags
+from support import model_of
 
 VERDICT = Verdict(
     conditions=(),
@@ -92,7 +93,7 @@ def beyond_the_gate(*results: Result, **found) -> dict[str, float]:
 )
 def test_run_name_says_the_variant(pooling, likelihood, name):
     overrides = [f"pooling={pooling}", f"likelihood={likelihood}"]  # told already
-    assert run_name(pooling, likelihood, overrides) == name
+    assert run_name(model_of(pooling, likelihood), overrides) == name
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_run_name_says_the_variant(pooling, likelihood, name):
     ],
 )
 def test_run_name_tells_an_override_shortly(override, told):
-    assert run_name("hierarchical", "poisson", [override]) == f"hier-pois {told}"
+    assert run_name(model_of("hierarchical", "poisson"), [override]) == f"hier-pois {told}"
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,13 @@ def test_run_name_tells_an_override_shortly(override, told):
     ],
 )
 def test_run_name_leaves_out_what_does_not_tell_runs_apart(override):
-    assert run_name("hierarchical", "poisson", [override]) == "hier-pois"
+    assert run_name(model_of("hierarchical", "poisson"), [override]) == "hier-pois"
 
 
 def test_run_name_keeps_the_order_of_the_command_line():
-    name = run_name("pooled", "negative_binomial", ["seed=3", "likelihood=negative_binomial", "sampler=quick"])
+    name = run_name(
+        model_of("pooled", "negative_binomial"), ["seed=3", "likelihood=negative_binomial", "sampler=quick"]
+    )
     assert name == "pooled-nb seed=3 quick"
 
 

@@ -1,6 +1,6 @@
 """Numbers of a fit to conditions of its verdict: name, value, limit, passed, and the reason where it fails.
 
-The report, the note, the judgement of two runs and the refits of `leave_out` read the same limits here.
+The report, the note, the judgement of two runs and the refits of `leave_group_out` read the same limits here.
 """
 
 from dataclasses import dataclass

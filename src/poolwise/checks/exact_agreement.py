@@ -106,7 +106,7 @@ def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Comparison:
 
     Parameters
     ----------
-    summary : from `checks.summarise`: `mean`, `sd`, `mcse_mean`, `mcse_sd` by parameter (`mu`, `lam.<label>`)
+    summary : from `summary.summarise`: `mean`, `sd`, `mcse_mean`, `mcse_sd` by parameter (`mu`, `lam.<label>`)
     loo : its `elpd` and `mcse` are looked at; `mcse` is 0 if the value is exact
     """
     rows: dict[str, tuple[Any, float, Any]] = {}

@@ -49,8 +49,8 @@ def integrated_where_doubtful(
     Parameters
     ----------
     loo : of PSIS
-    cells : the `constant_data` of `tree.to_tree`
-    r_eff : as for `checks.loo`
+    cells : the `constant_data` of `datatree.to_tree`
+    r_eff : as for `loo.loo`
     """
     if not (~(loo.pareto_k <= DOUBTFUL)).any():
         return loo

@@ -23,7 +23,7 @@ from poolwise.inference.engines.base import Fit
 from poolwise.inference.engines.nuts import sample
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.streams import named_seed
-from poolwise.model.count_model import Model
+from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
 from poolwise.text import listed, one_line
 
@@ -176,7 +176,7 @@ def without_group(counts: Counts, group: int) -> Counts:
 
 def _state(found: Fit) -> tuple[float, float, float]:
     """Largest R-hat, smallest ESS and divergences of a refit."""
-    kept = {name: value for name, value in found.posterior.items() if name not in summary.NO_MEAN}
+    kept = {name: value for name, value in found.posterior.items() if name not in WITHOUT_MEAN}
     return (*summary.convergence(kept), float(found.sample_stats["diverging"].sum()))
 
 

@@ -88,13 +88,13 @@ def loo_below(
     """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `loo`: for LOO-PIT.
 
     The weights are smoothed over all draws and used at some of them, where they are made to add up to one. They are
-    PSIS's own for every cell, also where `leave_out` replaced `cell_elpd` because their Pareto k is too high: there
-    this value is no more to be relied on than the one that was replaced.
+    PSIS's own for every cell, also where `integrated_loo` replaced `cell_elpd`: there they are no more reliable than
+    the values that were replaced.
 
     Parameters
     ----------
     log_likelihood : blocks (cell, chain, draw), as for `loo`
-    log_below : blocks (cell, chain, len(draws)) of the same cells, from `predict.pointwise_log_below`
+    log_below : blocks (cell, chain, len(draws)) of the same cells, from `predictive.pointwise_log_below`
     draws : indices along the draws of each chain that `log_below` is of
     """
     found = []

@@ -23,7 +23,7 @@ from arviz_stats.base import array_stats
 from poolwise.checks import loo, summary
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.inference import predictive
-from poolwise.model.count_model import Model
+from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.priors import distribution
 from poolwise.text import listed, one_line
 
@@ -58,16 +58,16 @@ def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values
 
     Parameters
     ----------
-    cells : the `constant_data` of `tree.to_tree`
+    cells : the `constant_data` of `datatree.to_tree`
     values : site -> parameter -> (), the values of the priors
 
     Returns
     -------
     `prior.<site>` for every site that takes a prior, `prior` (all at once), `likelihood` and `diagnosis`; NaN where no
-    alpha gives weights that can be smoothed. Parameters without a mean (`checks.NO_MEAN`) are left out.
+    alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are left out.
     """
     posterior = _thinned(posterior)
-    flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in summary.NO_MEAN}
+    flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in WITHOUT_MEAN}
     scaled = {f"prior.{site}": density for site, density in log_priors(posterior, model, values).items()}
     scaled |= {"prior": np.sum(list(scaled.values()), axis=0), "likelihood": log_likelihood(model, posterior, cells)}
     table = pd.DataFrame(

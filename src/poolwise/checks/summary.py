@@ -7,9 +7,10 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
 
+from poolwise.model.count_model import WITHOUT_MEAN
+
 INTERVAL = 0.94  # highest-density intervals, as in the notebook that this project follows
 LOW, HIGH = (f"hdi_{share:.0%}" for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))  # columns of a summary
-NO_MEAN = ("alpha", "beta", "phi")  # their posterior has no finite mean: medians and quantiles only
 
 
 def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
@@ -32,7 +33,7 @@ def summarise(posterior: xr.Dataset) -> pd.DataFrame:
     """
     flat = parameters(posterior)
     draws = np.stack(list(flat.values()))  # (P, chain, draw)
-    heavy = np.array([name in NO_MEAN for name in flat])
+    heavy = np.array([name in WITHOUT_MEAN for name in flat])
     tail = (1 - INTERVAL) / 2
     low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], axis=(1, 2))
     shortest = np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])

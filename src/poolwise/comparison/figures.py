@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from poolwise.comparison.ranking import telling
+from poolwise.comparison.ranking import TIE_DIFFERENCE, is_tie, telling
 from poolwise.figures.base import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
 from poolwise.figures.bins import BAND, QUANTILES, edges_of, tabulate
 from poolwise.figures.fonts import printable
@@ -49,7 +49,6 @@ MAX_MODELS = 12  # of a picture with a panel or a colour for each; colour and ma
 MAX_LINES = 84  # of the forest: groups times models
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
 MARKERS = "os^vPX<>p*H8"
-LEAST_CERTAIN = 4.0  # a difference of elpd_loo under this is a tie
 FAR = 100.0  # differences beyond it are drawn on a logarithmic scale
 
 
@@ -157,7 +156,14 @@ def _elpd(runs: _Runs) -> tuple[Figure, str]:
     figure = _figure(2.0 + 0.3 * max(3, len(table)))
     left, right = figure.subplots(1, 2, sharey=True)
     suspect = (table["verdict"] != "trusted").to_numpy()
-    right.axvspan(-LEAST_CERTAIN, LEAST_CERTAIN, color=GREY, alpha=0.25, linewidth=0, label="difference under 4")
+    right.axvspan(
+        -TIE_DIFFERENCE,
+        TIE_DIFFERENCE,
+        color=GREY,
+        alpha=0.25,
+        linewidth=0,
+        label=f"difference under {TIE_DIFFERENCE:g}",
+    )
     right.axvline(0, color=BLACK, linewidth=1)
     for axes, value, error, times in ((left, "elpd_loo", "se", (1,)), (right, "elpd_diff", "dse", (1, 2))):
         centre, width = table[value].to_numpy(), table[error].to_numpy()
@@ -193,19 +199,18 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
     """Scale that is linear within the band of ties and logarithmic beyond it, with plain numbers."""
     powers = 10.0 ** np.arange(1, np.ceil(np.log10(max(-low, high))) + 1)
     powers = powers[:: -(-len(powers) // 5)]
-    ticks = [*-powers[::-1], -LEAST_CERTAIN, 0, LEAST_CERTAIN, *powers]
-    axes.set_xscale("symlog", linthresh=LEAST_CERTAIN, linscale=0.7)
+    ticks = [*-powers[::-1], -TIE_DIFFERENCE, 0, TIE_DIFFERENCE, *powers]
+    axes.set_xscale("symlog", linthresh=TIE_DIFFERENCE, linscale=0.7)
     axes.set_xticks(ticks, [f"{tick:,.0f}".replace("-", "−") for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlim(1.5 * min(low, -LEAST_CERTAIN), 1.5 * max(high, LEAST_CERTAIN))
+    axes.set_xlim(1.5 * min(low, -TIE_DIFFERENCE), 1.5 * max(high, TIE_DIFFERENCE))
 
 
 def _elpd_shows(runs: _Runs, table: pd.DataFrame) -> str:
     trusted = table[table["verdict"] == "trusted"]
     if trusted.empty:
         return "Here no run is trusted; differences are to the first."
-    size, error = trusted["elpd_diff"].abs(), trusted["dse"]
-    tied = int(((size < LEAST_CERTAIN) | (size < 2 * error)).sum()) - 1
+    tied = sum(map(is_tie, trusted["elpd_diff"], trusted["dse"])) - 1
     text = f"Here the best trusted run is {short(runs.labels[trusted.index[0]], 60)}"
     text += f", and {tied} of {len(trusted) - 1} other trusted runs tie{'s' if tied == 1 else ''} with it."
     suspects = int((table["verdict"] != "trusted").sum())

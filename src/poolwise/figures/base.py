@@ -51,9 +51,9 @@ class Plot:
 
 
 def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
-    """Make a function a figure; `figures_names` says in which section it stands."""
+    """Make a function a figure; `names.SECTIONS` says in which section it stands."""
     if name not in NAMES:
-        raise ValueError(f"figure {name!r} stands in no section: add it to figures_names.SECTIONS")
+        raise ValueError(f"figure {name!r} stands in no section: add it to figures/names.py")
     return lambda draw: Plot(name, draw, look_for, needs)
 
 

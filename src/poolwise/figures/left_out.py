@@ -235,13 +235,12 @@ def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> N
     needs="leave_group_out",
 )
 def _leave_group_out(fit: Drawing) -> Picture:
-    given = fit.view.tables["leave_group_out"]
-    table = (given.set_index("group") if "group" in given.columns else given).set_axis(fit.labels)
+    table = fit.view.tables["leave_group_out"].set_axis(fit.labels)
     rows = np.array([part.stop - part.start for part in fit.by_group()])
     table = table.assign(rows=rows, per_row=table["elpd"] / rows).rename_axis("group")
     each = table["per_row"].to_numpy()
     shown = np.arange(len(each)) if len(each) <= MAX_LABELS else np.sort(np.argsort(each, kind="stable")[:MAX_LABELS])
-    doubtful = table.get("suspect", pd.Series(False, index=table.index)).to_numpy(bool)
+    doubtful = table["suspect"].to_numpy(bool)
     figure = blank(1.7 + 0.25 * max(4, len(shown)))
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, per in ((left, np.ones(len(rows))), (right, rows)):

@@ -1,7 +1,7 @@
 """The figures by name, in the sections of the report and in their order.
 
 A config is checked against these names before anything heavy is loaded, so this module imports nothing. A new figure is
-a line here and a function marked with `figures_fit.figure`.
+a line here and a function marked with `base.figure`.
 """
 
 SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what the section is for, its figures

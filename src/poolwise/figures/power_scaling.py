@@ -27,8 +27,7 @@ FLOOR = 1e-3  # of a sensitivity: smaller ones are drawn here
     needs="power_scaling",
 )
 def _sensitivity(fit: Drawing) -> Picture:
-    table = fit.view.tables["sensitivity"]
-    table = table if "parameter" in table.columns else table.rename_axis("parameter").reset_index()
+    table = fit.view.tables["sensitivity"].rename_axis("parameter").reset_index()
     worst = table.sort_values("prior", ascending=False, kind="stable", na_position="first").index[:MAX_ROWS]
     shown = table.loc[sorted(worst)].reset_index(drop=True)
     place = np.arange(len(shown))

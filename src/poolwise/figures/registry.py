@@ -1,7 +1,7 @@
 """A judged fit to figures, each with a caption that says what to look for and what this one shows.
 
-A figure is one function that `figures_fit.figure` marks, in one of `MODULES`; its name stands in `figures_names`. A
-label too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
+A figure is one function that `base.figure` marks, in one of `MODULES`; its name stands in `names.SECTIONS`. A label
+too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
 shows.
 """
 

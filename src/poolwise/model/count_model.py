@@ -33,7 +33,7 @@ from poolwise.model.special import concentration_of
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
 AUXILIARY = ("y", "z")  # sites that are no parameters
-WITHOUT_MEAN = ("alpha", "beta", "phi")  # derived; their posterior has no finite mean: medians and quantiles only
+WITHOUT_MEAN = tuple(name for each in _PLUG_INS for name in each.without_mean)  # medians and quantiles only
 BLOCK = 2**20  # values held at once while rates are drawn
 
 

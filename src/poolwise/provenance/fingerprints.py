@@ -1,8 +1,9 @@
 """Settings, data and source to the fingerprints of a run.
 
 Two fits with the same draws fingerprint have the same draws, to the bit, on the same stack; two runs with the same
-run fingerprint have the same artifacts. The source that decides a draw is what the engine, the pooling and the
-likelihood of the fit import, as it is parsed: docstrings, comments and the words of a plug-in refit nothing.
+run fingerprint have the same artifacts. The source that decides a draw is the engine, the pooling and the likelihood of
+the fit, the checkpoints of an interrupted fit, and what these import, as it is parsed: docstrings, comments and the
+words of a plug-in refit nothing.
 """
 
 import ast
@@ -27,7 +28,9 @@ EARLIER = (  # names that records of 0.1.0 have for the files that decided draws
     *("checkpoint.py", "data.py", "fit.py", "integrated.py", "model.py"),
     *("priors.py", "snapshot.py", "special.py", "table.py"),
 )
+HANDED_ON_BY = ("poolwise.inference.checkpoint",)  # the draws of a fit that was interrupted, to the start that goes on
 WORDS = {"meaning", "formula", "new_group_words", "rate_symbol", "whose_rate", "short"}  # of a plug-in
+SITE_WORDS = {"symbol": 1, "meaning": 2}  # arguments of `model.sites.Site`
 
 
 def draw_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
         (LIKELIHOODS, settings["likelihood"]["name"]),
     )
     plug_ins = [registry[name] for registry, name in registered]
-    return imported_source(module_of(each) for each in plug_ins)
+    return imported_source([*map(module_of, plug_ins), *HANDED_ON_BY])
 
 
 def module_of(plug_in: Any) -> str:
@@ -103,7 +106,7 @@ def holds_draw_source(files: Iterable[str]) -> bool:
 @functools.cache
 def _all_draw_source() -> frozenset[str]:
     plug_ins = [*ENGINES.values(), *POOLINGS.values(), *LIKELIHOODS.values()]
-    return frozenset(imported_source(module_of(each) for each in plug_ins))
+    return frozenset(imported_source([*map(module_of, plug_ins), *HANDED_ON_BY]))
 
 
 @functools.cache  # the code of a process is what it was when the process first asked
@@ -125,12 +128,30 @@ class _Meaning(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """A text that stands alone does nothing."""
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """Words are assigned in the body of a class."""
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        return None if names and names <= WORDS | {"name"} and names & WORDS else self.generic_visit(node)
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Words are assigned in the body of a class; a local variable of that name decides what it decides."""
+        node.body = [each for each in node.body if not _is_words(each)]
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A site has its words after its name."""
+        if isinstance(node.func, ast.Name) and node.func.id == "Site":
+            node.args = [each for place, each in enumerate(node.args) if place not in SITE_WORDS.values()]
+            node.keywords = [each for each in node.keywords if each.arg not in SITE_WORDS]
+        return self.generic_visit(node)
+
+
+def _is_words(node: ast.stmt) -> bool:
+    """Whether a statement assigns words of a plug-in and nothing else, but for its name, which is in the settings."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return False
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    names = {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return names <= WORDS | {"name"} and bool(names & WORDS)
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from poolwise.checks.agreement import threshold
 from poolwise.checks.conditions import limits
-from poolwise.checks.summary import NO_MEAN
+from poolwise.model.count_model import WITHOUT_MEAN
 from poolwise.provenance.differences import NAMES, Difference, sides
 from poolwise.text import NAMED, listed
 
@@ -36,7 +36,7 @@ class Outcome:
     Attributes
     ----------
     digests : as `provenance.posterior_digests` gives them: site -> sha256 of its draws, "all" -> of all together
-    summary : as `checks.summarise` gives it
+    summary : as `summary.summarise` gives it
     elpd_loo, elpd_loo_mcse : not a number where not known
     """
 
@@ -141,7 +141,7 @@ def _unconverged(run: Outcome, name: str) -> str:
 
 def _shifts(one: Outcome, other: Outcome) -> pd.DataFrame:
     """What both runs found, quantity by quantity, the largest |z| first."""
-    common = [name not in NO_MEAN and name in other.summary.index for name in one.summary.index]
+    common = [name not in WITHOUT_MEAN and name in other.summary.index for name in one.summary.index]
     names = one.summary.index[common]
     a, b = _quantities(one.summary.loc[names], one), _quantities(other.summary.loc[names], other)
     mcse = (a["mcse"] ** 2 + b["mcse"] ** 2) ** 0.5

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from poolwise.config import Config, leaves_of, upgraded
+from poolwise.config import LATER, RENAMED, Config, leaves_of, renamed, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
 from poolwise.paths import ROOT
@@ -35,6 +35,9 @@ LONGEST_NAME = 500  # characters that MLflow takes for the name of an experiment
 LONGEST_PARAM = 500  # characters of a parameter that every store keeps
 RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or that leave no setting
 SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "reuse"))  # that hold keys
+UPGRADED = {
+    key.partition(".")[0] for key in (*RENAMED, *LATER)
+}  # sections with keys that earlier versions wrote otherwise
 JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
 # what reading a file raises that is not what it should be
 DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
@@ -134,11 +137,13 @@ def of_folder(folder: Path) -> Evidence:
 
 def as_today(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded settings with the keys of this version."""
-    renamed = dict(settings)
-    if "pooling" in settings:
-        pooling = upgraded({f"pooling.{key}": value for key, value in settings["pooling"].items()})
-        renamed["pooling"] = {key.removeprefix("pooling."): value for key, value in pooling.items()}
-    return renamed
+    today = dict(settings)
+    for name in UPGRADED & settings.keys():
+        section = upgraded({f"{name}.{key}": value for key, value in settings[name].items()})
+        today[name] = {
+            key.removeprefix(f"{name}."): value for key, value in section.items() if key.startswith(f"{name}.")
+        }
+    return today
 
 
 def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
@@ -352,8 +357,8 @@ def _overrides(run: Logged, text: str) -> tuple[str, ...]:
 
 def _override_as_today(override: str) -> str:
     key, given, value = override.partition("=")
-    ((renamed, choice),) = upgraded({key: value}).items()
-    return f"{renamed}{given}{choice}"
+    ((today, choice),) = renamed({key: value}).items()
+    return f"{today}{given}{choice}"
 
 
 def _agreed(run: Logged, tag: str, recorded: Any, file: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import description
@@ -105,16 +105,8 @@ def render(
     pictures : name -> bytes of a PNG file and its caption; each goes to its section, others to the end
     tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
     """
-    environment = Environment(
-        loader=PackageLoader("poolwise.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "short": short, "cell": cell}
     tables = {**(tables or {}), **view.tables}
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         _answer(view)
         | _trust(view)
         | _model(view)
@@ -130,6 +122,19 @@ def render(
             "commit": run.commit,
         }
     )
+
+
+def template(name: str) -> Template:
+    """A page of `templates`: nothing is fetched, and all that is filled in is escaped."""
+    environment = Environment(
+        loader=PackageLoader("poolwise.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "short": short, "cell": cell}
+    return environment.get_template(name)
 
 
 def _answer(view: "FitView") -> dict[str, object]:

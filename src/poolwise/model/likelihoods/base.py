@@ -43,6 +43,7 @@ class Likelihood(ABC):
     formula : (HTML formula, what it says), from the count down
     statistics : what `log_likelihood` needs of a table
     has_marginal : whether rates with a gamma law can be integrated out: `log_marginal` and `draw_rates`
+    without_mean : names of what is derived and has no finite posterior mean
     exact_cells : up to how many cells the exact answer takes seconds; None where `checks.exact` has none, since it is
         worked out for counts of the Poisson or the negative binomial with dispersion `delta`
     """
@@ -54,6 +55,7 @@ class Likelihood(ABC):
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
     has_marginal = False
+    without_mean: tuple[str, ...] = ()
     exact_cells: ExactCells | None = None
 
     @abstractmethod

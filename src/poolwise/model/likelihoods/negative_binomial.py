@@ -34,6 +34,7 @@ class NegativeBinomial(Likelihood):
     )
     statistics = SUFFICIENT
     has_marginal = True
+    without_mean = ("phi",)
     exact_cells = ExactCells(20_000, 150)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:

@@ -60,6 +60,7 @@ class Pooling(ABC):
     is_shared : whether all groups have one rate, so that `lam` is one number
     has_population : whether the rates come from a distribution that is learnt, with mean `mu` and sd `sigma`
     informs_new_group : whether the data say anything of a group that is not in them
+    without_mean : names of what is derived and has no finite posterior mean
     """
 
     name: str
@@ -73,6 +74,7 @@ class Pooling(ABC):
     is_shared = False
     has_population = False
     informs_new_group = True
+    without_mean: tuple[str, ...] = ()
 
     @abstractmethod
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:

@@ -33,6 +33,7 @@ class Hierarchical(Pooling):
         ),
     )
     has_population = True
+    without_mean = ("alpha", "beta")
     new_group_words = NewGroupWords(
         title="What would a new group be like?",
         caption="Here a new group is drawn from the distribution that the groups of the data come from, with what "

@@ -1,207 +1,17 @@
-"""What decides a result: fingerprints that change with it and with nothing else, and the state of the code."""
+"""The state of the code: commit, patch and lock, and whether they give the code back."""
 
-import copy
 import hashlib
-import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
-from poolwise.config import Config, check
-from poolwise.paths import CONF, register_resolvers
 from poolwise.provenance import checkout as scratch
 from poolwise.provenance import code as provenance
-from poolwise.provenance import fingerprints
-from poolwise.provenance import stack as stack_module
 from poolwise.provenance.code import code_state
-from poolwise.provenance.fingerprints import (
-    draw_ingredients,
-    fingerprint,
-    posterior_digests,
-    run_ingredients,
-    source_digest,
-    source_files,
-)
-from poolwise.provenance.stack import stack, versions_of
-
-SHA256 = "0" * 64  # of the data
-DRAWS_DECIDED_BY = {
-    *("seed", "pooling.name", "pooling.parameterisation", "likelihood.name"),
-    *("prior.mu.name", "prior.mu.concentration", "prior.mu.rate", "prior.sigma.name", "prior.sigma.rate"),
-    *(f"sampler.{key}" for key in ("num_warmup", "num_samples", "num_chains", "target_accept", "max_tree_depth")),
-    *("device.platform", "device.chain_method", "device.x64"),
-}
-RUN_DECIDED_BY = DRAWS_DECIDED_BY | {
-    *(f"checks.{key}" for key in ("progress", "exact", "sensitivity", "leave_group_out")),
-    *(f"predict.{key}" for key in ("num_draws", "new_group", "group", "exposure", "above")),
-    "plots.figures",
-}
-
-
-@pytest.fixture(scope="module")
-def default() -> Config:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("config"))
-
-
-@pytest.fixture
-def settings(default: Config) -> dict:
-    """The default config, resolved."""
-    return default.resolved()
-
-
-def leaves(tree: dict, prefix: str = "") -> list[str]:
-    return [
-        leaf
-        for key, value in tree.items()
-        for leaf in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
-    ]
-
-
-def changed(settings: dict, dotted: str) -> dict:
-    """The settings with another value of one key."""
-    other = copy.deepcopy(settings)
-    *parents, key = dotted.split(".")
-    section = other
-    for parent in parents:
-        section = section[parent]
-    section[key] = "another value"
-    return other
-
-
-def draws_fingerprint(settings: dict, sha256: str = SHA256) -> str:
-    return fingerprint(draw_ingredients(settings, sha256))
-
-
-def run_fingerprint(settings: dict, sha256: str = SHA256) -> str:
-    return fingerprint(run_ingredients(settings, sha256))
-
-
-# Fingerprints.
-
-
-def test_the_draws_fingerprint_changes_with_what_decides_the_draws_alone(settings):
-    # DESIGN: not checkpoint_every nor num_devices, nor the table's name and place, whose content has a hash
-    before = draws_fingerprint(settings)
-    assert {key for key in leaves(settings) if draws_fingerprint(changed(settings, key)) != before} == DRAWS_DECIDED_BY
-
-
-def test_the_run_fingerprint_changes_with_checks_predictions_and_plots_too(settings):
-    before = run_fingerprint(settings)
-    assert {key for key in leaves(settings) if run_fingerprint(changed(settings, key)) != before} == RUN_DECIDED_BY
-
-
-@pytest.mark.parametrize("of", [draws_fingerprint, run_fingerprint])
-def test_fingerprints_change_with_the_data(settings, of):
-    assert of(settings, SHA256) != of(settings, "1" + SHA256[1:])
-
-
-@pytest.mark.parametrize("of", [draws_fingerprint, run_fingerprint])
-def test_fingerprints_do_not_depend_on_the_order_of_the_keys(settings, of):
-    turned = {
-        key: dict(reversed(value.items())) if isinstance(value, dict) else value
-        for key, value in reversed(settings.items())
-    }
-    assert of(turned) == of(settings)
-
-
-def test_fingerprints_see_the_smallest_change_of_a_prior_value(settings):
-    other = copy.deepcopy(settings)
-    other["prior"]["mu"]["rate"] = float(np.nextafter(0.2, 1))
-    assert draws_fingerprint(other) != draws_fingerprint(settings)
-
-
-def test_making_ingredients_changes_nothing_in_the_settings(settings):
-    before = copy.deepcopy(settings)
-    run_ingredients(settings, SHA256)
-    assert settings == before
-
-
-@pytest.mark.parametrize(
-    ("name", "decides_draws"),
-    [
-        *(("data.py", True), ("model.py", True), ("fit.py", True), ("priors.py", True), ("table.py", True)),
-        ("checkpoint.py", True),
-        *(("predict.py", False), ("checks.py", False), ("figures.py", False), ("templates/report.html", False)),
-    ],
-)
-def test_fingerprints_change_with_the_source(settings, monkeypatch, tmp_path, name, decides_draws):
-    draws, run = draws_fingerprint(settings), run_fingerprint(settings)
-    copied = tmp_path / "poolwise"
-    shutil.copytree(fingerprints.SOURCE, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "SOURCE", copied)
-    with (copied / name).open("a") as file:
-        file.write("\n")
-    assert (draws_fingerprint(settings) != draws, run_fingerprint(settings) != run) == (decides_draws, True)
-
-
-def test_the_source_digest_depends_neither_on_place_nor_on_what_python_compiled(monkeypatch, tmp_path):
-    before = source_digest(fingerprints.SOURCE)
-    shutil.copytree(fingerprints.SOURCE, tmp_path / "poolwise", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "poolwise" / "model.pyc").touch()
-    monkeypatch.setattr(provenance, "SOURCE", tmp_path / "poolwise")
-    assert source_digest(fingerprints.SOURCE) == before
-
-
-@pytest.mark.parametrize("library", ["jax", "jaxlib", "numpyro", "numpy"])
-def test_fingerprints_change_with_the_version_of_a_library(settings, monkeypatch, library):
-    before, version = draws_fingerprint(settings), provenance.importlib.metadata.version
-    monkeypatch.setattr(
-        provenance.importlib.metadata, "version", lambda name: "0" if name == library else version(name)
-    )
-    assert draws_fingerprint(settings) != before
-
-
-def test_fingerprints_change_with_the_version_of_python(settings, monkeypatch):
-    before = draws_fingerprint(settings)
-    monkeypatch.setattr(provenance.platform, "python_version", lambda: "3.0")
-    assert draws_fingerprint(settings) != before
-
-
-# Digests of the draws.
-
-
-@pytest.fixture
-def posterior() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {"mu": rng.random((2, 3)), "lam": rng.random((2, 3, 4))}
-
-
-@pytest.mark.parametrize("name", ["mu", "lam"])
-def test_a_changed_bit_changes_the_digest_of_its_parameter_and_of_all(posterior, name):
-    before = posterior_digests(posterior)
-    posterior[name].view(np.uint64)[1, 2] ^= 1
-    after = posterior_digests(posterior)
-    assert {each for each in before if after[each] != before[each]} == {name, "all"}
-
-
-def test_the_same_draws_under_another_name_have_another_digest():
-    draws = np.zeros((2, 3))
-    assert posterior_digests({"mu": draws})["all"] != posterior_digests({"sigma": draws})["all"]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [np.zeros((3, 2)), np.zeros((2, 3), np.int64), np.zeros((2, 3), ">f8"), np.full((2, 3), -0.0)],
-    ids=["shape", "type", "byte order", "sign of zero"],
-)
-def test_the_same_bytes_of_another_kind_have_another_digest(other):
-    assert posterior_digests({"mu": other}) != posterior_digests({"mu": np.zeros((2, 3))})
-
-
-def test_digests_do_not_depend_on_order_nor_layout(posterior):
-    turned = {name: np.asfortranarray(draws) for name, draws in reversed(posterior.items())}
-    assert posterior_digests(turned) == posterior_digests(posterior)
-
-
-# The state of the code.
+from poolwise.provenance.fingerprints import SOURCE, fingerprint, source_digest, source_files
+from poolwise.provenance.stack import versions_of
 
 
 @pytest.fixture(autouse=True)
@@ -345,7 +155,13 @@ def ignored(root: Path, name: str) -> None:
 @pytest.mark.parametrize("change", [lambda root: None, edit], ids=["clean", "changed"])
 @pytest.mark.parametrize(
     "name",
-    ["src/poolwise/local.py", "src/poolwise/templates/x.html", "src/x.so", "conf/prior/x.yaml", "experiments/x.yaml"],
+    [
+        "src/poolwise/local.py",
+        "src/poolwise/report/templates/x.html",
+        "src/x.so",
+        "conf/prior/x.yaml",
+        "experiments/x.yaml",
+    ],
 )
 def test_a_file_of_the_run_that_git_ignores_is_in_no_patch_and_told(checkout, name, change):
     change(checkout)
@@ -462,8 +278,8 @@ def test_a_worktree_is_a_checkout_too(checkout):
 @pytest.fixture
 def no_commit() -> provenance.Code:
     """What is known of code that is in no checkout: the digest of its source."""
-    files = source_files(fingerprints.SOURCE)
-    return provenance.Code(f"no commit, source {source_digest(fingerprints.SOURCE)[:12]}", "", "", "", files)
+    files = source_files(SOURCE)
+    return provenance.Code(f"no commit, source {source_digest(SOURCE)[:12]}", "", "", "", files)
 
 
 def test_a_folder_outside_git_has_the_digest_of_the_source(tmp_path, no_commit):
@@ -488,10 +304,10 @@ def test_a_package_inside_another_projects_checkout_is_not_taken_for_it(checkout
 
 def test_the_files_are_those_of_the_package_that_runs(checkout):
     files = code_state(checkout).files
-    model = (fingerprints.SOURCE / "model.py").read_bytes()
-    assert files["model.py"] == hashlib.sha256(model).hexdigest()
-    assert "templates/report.html" in files
-    assert fingerprint(files) == source_digest(fingerprints.SOURCE)
+    model = (SOURCE / "model/count_model.py").read_bytes()
+    assert files["model/count_model.py"] == hashlib.sha256(model).hexdigest()
+    assert "report/templates/report.html" in files
+    assert fingerprint(files) == source_digest(SOURCE)
 
 
 # The lock.
@@ -518,11 +334,7 @@ ruamel-yaml==1.0 --hash=sha256:03
 def test_versions_are_read_from_requirements_and_locks_alike(installed):
     assert versions_of(LOCKED) == {"jax": "0.12.0", "numpyro": "0.22.0", "pywin32": "312", "ruamel-yaml": "1.0"}
     names = {"jax", "numpyro", "pip", "poolwise", "ruamel-yaml"}
-    assert versions_of(stack_module.distributions()).keys() == names
-
-
-def test_every_installed_distribution_has_a_version(devices):
-    assert len(versions_of(stack_module.distributions())) == len(stack_module.distributions().splitlines())
+    assert versions_of(provenance.distributions()).keys() == names
 
 
 def commit_lock(root: Path, name: str, text: str) -> str:
@@ -578,68 +390,3 @@ def test_the_first_lock_is_told_where_both_are_installed(checkout, installed):
     for name in ("requirements.lock", "requirements-ray.lock"):
         commit_lock(checkout, name, LOCKED)
     assert code_state(checkout).lock.name == "requirements.lock"
-
-
-# The stack.
-
-
-DEVICE = {"platform": "cpu", "num_devices": 2, "chain_method": "map", "x64": True}
-
-
-def test_the_stack_holds_versions_flags_and_devices(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    found = stack(DEVICE)
-    expected = {**DEVICE, "xla_flags": "--xla_dump_to=x", "numpy": np.__version__}
-    assert expected.items() <= found.items()
-    assert {"python", "system", "cpu", "cores", "jax", "jaxlib", "numpyro"} <= found.keys()
-
-
-def test_the_stack_holds_what_bits_are_promised_on():
-    assert set(stack_module.STACK_OF_BITS) <= stack(DEVICE).keys()
-
-
-def test_the_stack_names_the_devices_in_use_and_no_other():
-    assert (found := stack(DEVICE))["devices"] == [str(each) for each in jax.devices()]
-    assert found["device_kind"] == "cpu"
-    assert len(stack(DEVICE | {"num_devices": 1})["devices"]) == 1
-
-
-def test_the_number_of_devices_is_no_part_of_what_bits_are_promised_on():
-    one, two = stack(DEVICE | {"num_devices": 1}), stack(DEVICE)
-    assert [key for key in stack_module.STACK_OF_BITS if one[key] != two[key]] == []
-
-
-def test_the_stack_survives_json():
-    found = stack(DEVICE)
-    assert json.loads(json.dumps(found)) == found
-    assert {type(value) for value in found["jax_flags"].values()} <= {bool, int, str, type(None)}
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("jax_threefry_partitionable", False, False),
-        ("jax_default_prng_impl", "rbg", "rbg"),
-        ("jax_default_matmul_precision", "float32", "float32"),
-        ("jax_numpy_dtype_promotion", "strict", "strict"),
-        ("jax_random_seed_offset", 1, 1),
-    ],
-)
-def test_the_stack_tells_a_setting_of_jax_that_may_change_bits(name, value, told):
-    before = jax.config.values[name]
-    assert stack(DEVICE)["jax_flags"][name] != told
-    jax.config.update(name, value)
-    try:
-        assert stack(DEVICE)["jax_flags"][name] == told
-    finally:
-        jax.config.update(name, before)
-
-
-def test_every_setting_of_jax_that_is_asked_for_is_known_to_it():
-    assert set(stack_module.JAX_FLAGS) == stack(DEVICE)["jax_flags"].keys()
-
-
-def test_distributions_are_pinned_lines_in_alphabetic_order():
-    lines = stack_module.distributions().splitlines()
-    assert lines == sorted(set(lines), key=str.lower)
-    assert f"numpy=={np.__version__}" in lines

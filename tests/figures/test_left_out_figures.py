@@ -1,11 +1,10 @@
 """Rows and groups predicted from all others, in pictures."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 
-from pictures import make_tree, picture, texts
+from pictures import make_groups_out, make_tree, picture, texts
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +90,15 @@ def test_band_holds_even_samples_as_often_as_it_says():
 
 
 def test_leave_group_out_caption_sums_the_groups_and_names_the_one_least_expected():
-    table = pd.DataFrame({"group": ["a", "b", "c"], "elpd": [-30.0, -50.0, -20.0], "mcse": [0.3, 0.4, 0.0]})
-    result = picture("leave_group_out", make_tree(), leave_group_out=table)
+    out = make_groups_out("abc", [-30.0, -50.0, -20.0], [0.3, 0.4, 0.0])
+    result = picture("leave_group_out", make_tree(), left_out=out)
     assert "Here they sum to -100.00, with a Monte Carlo error of 0.5; least expected, per row, is b" in result.caption
     assert result.table.loc["b", "per_row"] == -5.0  # ten rows
 
 
 def test_leave_group_out_marks_refits_in_doubt():
-    table = pd.DataFrame({"elpd": -30.0, "mcse": 0.1, "suspect": [False, True, False]}, index=["a", "b", "c"])
-    result = picture("leave_group_out", make_tree(), leave_group_out=table)
+    out = make_groups_out("abc", divergences=np.array([0, 1, 0]))
+    result = picture("leave_group_out", make_tree(), left_out=out)
     [diamonds] = [line for line in result.figure.axes[0].lines if line.get_marker() == "D"]
     assert diamonds.get_ydata().tolist() == [1]
     assert "the refits of 1 are in doubt" in result.caption
