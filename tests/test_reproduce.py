@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from poolwise.config import check
 from poolwise.errors import FitError, TrackingError
-from poolwise.paths import CONF, register_resolvers
+from poolwise.paths import CONF, outputs, register_resolvers
 from poolwise.provenance import environment
 from poolwise.runs import job as job_module
 from poolwise.runs import pipeline, rerun
 from poolwise.tracking import store
+from poolwise.tracking.credentials import store_uri
 from support import ROOT, VARIANTS, called, params_of
 
 TINY = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none")
@@ -87,7 +88,7 @@ def fit(*overrides: str) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = check(compose("config", overrides=[*IN_PROCESS, *overrides]))
     job = job_module.prepare(config, (*IN_PROCESS, *overrides))
-    return pipeline.carry_out(pipeline.replace(job, uri=rerun.store_uri(None, rerun.outputs()))).run_id
+    return pipeline.carry_out(replace(job, uri=store_uri(None, outputs()))).run_id
 
 
 @pytest.fixture(scope="module")
@@ -451,6 +452,7 @@ def test_what_is_forged_well_reproduces(again, forge, settings):
 
 def test_a_run_of_the_version_that_said_rates_reproduces(again, forge, settings):
     then = settings | {"pooling": {"name": "hierarchical", "rates": "standardised"}}
+    del then["sampler"]["name"]  # there was one engine
     ended = again(forge(then, {"config/overrides.yaml": "- pooling.rates=standardised\n"}))
     assert ended.code == 0
     assert "bit-identical" in ended.out
@@ -747,8 +749,8 @@ def test_what_is_no_commit_is_refused(again, handed, forge, content, told):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"model.py": "0" * 64}, "does not give its code back: model.py differs"),
-        ({"words.py": "0" * 64, "extra.py": "1" * 64}, "does not give its code back: extra.py, words.py differ"),
+        ({"model/count_model.py": "0" * 64}, "does not give its code back: model/count_model.py differs"),
+        ({"text.py": "0" * 64, "extra.py": "1" * 64}, "does not give its code back: extra.py, text.py differ"),
         ({"../\x1b[2J": "0"}, "does not give its code back: ../\\x1b[2J differs"),
         ({"run.py": None}, "does not give its code back: run.py differs"),
     ],
@@ -858,6 +860,10 @@ def test_how_the_runs_own_code_ends_is_how_the_command_ends(settings, tmp_path, 
 # In fresh processes, with a checkout of their own.
 
 
+POISSON = "src/poolwise/model/likelihoods/poisson.py"
+TOTAL = 'statistics["group_exposure"] * lam'  # the mean of a group's total
+
+
 class Checkout:
     """A repository with the code that is here, and its outputs."""
 
@@ -920,12 +926,8 @@ def checkout(tmp_path) -> Checkout:
 def give_model_an_untracked_module(checkout: Checkout) -> None:
     """A module that git does not know, which the likelihood needs."""
     (checkout.folder / "src/poolwise/extra.py").write_text('"""A constant."""\n\nNUDGE = 1.5\n')
-    checkout.edit(
-        "src/poolwise/model.py", "from poolwise.priors", "from poolwise.extra import NUDGE\nfrom poolwise.priors"
-    )
-    checkout.edit(
-        "src/poolwise/model.py", "(statistics, lam, concentration))", "(statistics, lam * NUDGE, concentration))"
-    )
+    checkout.edit(POISSON, "from poolwise.model.priors", "from poolwise.extra import NUDGE\nfrom poolwise.model.priors")
+    checkout.edit(POISSON, TOTAL, f"NUDGE * {TOTAL}")
 
 
 @pytest.mark.slow
@@ -933,7 +935,7 @@ def test_a_dirty_tree_with_an_untracked_module_reproduces_at_its_commit(checkout
     give_model_an_untracked_module(checkout)
     original = checkout.run(*TINY)
     checkout.git("stash", "--include-untracked")
-    checkout.edit("src/poolwise/words.py", '"""A fit in words', '"""A fit in other words')
+    checkout.edit("src/poolwise/report/note.py", '"""A fit in words', '"""A fit in other words')
     checkout.commit()  # and the history has gone on
 
     ended = checkout.again(original, "--at-commit")
@@ -955,7 +957,7 @@ def test_the_same_run_with_the_code_that_is_here_is_different_and_the_code_is_na
     original = checkout.run("sampler=quick")
     checkout.git("stash", "--include-untracked")
     ended = checkout.again(original)
-    assert (ended.code, ended.cause) == (1, "code: model.py has changed")
+    assert (ended.code, ended.cause) == (1, "code: model/likelihoods/poisson.py has changed")
     assert "extra.py" in ended.out
 
 
@@ -981,12 +983,10 @@ def test_every_variant_reproduces_in_a_fresh_process_on_any_number_of_devices(ch
 @pytest.mark.slow
 def test_a_line_of_the_model_that_moves_the_posterior_is_the_cause(checkout):
     original = checkout.run("sampler=quick", "pooling=pooled")
-    checkout.edit(
-        "src/poolwise/model.py", "(statistics, lam, concentration))", "(statistics, lam * 1.01, concentration))"
-    )
+    checkout.edit(POISSON, TOTAL, f"1.01 * {TOTAL}")
     ended = checkout.again(original)
-    assert (ended.code, ended.cause) == (1, "code: model.py has changed")
-    assert ended.out.index("  * code: model.py has changed") < ended.out.index("pooled poisson fit")
+    assert (ended.code, ended.cause) == (1, "code: model/likelihoods/poisson.py has changed")
+    assert ended.out.index("  * code: model/likelihoods/poisson.py has changed") < ended.out.index("pooled poisson fit")
     checkout.git("checkout", "src")
     assert checkout.again(original).code == 0
 
@@ -994,10 +994,10 @@ def test_a_line_of_the_model_that_moves_the_posterior_is_the_cause(checkout):
 @pytest.mark.slow
 def test_a_comment_in_the_model_moves_nothing_and_is_named(checkout):
     original = checkout.run("sampler=quick", "pooling=pooled")
-    checkout.edit("src/poolwise/model.py", "# outside the plate", "# out of the plate")
+    checkout.edit(POISSON, '"""Poisson counts: ', '# a comment\n"""Counts: ')
     ended = checkout.again(original)
     assert (ended.code, ended.verdict[:13]) == (0, "bit-identical")
-    assert "code: model.py has changed, without moving a draw" in ended.out
+    assert "code: model/likelihoods/poisson.py has changed, without moving a draw" in ended.out
 
 
 @pytest.mark.slow

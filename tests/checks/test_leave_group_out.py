@@ -12,6 +12,8 @@ from poolwise.checks import leave_group_out
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.inference import devices
+from poolwise.inference.engines import ENGINES
+from poolwise.inference.engines.base import Engine
 from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -124,8 +126,10 @@ def test_a_refit_that_misses_the_gate_is_repeated_with_the_rates_integrated_out(
         used.append(model.parameterisation)
         return sample(model, **arguments)
 
-    monkeypatch.setattr(leave_group_out, "sample", counting)
-    found = refitted(cookies, "hierarchical", "poisson", parameterisation="centred", sampler=SAMPLER)
+    monkeypatch.setitem(ENGINES, "counting", Engine("counting", counting))
+    found = refitted(
+        cookies, "hierarchical", "poisson", parameterisation="centred", sampler=replace(SAMPLER, name="counting")
+    )
     assert used[1:3] == ["centred", "marginal"]
     assert found.divergences.sum() == 0
 
@@ -150,10 +154,11 @@ def test_groups_have_random_numbers_of_their_own(cookies, fit_of, monkeypatch):
         seeds.append(seed)
         return drawn
 
-    monkeypatch.setattr(leave_group_out, "sample", stop)
+    monkeypatch.setitem(ENGINES, "stop", Engine("stop", stop))
+    sampler = replace(SAMPLER, name="stop")
     model, values = model_of("unpooled", "negative_binomial"), values_of("unpooled", "negative_binomial")
     for seed in (0, 1):
-        leave_group_out.leave_group_out(model, cookies, values, seed=seed, sampler=SAMPLER, device=DEVICE)
+        leave_group_out.leave_group_out(model, cookies, values, seed=seed, sampler=sampler, device=DEVICE)
     assert len(set(seeds)) == 10
 
 

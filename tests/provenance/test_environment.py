@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from poolwise.provenance import code as provenance
-from poolwise.provenance import environment, stack
+from poolwise.provenance import code, environment, stack
+from poolwise.provenance.code import LOCKS
 from poolwise.provenance.environment import EnvironmentMissing, interpreter, python_of
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 HERE = platform.python_version()
 INSTALLED = "jax==0.12.0\nNumPyro==0.22.0\npip==26.1\npoolwise==0.1.0\nruamel.yaml==1.0\n"
 OTHER = INSTALLED.replace("jax==0.12.0", "jax==0.11.0")
@@ -22,7 +22,7 @@ NO_PACKAGES = b"# a lock of nothing\n"
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment of three distributions, poolwise and pip."""
-    monkeypatch.setattr(provenance, "distributions", lambda: INSTALLED)
+    monkeypatch.setattr(stack, "distributions", lambda: INSTALLED)
 
 
 @pytest.fixture
@@ -124,11 +124,11 @@ def test_who_waits_for_a_build_is_told_why(tmp_path, builds, capsys):
 def test_a_lock_of_nothing_gives_an_environment_of_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     python = python_of(OTHER, lock=NO_PACKAGES, python=HERE, folder=tmp_path)
-    code = (
+    lines = (
         "import platform as p, importlib.metadata as m; print(p.python_version(), *[d.name for d in m.distributions()])"
     )
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True, env=clean)
+    done = subprocess.run([str(python), "-c", lines], capture_output=True, text=True, check=True, env=clean)
     assert done.stdout.split() == [HERE, "pip"]
 
 
@@ -199,7 +199,7 @@ def test_a_lock_that_names_more_than_distributions_is_refused(tmp_path, builds, 
     assert builds == []
 
 
-@pytest.mark.parametrize("name", provenance.LOCKS)
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_locks_of_the_project_are_taken(tmp_path, builds, name):
     assert python_of(OTHER, lock=(ROOT / name).read_bytes(), python=HERE, folder=tmp_path).exists()
 
@@ -268,10 +268,10 @@ def test_an_interpreter_that_is_none_is_passed_over(machine):
 def test_the_lock_of_the_project_gives_an_environment_that_fits(tmp_path, monkeypatch):
     lock = (ROOT / "requirements.lock").read_bytes()
     python = python_of(OTHER, lock=lock, python=HERE, folder=tmp_path)
-    code = "import numpyro, poolwise.provenance as p; print(numpyro.__version__, p.distributions())"
+    lines = "import numpyro, poolwise.provenance.stack as p; print(numpyro.__version__, p.distributions())"
     with_source = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True, env=with_source)
+    done = subprocess.run([str(python), "-c", lines], capture_output=True, text=True, check=True, env=with_source)
     numpyro, *found = done.stdout.split()
     assert numpyro == stack.versions_of(lock.decode())["numpyro"]
-    monkeypatch.setattr(provenance, "distributions", lambda: "\n".join(found))
-    assert provenance._departures(lock.decode()) == ()
+    monkeypatch.setattr(code, "distributions", lambda: "\n".join(found))
+    assert code._departures(lock.decode()) == ()

@@ -116,3 +116,10 @@ def test_how_often_a_run_was_saved_does_not_matter_to_a_near_miss(outputs, uri):
     other.params["sampler.checkpoint_every"] = 7
     log(outputs, uri, other, lambda run: run.write("environment/fingerprint.json", '{"numpyro": "0.22.0"}'))
     assert "numpyro 0.22.0" in reuse.near_miss(record(), {"numpyro": "0.23.0"}, among(uri), uri=uri)
+
+
+def test_a_run_of_0_1_0_differs_in_its_source_and_not_in_what_its_settings_were_called():
+    now = INGREDIENTS | {"sampler": {"name": "nuts"}, "pooling": {"parameterisation": "marginal"}}
+    then = INGREDIENTS | {"sampler": {}, "pooling": {"rates": "integrated"}, "source": {"fit.py": "a"}}
+    assert told(then, now) == "made with another version of fit.py"
+    assert told({"jax": "1"}, {"jax": "2"}) == "fitted with jax 1, here 2"  # the stack has no settings

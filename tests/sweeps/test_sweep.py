@@ -18,7 +18,7 @@ from poolwise.config import check
 from poolwise.paths import CONF, register_resolvers
 from poolwise.sweeps import request as sweep_request
 from poolwise.tracking import liveness, store
-from support import called
+from support import ROOT, called
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 PAIR = ("-m", "pooling=pooled,unpooled", *TINY, "sweep.compare=false")
@@ -123,7 +123,7 @@ def test_equal_draws_are_analysed_again_without_a_fit(pair):
 
 
 def test_a_near_miss_says_what_differs(pair, tmp_path):
-    table = (Path(__file__).parents[1] / "data" / "cookies.csv").read_text().replace("12,1", "13,1", 1)
+    table = (ROOT / "data" / "cookies.csv").read_text().replace("12,1", "13,1", 1)
     (tmp_path / "cookies.csv").write_text(table)
     done = again(pair, *PAIR, f"data.path={tmp_path}/cookies.csv", "sweep.dry_run=true")
     assert re.search(r"fitted; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr

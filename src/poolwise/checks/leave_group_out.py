@@ -19,8 +19,8 @@ from poolwise.checks import loo, summary
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.conditions import limits
 from poolwise.counts.cells import Counts
+from poolwise.inference.engines import ENGINES
 from poolwise.inference.engines.base import Fit
-from poolwise.inference.engines.nuts import sample
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.streams import named_seed
 from poolwise.model.count_model import WITHOUT_MEAN, Model
@@ -29,7 +29,7 @@ from poolwise.text import listed, one_line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
-ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `integrated`
+ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `model.marginal`
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def leave_group_out(
         draws, state = {}, (1.0, np.inf, 0.0)
         if RateIntegral.sites(model, values):
             refit = functools.partial(
-                sample,
+                ENGINES[sampler.name].sample,
                 counts=without_group(counts, g),
                 values=values,
                 seed=named_seed(seed, "groups_left_out", g),

@@ -164,8 +164,22 @@ class Drawing:
 
     @cached_property
     def own(self) -> np.ndarray:
-        """The mean count of every group by exposure, (G,)."""
-        return own_means(self.view.tree)[1]
+        """The rate that every group's own counts show, (G,): its mean count by exposure, over `count_per_rate`."""
+        return own_means(self.view.tree)[1] / self.count_per_rate
+
+    @cached_property
+    def count_per_rate(self) -> float:
+        """The expected count at a rate of 1: less than 1 where some rows cannot show an event."""
+        draws = {str(name): each.values for name, each in self.view.posterior.items()}
+        likelihood, one = self.view.model.likelihood, np.ones(())
+        moments = likelihood.moments(one, one, likelihood.params_of(draws))
+        return float(np.mean(moments[0])) if moments else 1.0
+
+    def own_words(self) -> str:
+        """The sentence of a caption on own means that are not shown as they are."""
+        if self.count_per_rate == 1:
+            return ""
+        return f" Own means are divided by {self.count_per_rate:.2f}, the expected count at a rate of 1."
 
     @cached_property
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

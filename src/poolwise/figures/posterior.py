@@ -193,7 +193,7 @@ def _forest(fit: Drawing) -> Picture:
     axes.set_ylim(len(labels) - 0.4, -0.6)
     style(axes, f"rate, {fit.unit}", fit.grouping)
     legend_below(figure, axes)
-    shows = _forest_shows(fit, rate, common)
+    shows = _forest_shows(fit, rate, common) + fit.own_words()
     if many:
         shows += f" The {len(labels)} groups are sorted by {'own mean' if pooled else 'rate'}"
         shows += f"; one in {every} is labelled."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poolwise.config import upgraded
+from poolwise.config import LATER, renamed, upgraded
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.inference.engines.base import Fit
 from poolwise.provenance.differences import flat, shown, unequal
@@ -102,7 +102,9 @@ def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Sentences for the leaves that differ: `fitted with numpyro 0.22.0, here 0.23.0`."""
-    for key, a, b in sorted(unequal(flat(then), flat(now)), key=lambda each: each[0]):
+    here = flat(now)
+    there = {key: value for key, value in LATER.items() if key in here} | renamed(flat(then))
+    for key, a, b in sorted(unequal(there, here), key=lambda each: each[0]):
         if key.startswith("source.") or key == "all_source":
             yield f"made with another version of {key.removeprefix('source.').replace('all_source', 'the source')}"
         elif key == "data_sha256":

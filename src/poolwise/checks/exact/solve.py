@@ -6,9 +6,9 @@ independent, and everything follows from one factor a group:
     p(y) = int p(h) prod_g F_g(h) dh,    F_g(h) = int p(lam | h) prod_{i in g} p(y_i | lam, delta) dlam
     p(y_i | y_-i) = 1 / E[F_g without the row / F_g],    p(y_g | y_-g) = 1 / E[1 / F_g],    E over p(h | y)
 
-F_g is closed for a gamma law of lam and Poisson counts, else an integral over log lam (`exact_factors`). Integrals are
+F_g is closed for a gamma law of lam and Poisson counts, else an integral over log lam (`factors`). Integrals are
 trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit between the bounds of a Uniform, on grids
-that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`exact_nodes`).
+that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`nodes`).
 
 Nothing is returned on trust: steps are refined until two in a row agree, and a leave-out whose mass lies where the grid
 of all the data ends is integrated again on a grid of its own. To agree is to differ by no more than `TOLERANCE` and
