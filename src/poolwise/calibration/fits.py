@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer import NUTS
+from numpyro import infer
 
 from poolwise.calibration import ranks
 from poolwise.calibration.simulation import Simulated
@@ -139,7 +139,7 @@ def _scalars(model: Model) -> tuple[str, ...]:
 def _program(model: Model, plan: Plan) -> Callable:
     """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood and how it went."""
     quantities = (*_scalars(model), "lam")
-    kernel = NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
+    kernel = infer.NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
 
     def fit(table: Any, design: Any, values: Any) -> dict[str, Any]:
         key, truth, drawn = table
