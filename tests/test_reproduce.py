@@ -383,7 +383,7 @@ NOT_TAKEN: Hostile = {
     "a prior that is a path": ({"prior.mu.name": "../../gamma"}, "prior.mu.name is ../../gamma"),
     "a prior without a name": ({"prior.mu.name": None}, "prior.mu.name is None"),
     "a prior that is a list": ({"prior.mu": ["Gamma"]}, "prior.mu is missing"),
-    "a parameter of a prior": ({"prior.mu.validate_args": False}, "prior.mu.validate_args is no parameter"),
+    "a parameter of a prior": ({"prior.mu.validate_args": False}, "prior.mu.validate_args is not a parameter"),
     "a prior's value, text": ({"prior.mu.rate": "0.2"}, "prior.mu.rate is 0.2; it must be a finite number"),
     "a prior's value, nan": ({"prior.mu.rate": float("nan")}, "prior.mu.rate is nan"),
     "a prior's value, inf": ({"prior.mu.rate": float("inf")}, "prior.mu.rate is inf"),

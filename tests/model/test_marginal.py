@@ -231,14 +231,14 @@ def test_posterior_means_and_sds_are_the_exact_ones(parameterisation, likelihood
     assert_moments_are_exact(draws, exact)
 
 
-def test_draws_do_not_depend_on_the_length_of_a_chunk(cookies):
-    # of the standardised rates, the default, in test_nuts
+@pytest.mark.parametrize("parameterisation", ["marginal", pytest.param("standardised", marks=pytest.mark.slow)])
+def test_draws_do_not_depend_on_the_length_of_a_chunk(parameterisation, cookies):
     one, other = (
         fit_cookies(
             cookies,
             "hierarchical",
             "negative_binomial",
-            parameterisation="marginal",
+            parameterisation=parameterisation,
             sampler=replace(SHORT, checkpoint_every=chunk),
         )
         for chunk in (100, 7)

@@ -121,5 +121,5 @@ def test_how_often_a_run_was_saved_does_not_matter_to_a_near_miss(outputs, uri):
 def test_a_run_of_0_1_0_differs_in_its_source_and_not_in_what_its_settings_were_called():
     now = INGREDIENTS | {"sampler": {"name": "nuts"}, "pooling": {"parameterisation": "marginal"}}
     then = INGREDIENTS | {"sampler": {}, "pooling": {"rates": "integrated"}, "source": {"fit.py": "a"}}
-    assert told(then, now) == "made with another version of fit.py"
-    assert told({"jax": "1"}, {"jax": "2"}) == "fitted with jax 1, here 2"  # the stack has no settings
+    assert reuse.told(then, now) == "made with another version of fit.py"
+    assert reuse.told({"jax": "1"}, {"jax": "2"}) == "fitted with jax 1, here 2"  # the stack has no settings
