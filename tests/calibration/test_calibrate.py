@@ -174,8 +174,8 @@ def test_ranks_kept_by_other_code_are_not_gone_on_with(monkeypatch):
 
 def test_a_store_that_is_down_loses_nothing(outputs, capsys):
     run = pipeline.calibrate(composed(*TINY, "tracking.uri=http://127.0.0.1:9"))
-    assert run.is_waiting
-    kept = MlflowClient(run.uri).get_run(run.place_id)
+    assert run.is_spooled
+    kept = MlflowClient(run.uri).get_run(run.store_run_id)
     assert kept.info.status == "FINISHED"
     assert kept.data.tags["verdict"] == "calibrated"
     assert "waits   for http://127.0.0.1:9" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from poolwise.inference.engines.nuts import sample
 from poolwise.paths import CONF, register_resolvers
 from poolwise.provenance import fingerprints
 from poolwise.runs import job as job_module
-from poolwise.runs.job import Findings, Job
+from poolwise.runs.job import Job, JudgedFit
 
 pytestmark = pytest.mark.fit
 
@@ -58,7 +58,7 @@ def draws_of(job_of):
         pooling, config = job.model.pooling.name, job.config
         if pooling not in made:
             made[pooling] = sample(
-                job.model, job.counts, job.values, seed=config.seed, sampler=config.sampler, device=config.device
+                job.model, job.counts, job.prior_values, seed=config.seed, sampler=config.sampler, device=config.device
             )
         return made[pooling]
 
@@ -71,7 +71,7 @@ def examined(job_of, draws_of):
 
     def make(*overrides: str, **given) -> FitView:
         job = job_of(*overrides)
-        return examine(job.model, job.counts, job.values, draws_of(job), settings_of(job, **given))
+        return examine(job.model, job.counts, job.prior_values, draws_of(job), settings_of(job, **given))
 
     return make
 
@@ -185,14 +185,14 @@ def test_the_tree_holds_what_the_priors_and_the_posterior_predict(bare, counts):
 def test_the_findings_are_told_by_the_digests_of_their_draws(bare, job_of, draws_of):
     draws = draws_of(job_of())
     digests = fingerprints.posterior_digests(draws.posterior)
-    outcome = Findings(bare, digests).outcome
+    outcome = JudgedFit(bare, digests).outcome
     assert outcome.digests == digests
     assert (outcome.elpd_loo, outcome.elpd_loo_mcse, outcome.num_chains) == (bare.loo.elpd, bare.loo.mcse, 4)
 
 
 def test_the_time_of_the_exact_answer_and_of_refits_is_kept(job_of, draws_of):
     job = job_of("checks.sensitivity=false")
-    examine(job.model, job.counts, job.values, draws_of(job), settings_of(job))
+    examine(job.model, job.counts, job.prior_values, draws_of(job), settings_of(job))
     assert {"exact"} == {stage for stage in job.seconds if stage in ("exact", "leave_group_out", "sensitivity")}
 
 

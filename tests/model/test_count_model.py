@@ -1,5 +1,7 @@
 """The densities: two routes, one number; and their limits."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.model.count_model import SITES, sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.poolings import POOLINGS
 from poolwise.model.priors import prior_values
 from poolwise.model.special import concentration_of
 from support import PRIORS, VARIANTS, model_of
@@ -174,4 +177,5 @@ def test_sites_of_each_variant_are_those_of_its_formula():
         ("hierarchical", "negative_binomial"): ("mu", "sigma", "delta"),
     }
     assert {variant: sites_of(*variant) for variant in expected} == expected
-    assert set().union(*(sites_of(*variant) for variant in VARIANTS)) == set(SITES)
+    every = (sites_of(*variant) for variant in itertools.product(POOLINGS, LIKELIHOODS))
+    assert set().union(*every) == set(SITES)

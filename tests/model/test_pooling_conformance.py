@@ -59,7 +59,7 @@ def model_and_values(pooling, likelihood="poisson", parameterisation=None):
 
 
 def test_every_pooling_has_a_row():
-    assert [case.name for case in CASES] == list(POOLINGS)
+    assert sorted(case.name for case in CASES) == sorted(POOLINGS)
 
 
 def test_registered_under_its_own_name_and_a_short_one(case, pooling):

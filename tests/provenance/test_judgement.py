@@ -15,9 +15,9 @@ from scipy.stats import norm
 from poolwise.checks import summary as summary_module
 from poolwise.checks.agreement import threshold
 from poolwise.checks.conditions import R_HAT_MAX
-from poolwise.provenance.differences import DEVICE_BITS, Difference, Facts, differences
+from poolwise.provenance.differences import DEVICE_BITS, Difference, RunInputs, differences
 from poolwise.provenance.fingerprints import EARLIER, SOURCE, decides_draws, source_files
-from poolwise.provenance.judgement import Outcome, judge, lines
+from poolwise.provenance.judgement import RunResults, judge, lines
 from poolwise.provenance.stack import DRAW_LIBRARIES
 
 DRAW_FILES = [*filter(decides_draws, source_files(SOURCE))]
@@ -39,7 +39,7 @@ SETTINGS = {
     "seed": 0,
     "reuse": None,
 }
-FACTS = Facts(
+FACTS = RunInputs(
     settings=SETTINGS,
     data_sha256="1a2b3c4d5e6f7a8b",
     code="clean 1a2b3c",
@@ -63,7 +63,7 @@ SCIPY = Difference("library", "1 other distribution differs: scipy 1.16.0 -> 1.1
 CORES = Difference("device", "cores is 2 there, 4 here", False)
 
 
-def changed(**changes) -> Facts:
+def changed(**changes) -> RunInputs:
     """The facts with other settings (dotted keys, `__` for the dot), files, libraries or stack entries."""
     facts = {"settings": SETTINGS, "files": FACTS.files, "libraries": FACTS.libraries, "stack": FACTS.stack}
     for key, value in changes.items():
@@ -80,11 +80,11 @@ def updated(nested: dict, path: list[str], value) -> dict:
     return {**nested, first: updated(nested.get(first, {}), rest, value) if rest else value}
 
 
-def found(other: Facts, one: Facts = FACTS) -> list[tuple[str, str, bool]]:
+def found(other: RunInputs, one: RunInputs = FACTS) -> list[tuple[str, str, bool]]:
     return [(each.kind, each.text, each.decides_draws) for each in differences(one, other)]
 
 
-def outcome(digest: str = "a", *, elpd: float = -394.79, elpd_mcse: float = 0.03, **columns) -> Outcome:
+def outcome(digest: str = "a", *, elpd: float = -394.79, elpd_mcse: float = 0.03, **columns) -> RunResults:
     """A run with mu, alpha and lam.1: means 9, 2, 10 with errors 0.03 and 0.04; `mean={"mu": 9.1}` moves one."""
     table = pd.DataFrame(
         {
@@ -101,7 +101,7 @@ def outcome(digest: str = "a", *, elpd: float = -394.79, elpd_mcse: float = 0.03
     for column, values in columns.items():
         for name, value in values.items():
             table.loc[name, column] = value
-    return Outcome({"mu": f"mu {digest}", "all": digest}, table, elpd, elpd_mcse, num_chains=4)
+    return RunResults({"mu": f"mu {digest}", "all": digest}, table, elpd, elpd_mcse, num_chains=4)
 
 
 A, B = outcome("a"), outcome("b")
@@ -486,14 +486,14 @@ def autoregressive(*, seed: int, rho: float) -> xr.Dataset:
     return xr.Dataset({"lam": (("chain", "draw", "group"), 9 + 2 * draws)}, coords={"group": ["a", "b", "c"]})
 
 
-def sampled(seed: int, *, rho: float) -> Outcome:
+def sampled(seed: int, *, rho: float) -> RunResults:
     summary = summary_module.summarise(autoregressive(seed=seed, rho=rho))
     elpd = float(np.random.default_rng(10_000 + seed).normal(-394.8, 0.04))
-    return Outcome({"all": str(seed)}, summary, elpd, 0.04, num_chains=4)
+    return RunResults({"all": str(seed)}, summary, elpd, 0.04, num_chains=4)
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.5])
-def samples(request) -> list[Outcome]:
+def samples(request) -> list[RunResults]:
     return [sampled(seed, rho=request.param) for seed in range(200)]
 
 

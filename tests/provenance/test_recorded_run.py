@@ -11,7 +11,7 @@ import yaml
 
 from poolwise.counts.cells import read_counts
 from poolwise.provenance import recorded_run
-from poolwise.provenance.recorded_run import Evidence, ReproductionError, counts_of, of_folder, plain_values
+from poolwise.provenance.recorded_run import RecordedRun, ReproductionError, counts_of, of_folder, plain_values
 from support import params_of
 
 TABLE = "location,chips\nA,3\nA,5\nB,0\n"
@@ -374,11 +374,11 @@ def test_the_draws_are_not_opened(record):
 # The counts.
 
 
-def counts(found: Evidence, given: str = "") -> Any:
+def counts(found: RecordedRun, given: str = "") -> Any:
     return counts_of(found, given=given)
 
 
-def no_counts(found: Evidence, given: str = "") -> str:
+def no_counts(found: RecordedRun, given: str = "") -> str:
     with pytest.raises(ReproductionError) as caught:
         counts(found, given)
     assert str(caught.value).isprintable()

@@ -197,7 +197,7 @@ def test_checked_names_the_groups_whose_refit_misses_the_gate():
 
 
 def test_checked_says_how_the_fit_stands_to_the_exact_answer():
-    beside = exact_agreement.Comparison(
+    beside = exact_agreement.Agreement(
         pd.DataFrame({"z": [1.0]}), 0.0, 0.0, -410.0, 1.0, 4.0, "exact answer: the fit agrees"
     )
     assert words.checked(view_of(many(2), exact_agreement.result(beside))) == ["exact answer: the fit agrees"]

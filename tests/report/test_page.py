@@ -274,9 +274,9 @@ def full_page(**changes) -> str:
     return make_page(**given | changes)
 
 
-def comparison_of(table: pd.DataFrame) -> exact_agreement.Comparison:
+def comparison_of(table: pd.DataFrame) -> exact_agreement.Agreement:
     """The comparison that has this table."""
-    return exact_agreement.Comparison(
+    return exact_agreement.Agreement(
         table, 0.0, 0.0, -401.9, float(table["z"].abs().max()), 4.0, "exact answer: as it is"
     )
 

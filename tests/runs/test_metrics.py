@@ -41,7 +41,7 @@ LOO = Loo(
 )
 PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.93, 0.2]))
 NEW_GROUP = NewGroup(np.array([9.0]), 1.0, 9.25, 3.75, pd.DataFrame(), is_informed_by_data=True)
-BESIDE = exact_agreement.Comparison(
+BESIDE = exact_agreement.Agreement(
     pd.DataFrame({"z": [2.5]}), -0.02, -0.4, log_marginal=-410.5, z_max=2.5, limit=4.0, line=""
 )
 GROUPS_OUT = GroupsOut(

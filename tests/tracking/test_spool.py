@@ -284,7 +284,7 @@ def test_a_store_that_fails_at_any_call_loses_no_run_and_gets_none_twice(bench, 
 def test_whatever_a_store_refuses_with_the_run_arrives(bench, error, call):
     bench.server.strikes = gone_from(call, error)
     run = fit(bench)
-    assert run.is_waiting
+    assert run.is_spooled
     bench.clear()
     bench.deliver()
     assert_arrived(bench, run.folder)
@@ -295,16 +295,16 @@ def test_a_store_that_comes_back_before_the_end_gets_the_run_under_its_id(bench)
         first = run.run_id
         bench.server.strikes = gone_from(1)
         run.progress(1000, {"progress/r_hat_max": 1.0})
-        assert run.is_waiting
+        assert run.is_spooled
         bench.clear()
     (stored,) = bench.runs()
-    assert stored.info.run_id == run.run_id == run.place_id == first
-    assert [line.split()[0] for line in run.whereabouts()] == ["run", "folder", "page"]
+    assert stored.info.run_id == run.run_id == run.store_run_id == first
+    assert [line.split()[0] for line in run.location_lines()] == ["run", "folder", "page"]
 
 
 def test_a_run_that_waits_says_so_with_the_reason(bench):
     bench.server.strikes = gone_from(9)
-    lines = {line.split()[0]: line for line in fit(bench).whereabouts()}
+    lines = {line.split()[0]: line for line in fit(bench).location_lines()}
     assert lines["waits"] == f"waits   for {SERVER}: Connection refused"
     assert "python -m poolwise.sync" in lines["send"]
 
@@ -315,8 +315,8 @@ def test_a_store_that_is_slow_gets_no_more_until_the_fit_is_done(bench, monkeypa
     bench.server.seconds = 0.1
     run = fit(bench)
     num_calls = bench.server.calls
-    assert run.is_waiting
-    assert "slow" in run.lost
+    assert run.is_spooled
+    assert "slow" in run.outage
     assert num_calls < 15  # of 20
     bench.clear()
     bench.deliver()
@@ -525,7 +525,7 @@ def next_start(outputs: Path, database: Path, *, is_killed: bool) -> None:
     bench = reached(outputs, database)
     had_run = bool(bench.runs() or bench.waiting())
     spool.reachable(SERVER, outputs)
-    liveness.bury_dead("cookies", uri=SERVER)
+    liveness.mark_dead_killed("cookies", uri=SERVER)
     left = [folder for folder in (outputs / "runs").glob("*") if (folder / "record.json").is_file()]
     if is_killed and left:
         told = told_by(left[0])
@@ -638,8 +638,8 @@ def test_a_sweep_waits_with_jobs_that_cannot_be_sent_and_then_names_them_right(b
         bench.clear()
         REAL_CONNECT(f"sqlite:///{bench.database}").rename_experiment(bench.experiment(), "away")
         bench.server.strikes = lambda call: MlflowException("503") if call > 2 else None  # it answers a first question
-        sweep_parent.gather(parent)
-        assert parent.is_waiting
+        sweep_parent.deliver_waiting_jobs(parent)
+        assert parent.is_spooled
         bench.clear()
         REAL_CONNECT(f"sqlite:///{bench.database}").rename_experiment(bench.experiment("away"), "cookies")
         parent.record.tags["members"] = job.run_id
@@ -655,8 +655,8 @@ def test_a_store_that_is_back_gets_the_jobs_before_the_sweep_accounts_for_them(b
         bench.server.strikes = gone_from(9)
         fit(bench, job_of(parent, "one"), parent=parent.run_id)
         bench.clear()
-        sweep_parent.gather(parent)
-        assert not parent.is_waiting
+        sweep_parent.deliver_waiting_jobs(parent)
+        assert not parent.is_spooled
         (job,) = sweep_parent.fits(parent)
         assert (job.status, job.run_id) == ("FINISHED", by_name(bench)["one"].info.run_id)
 
@@ -666,8 +666,8 @@ def test_a_sweep_whose_store_is_gone_goes_on_in_the_spool(bench):
         on_server = fit(bench, job_of(parent, "one"), parent=parent.run_id)
         bench.server.strikes = gone_from(1)
         in_spool = fit(bench, job_of(parent, "two"), parent=parent.run_id)
-        sweep_parent.gather(parent)
-        assert parent.is_waiting
+        sweep_parent.deliver_waiting_jobs(parent)
+        assert parent.is_spooled
         assert {run.run_id for run in sweep_parent.fits(parent)} == {on_server.run_id, in_spool.run_id}
     bench.clear()
     bench.deliver()
@@ -694,7 +694,7 @@ def test_a_sweep_that_neither_store_nor_spool_takes_says_why(bench):
 def test_a_sweep_that_waits_says_so_last(bench, capsys):
     bench.server.strikes = gone_from(1)
     with asked_sweep() as parent:
-        assert parent.is_waiting
+        assert parent.is_spooled
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["waits", "spool", "send"]
 
 
@@ -790,7 +790,7 @@ def test_a_run_that_another_process_sent_knows_it(bench):
     bench.clear()
     bench.deliver()
     run.deliver()
-    assert not run.is_waiting
+    assert not run.is_spooled
     assert run.run_id == bench.runs()[0].info.run_id
 
 
@@ -798,7 +798,7 @@ def test_a_broken_spool_does_not_hold_up_a_run_whose_store_is_there(bench, capsy
     Path(bench.spool.removeprefix("sqlite:///")).write_bytes(b"no database" * 1000)
     uri = spool.reachable(SERVER, bench.outputs)
     run = fit(bench, uri=uri)
-    assert (uri, run.is_waiting, len(bench.runs())) == (SERVER, False, 1)
+    assert (uri, run.is_spooled, len(bench.runs())) == (SERVER, False, 1)
     assert "its spool" in capsys.readouterr().err
 
 
@@ -825,9 +825,9 @@ def test_secrets_of_an_address_are_written_nowhere(bench, capsys):
     bench.ready_spool(uri)
     run = fit(bench, uri=uri)
     bench.deliver()
-    assert run.is_waiting
+    assert run.is_spooled
     printed = capsys.readouterr()
-    assert "hunter2" not in "\n".join([printed.out, printed.err, *run.whereabouts()])
+    assert "hunter2" not in "\n".join([printed.out, printed.err, *run.location_lines()])
     written = [path for path in bench.outputs.rglob("*") if path.is_file()]
     assert [path for path in written if b"hunter2" in path.read_bytes()] == []
 
@@ -898,7 +898,7 @@ def test_a_server_that_is_none_of_mlflow_sends_the_run_to_the_spool(bench, stran
     bench.ready_spool(stranger)
     began = time.monotonic()
     run = fit(bench, uri=stranger if is_there_at_first else spool.reachable(stranger, bench.outputs))
-    assert run.is_waiting
+    assert run.is_spooled
     assert time.monotonic() - began < 20  # not the minutes of MLflow's own patience, nor an hour
     assert sum(len(each.sent) for each in bench.deliver(to=SERVER)) == 1
     assert bench.runs()[0].info.status == "FINISHED"

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from poolwise.errors import TrackingError, UnknownRunError
 from poolwise.tracking import ranked_view, store
 from poolwise.tracking import run as tracking
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
 
@@ -114,11 +114,14 @@ def test_a_run_stopped_from_outside_is_killed(outputs, uri, error):
 
 def test_a_run_holds_its_folder_while_it_lives(outputs, uri):
     def inside(run):
-        with pytest.raises(TrackingError, match="in use"), held(run.folder / "lock", otherwise=TrackingError("in use")):
+        with (
+            pytest.raises(TrackingError, match="in use"),
+            exclusive_lock(run.folder / "lock", otherwise=TrackingError("in use")),
+        ):
             pass
 
     run = logged(outputs, uri, record(), inside)
-    with held(run.folder / "lock", otherwise=TrackingError("in use")):  # and lets go of it
+    with exclusive_lock(run.folder / "lock", otherwise=TrackingError("in use")):  # and lets go of it
         pass
 
 

@@ -34,7 +34,7 @@ from poolwise.runs.job import Job
 from poolwise.runs.metrics import run_name
 from poolwise.tracking import liveness, run, spool
 from poolwise.tracking.credentials import store_uri
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
 KEYS = ("simulations", "draws", "thin", "batch")  # of the calibration alone
@@ -51,11 +51,11 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
     """Simulate, fit, judge and log; goes on where the same calibration was stopped."""
     job = start(config, tuple(overrides))
     uri = spool.reachable(store_uri(config.tracking.uri, outputs()), outputs())
-    liveness.bury_dead(config.data.name, uri=uri)
+    liveness.mark_dead_killed(config.data.name, uri=uri)
     record, deciding = describe(job), ingredients(job)
     name = record.tags["calibration_fingerprint"]
     folder = outputs() / "calibrations" / name[:16]
-    with held(outputs() / "locks" / name, otherwise="another process makes the same calibration"):
+    with exclusive_lock(outputs() / "locks" / name, otherwise="another process makes the same calibration"):
         with run.logged_run(record, uri=uri, outputs=outputs()) as logged:
             artifacts.write_inputs(job, logged)
             logged.write("environment/fingerprint.json", json.dumps(deciding, indent=1, sort_keys=True) + "\n")
@@ -66,7 +66,7 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
             logged.record.note = note.note(job, findings)
         shutil.rmtree(folder, ignore_errors=True)
     logged.state("done", verdict=findings.status)
-    terminal.say(*note.closing_lines(job, findings), *logged.whereabouts())
+    terminal.say(*note.closing_lines(job, findings), *logged.location_lines())
     return logged
 
 
@@ -134,13 +134,13 @@ def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
     """Simulate and fit, batch by batch; Ctrl-C ends after the batch that is being fitted."""
     config = settings_of(job)
     logged.state("simulating")
-    simulated = simulate(job.model, job.counts, job.values, seed=config.seed, simulations=config.simulations)
+    simulated = simulate(job.model, job.counts, job.prior_values, seed=config.seed, simulations=config.simulations)
     begin = checkpoint.load(folder)
     if begin:
         terminal.say(f"resuming after {begin.steps} of {config.simulations} simulations")
     with (
         terminal.table_bar(config.simulations, begin.steps if begin else 0) as bar,
-        interrupts.deferred(until="this batch; the same command goes on there") as stop_if_asked,
+        interrupts.defer_signals(until="this batch; the same command goes on there") as stop_if_asked,
     ):
 
         def watch(found: Recovered) -> None:
@@ -156,7 +156,7 @@ def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
                 job.model,
                 job.counts,
                 simulated,
-                job.values,
+                job.prior_values,
                 seed=config.seed,
                 plan=Plan(
                     num_warmup=config.sampler.num_warmup,

@@ -21,7 +21,7 @@ from poolwise.text import one_line
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """A fit beside the exact answer.
 
     Attributes
@@ -63,7 +63,7 @@ def run(view: FitView, _: Settings) -> Result:
 CHECK = Check("exact_agreement", "exact", run)
 
 
-def result(found: Comparison) -> Result:
+def result(found: Agreement) -> Result:
     """What a comparison means for the run."""
     return Result(
         metrics={
@@ -87,7 +87,7 @@ def result(found: Comparison) -> Result:
     )
 
 
-def _remedy(found: Comparison) -> str:
+def _remedy(found: Agreement) -> str:
     """What a fit that differs means, and what to do."""
     sizes = found.table["z"].abs().dropna()
     if sizes.empty:
@@ -101,7 +101,7 @@ def _remedy(found: Comparison) -> str:
     )
 
 
-def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Comparison:
+def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Agreement:
     """A fit held against the exact answer of its model and counts.
 
     Parameters
@@ -121,7 +121,7 @@ def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Comparison:
     table["z"] = (table["fit"] - table["exact"]) / table["mcse"].where(table["mcse"] > 0)
     sizes = table["z"].abs().dropna()
     limit, difference = threshold(max(len(sizes), 1)), float(loo.elpd - answer.elpd_loo)
-    return Comparison(
+    return Agreement(
         table=table,
         elpd_difference=difference,
         elpd_z=float(table["z"]["elpd_loo"]),

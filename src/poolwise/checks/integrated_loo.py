@@ -31,7 +31,7 @@ from poolwise.model.marginal_quadrature import RateIntegral, Rows
 type Kinds = tuple[tuple[Rows, float, int], ...]  # rows of a rate, exposure and count of the one left out
 # k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
 # missed, so their elpd is worst: a fit is in doubt above 0.4, not above the 0.7 threshold
-DOUBTFUL = 0.4
+INTEGRATE_ABOVE_K = 0.4
 EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
 # nodes times draws of all rows left out, half a minute; of more rows fewer draws are looked at, but for LEAST: the
 # weights vary little
@@ -52,7 +52,7 @@ def integrated_where_doubtful(
     cells : the `constant_data` of `datatree.to_tree`
     r_eff : as for `loo.loo`
     """
-    if not (~(loo.pareto_k <= DOUBTFUL)).any():
+    if not (~(loo.pareto_k <= INTEGRATE_ABOVE_K)).any():
         return loo
     kinds, which = _kinds(cells, model)
     weight = np.bincount(which, cells["cell_multiplicity"].values)  # (K,), rows

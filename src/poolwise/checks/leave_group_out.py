@@ -29,7 +29,7 @@ from poolwise.text import listed, one_line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
-ABSENT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `model.marginal`
+HELD_OUT_WEIGHT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `model.marginal`
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def leave_group_out(
 
 def without_group(counts: Counts, group: int) -> Counts:
     """The table less one group, whose cells stay, standing for next to no row: for `fit` alone, and with no digest."""
-    multiplicity: Any = np.where(counts.cell_group == group, ABSENT, counts.cell_multiplicity)
+    multiplicity: Any = np.where(counts.cell_group == group, HELD_OUT_WEIGHT, counts.cell_multiplicity)
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
 

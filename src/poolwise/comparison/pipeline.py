@@ -126,7 +126,7 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
         words = "\n".join(f"- {line}" for line in [*found.words, *remarks])
         logged.record.note = f"{markdown(found.table, links)}\n\n{words}\n"
     lines = [line for each in [*found.words, *remarks] for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
-    say(text(found.table), "", *lines, *logged.whereabouts())
+    say(text(found.table), "", *lines, *logged.location_lines())
     return logged.run_id
 
 

@@ -165,20 +165,20 @@ BEYOND = "The groups differ by more than that explains."
 EXPLAINED = "That is enough to explain the differences between groups too."
 HINTS = {  # (all rows, within groups)
     ("more", "alike"): "So the groups differ, and within them the counts vary no more than Poisson counts may.",
-    ("more", "less"): "So the groups differ, and within them the counts vary less than Poisson counts, which neither "
+    ("more", "less"): "So the groups differ, and within them the counts vary less than Poisson counts, which no "
     "likelihood here can follow.",
     ("alike", "more"): "So within groups the counts vary more than Poisson noise, which hints at a negative binomial.",
     ("alike", "alike"): "So nothing here speaks against Poisson noise, nor against one rate for all groups.",
-    ("alike", "less"): "So within groups the counts vary less than Poisson counts, which neither likelihood here can "
+    ("alike", "less"): "So within groups the counts vary less than Poisson counts, which no likelihood here can "
     "follow.",
     ("less", "more"): "So the two disagree: look at the groups one by one.",
     ("less", "alike"): "So the counts are, if anything, more even than Poisson counts of one rate.",
-    ("less", "less"): "So the counts vary less than Poisson counts, which neither likelihood here can follow.",
+    ("less", "less"): "So the counts vary less than Poisson counts, which no likelihood here can follow.",
 }
 ONE_GROUP = {
     "more": "So the counts vary more than Poisson noise, which hints at a negative binomial.",
     "alike": "So nothing here speaks against Poisson noise.",
-    "less": "So the counts vary less than Poisson counts, which neither likelihood here can follow.",
+    "less": "So the counts vary less than Poisson counts, which no likelihood here can follow.",
 }
 NO_REPEATS = {  # no group has two rows and an event
     "more": "So the groups differ or the noise is wider than Poisson; without repeated rows in a group, the data "

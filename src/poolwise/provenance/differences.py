@@ -18,7 +18,7 @@ ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunInputs:
     """What decided a run.
 
     Attributes
@@ -57,7 +57,7 @@ class Difference:
         return f"{self.kind}: {self.text}"
 
 
-def differences(one: Facts, other: Facts, *, names: tuple[str, str] = NAMES) -> list[Difference]:
+def differences(one: RunInputs, other: RunInputs, *, names: tuple[str, str] = NAMES) -> list[Difference]:
     """Everything recorded that differs, by kind; within a kind what decides draws comes first."""
     found = [
         *_data(one, other, names),
@@ -69,13 +69,13 @@ def differences(one: Facts, other: Facts, *, names: tuple[str, str] = NAMES) -> 
     return sorted(found, key=lambda each: (KINDS.index(each.kind), not each.decides_draws))
 
 
-def _data(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
+def _data(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
     if one.data_sha256 != other.data_sha256:
         a, b = (run.data_sha256[:12] or "not recorded" for run in (one, other))
         yield Difference("data", f"the counts differ (data_sha256 {sides(a, b, names)})", True)
 
 
-def _settings(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
+def _settings(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
     """The keys of the config that differ; `device` is judged with the stack, as it was really used."""
     for key, a, b in unequal(flat(one.settings), flat(other.settings)):
         section = key.partition(".")[0]
@@ -85,7 +85,7 @@ def _settings(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Diff
             yield Difference(kind, f"{key} is {sides(a, b, names)}", decides_draws)
 
 
-def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
+def _code(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
     """The files that differ; where a run did not record them all, the states of the source."""
     are_whole = fingerprints.is_whole(one.files) and fingerprints.is_whole(other.files)
     common = one.files.keys() & other.files.keys()
@@ -107,7 +107,7 @@ def _code(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Differen
         yield Difference("code", f"{one.code} in both runs, and which files is not recorded", True)
 
 
-def _libraries(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
+def _libraries(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
     ours = ({name: run.stack.get(name, run.libraries.get(name, ABSENT)) for name in VERSIONS} for run in (one, other))
     deciding = [f"{name} {sides(a, b, names)}" for name, a, b in unequal(*ours)]
     if deciding:
@@ -120,7 +120,7 @@ def _libraries(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Dif
             yield Difference("library", f"{count}: {listed(rest)}", False)
 
 
-def _device(one: Facts, other: Facts, names: tuple[str, str]) -> Iterator[Difference]:
+def _device(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
     """What differs in the stack but versions; the settings of the device come first, as they were really used."""
     a, b = ({**run.settings.get("device", {}), **run.stack} for run in (one, other))
     versions = {*VERSIONS, *one.libraries, *other.libraries} - {*DEVICE_BITS}

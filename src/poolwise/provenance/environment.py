@@ -17,7 +17,7 @@ from pathlib import Path
 
 from poolwise.errors import RequestError
 from poolwise.provenance import code, stack
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 
 PYTHON_VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?\+?")  # as platform.python_version() tells it
 LOCK_LINE = re.compile(  # a pinned name, maybe with a condition; or a hash
@@ -51,7 +51,7 @@ def python_of(requirements: str, *, lock: bytes, python: str, folder: Path) -> P
         raise EnvironmentMissing(f"{python!r} is no version of Python. The record of the run is damaged; name another.")
     pins = _pins(lock)
     place = folder.resolve() / f"{hashlib.sha256(lock).hexdigest()[:12]}-{python}"
-    with held(place.with_name(f"{place.name}.lock"), otherwise=f"another process builds {place}"):
+    with exclusive_lock(place.with_name(f"{place.name}.lock"), otherwise=f"another process builds {place}"):
         if not ((place / "ready").exists() and _python(place).exists()):
             _build(place, pins, interpreter(python))
     return _python(place)

@@ -30,7 +30,7 @@ SHOWN = 8  # rows of the printed table
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResults:
     """What a run found.
 
     Attributes
@@ -70,7 +70,7 @@ class Judgement:
 
 
 def judge(
-    one: Outcome, other: Outcome, differing: Sequence[Difference], *, names: tuple[str, str] = NAMES
+    one: RunResults, other: RunResults, differing: Sequence[Difference], *, names: tuple[str, str] = NAMES
 ) -> Judgement:
     """The judgement of two runs that differ in `differing`, in the order at the head of this module."""
     shifts = _shifts(one, other)
@@ -103,7 +103,7 @@ def lines(judgement: Judgement, *, names: tuple[str, str] = NAMES) -> list[str]:
 
 
 def _verdict(
-    one: Outcome, other: Outcome, differing: Sequence[Difference], *, agrees: bool, names: tuple[str, str]
+    one: RunResults, other: RunResults, differing: Sequence[Difference], *, agrees: bool, names: tuple[str, str]
 ) -> tuple[str, str]:
     """The verdict and its cause."""
     if one.digests.get("all") and one.digests["all"] == other.digests.get("all"):
@@ -133,13 +133,13 @@ def _unexplained(differing: Sequence[Difference]) -> str:
     return f"{what} differs; the promise of bit-identity is broken here"
 
 
-def _unconverged(run: Outcome, name: str) -> str:
+def _unconverged(run: RunResults, name: str) -> str:
     """The first limit of R-hat and ESS that a run misses."""
     failures = (limit.failure(run.summary, whose=f" {name}") for limit in limits(run.num_chains))
     return next(filter(None, failures), "")
 
 
-def _shifts(one: Outcome, other: Outcome) -> pd.DataFrame:
+def _shifts(one: RunResults, other: RunResults) -> pd.DataFrame:
     """What both runs found, quantity by quantity, the largest |z| first."""
     common = [name not in WITHOUT_MEAN and name in other.summary.index for name in one.summary.index]
     names = one.summary.index[common]
@@ -149,7 +149,7 @@ def _shifts(one: Outcome, other: Outcome) -> pd.DataFrame:
     return table.rename_axis("quantity").sort_values("z", key=abs, ascending=False, kind="stable").reset_index()
 
 
-def _quantities(summary: pd.DataFrame, run: Outcome) -> pd.DataFrame:
+def _quantities(summary: pd.DataFrame, run: RunResults) -> pd.DataFrame:
     """Value and Monte Carlo error of each mean and sd of a summary, and of a run's elpd_loo."""
     parts = [
         pd.DataFrame({"value": summary[moment], "mcse": summary[f"mcse_{moment}"]}).rename(f"{moment} of {{}}".format)
@@ -166,7 +166,7 @@ def _z(shift: pd.Series, mcse: pd.Series) -> pd.Series:
 
 
 def _remarks_on_findings(
-    one: Outcome, other: Outcome, shifts: pd.DataFrame, verdict: str, names: tuple[str, str]
+    one: RunResults, other: RunResults, shifts: pd.DataFrame, verdict: str, names: tuple[str, str]
 ) -> Iterator[str]:
     """What the findings themselves show beside the verdict."""
     for name, mine, its in ((names[0], one, other), (names[1], other, one)):

@@ -21,8 +21,8 @@ from poolwise.config import LATER, RENAMED, Config, leaves_of, renamed, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
 from poolwise.paths import ROOT
-from poolwise.provenance.differences import Facts
-from poolwise.provenance.judgement import Outcome
+from poolwise.provenance.differences import RunInputs
+from poolwise.provenance.judgement import RunResults
 from poolwise.provenance.stack import versions_of
 from poolwise.text import one_line
 from poolwise.tracking import store
@@ -51,7 +51,7 @@ class ReproductionError(RequestError):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RecordedRun:
     """A run as it was logged.
 
     Attributes
@@ -66,8 +66,8 @@ class Evidence:
     run: Logged
     settings: dict[str, Any]
     overrides: tuple[str, ...]
-    facts: Facts
-    outcome: Outcome
+    facts: RunInputs
+    outcome: RunResults
     commit: str
     patch: str
     lock: Mapping[str, str]
@@ -80,7 +80,7 @@ class Evidence:
         return f"run {self.run.run_id[:6]}"
 
 
-def of_run(run_id: str, *, uri: str) -> Evidence:
+def of_run(run_id: str, *, uri: str) -> RecordedRun:
     """A finished fit in a store.
 
     Raises
@@ -112,7 +112,7 @@ def of_run(run_id: str, *, uri: str) -> Evidence:
     return _read(run, get)
 
 
-def of_folder(folder: Path) -> Evidence:
+def of_folder(folder: Path) -> RecordedRun:
     """A finished fit in its own folder.
 
     Raises
@@ -179,7 +179,7 @@ def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
     return values
 
 
-def counts_of(evidence: Evidence, *, given: str) -> Counts:
+def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
     """The counts that the run was fitted to: from a given file, its artifact, or the path it recorded.
 
     A given file is taken whatever it holds; of the others the first whose counts have the recorded digest.
@@ -245,7 +245,7 @@ def _parts(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _tables(evidence: Evidence, recorded: str) -> Iterator[tuple[str, Path]]:
+def _tables(evidence: RecordedRun, recorded: str) -> Iterator[tuple[str, Path]]:
     """Where the table of a run may be, in words and as a file."""
     folder = evidence.get("data")
     if folder and folder.is_dir():
@@ -267,7 +267,7 @@ def _called(run: Logged) -> str:
     return f"run {run.run_id} ({one_line(run.name)})"
 
 
-def _read(run: Logged, get: Get) -> Evidence:
+def _read(run: Logged, get: Get) -> RecordedRun:
     try:
         return _evidence(run, get)
     except PoolwiseError:
@@ -279,7 +279,7 @@ def _read(run: Logged, get: Get) -> Evidence:
         ) from None
 
 
-def _evidence(run: Logged, get: Get) -> Evidence:
+def _evidence(run: Logged, get: Get) -> RecordedRun:
     def text(name: str) -> str:
         path = get(name)
         if path and path.stat().st_size > LARGEST_FILE:
@@ -294,11 +294,11 @@ def _evidence(run: Logged, get: Get) -> Evidence:
     commit, ingredients = table("code/commit.json"), table("environment/fingerprint.json")
     requirements, digests = text("environment/requirements.txt"), table("posterior/sha256.json")
     draws = _agreed(run, "posterior_sha256", digests.get("all"), "posterior/sha256.json")
-    return Evidence(
+    return RecordedRun(
         run=run,
         settings=settings,
         overrides=_overrides(run, text("config/overrides.yaml")),
-        facts=Facts(
+        facts=RunInputs(
             settings=as_today(settings),
             data_sha256=_agreed(run, "data_sha256", ingredients.get("data_sha256"), "environment/fingerprint.json"),
             code=str(commit.get("state") or run.tags.get("code_state", "")),
@@ -306,7 +306,7 @@ def _evidence(run: Logged, get: Get) -> Evidence:
             libraries=versions_of(requirements),
             stack=table("environment/stack.json"),
         ),
-        outcome=Outcome(
+        outcome=RunResults(
             digests={str(site): str(digest) for site, digest in digests.items()} | {"all": draws},
             summary=_summary(run, text("tables/summary.csv")),
             elpd_loo=run.metrics.get("elpd_loo", float("nan")),

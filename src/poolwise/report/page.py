@@ -24,7 +24,7 @@ from poolwise.text import cell, number, short
 
 if TYPE_CHECKING:
     from poolwise.checks.base import FitView
-    from poolwise.checks.exact_agreement import Comparison
+    from poolwise.checks.exact_agreement import Agreement
     from poolwise.checks.leave_group_out import GroupsOut
 
 __all__ = ["RunFacts", "render"]
@@ -234,7 +234,7 @@ def _integrated(view: "FitView") -> str:
     )
 
 
-def _exact(found: "Comparison") -> dict[str, object]:
+def _exact(found: "Agreement") -> dict[str, object]:
     """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
     table = found.table
     z = table["z"].abs().dropna()

@@ -12,7 +12,7 @@ from poolwise.counts import description
 from poolwise.figures import registry
 from poolwise.provenance import fingerprints, stack
 from poolwise.report import note, page
-from poolwise.runs.job import Findings
+from poolwise.runs.job import JudgedFit
 from poolwise.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_inputs(job: "Job", run: Run) -> None:
         run.write(f"data/{source.name}", source.read_bytes())
 
 
-def write_findings(job: "Job", findings: Findings, run: Run) -> None:
+def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
     """Draws, pointwise predictive accuracy, tables, figures and the report."""
     view = findings.view
     write_tree(view.tree, run.artifacts / "posterior" / "posterior.nc")

@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def deferred(until: str) -> Iterator[Callable[[], None]]:
+def defer_signals(until: str) -> Iterator[Callable[[], None]]:
     """Hold back the first signal; yields the function that lets it through, to be called at every good moment.
 
     A second signal goes through at once, and so does, at the end of the block, one that is still held. Elsewhere than

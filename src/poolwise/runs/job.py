@@ -22,8 +22,8 @@ from poolwise.model.priors import prior_values
 from poolwise.paths import outputs, resolve_path
 from poolwise.provenance import code as provenance
 from poolwise.provenance import fingerprints
-from poolwise.provenance.differences import Facts
-from poolwise.provenance.judgement import Outcome
+from poolwise.provenance.differences import RunInputs
+from poolwise.provenance.judgement import RunResults
 from poolwise.provenance.stack import distributions, stack, versions_of
 from poolwise.runs.metrics import run_name
 from poolwise.text import listed, one_line
@@ -39,17 +39,17 @@ def unknown_group(label: str, labels: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Findings:
+class JudgedFit:
     """What a fit says, and the digests that tell its draws."""
 
     view: FitView
     digests: dict[str, str]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunResults:
         """The findings in the terms in which runs are compared."""
         loo = self.view.loo
-        return Outcome(self.digests, self.view.summary, loo.elpd, loo.mcse, self.view.num_chains)
+        return RunResults(self.digests, self.view.summary, loo.elpd, loo.mcse, self.view.num_chains)
 
 
 code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
@@ -64,7 +64,7 @@ class Job:
     overrides: tuple[str, ...]
     counts: Counts
     model: Model
-    values: Values
+    prior_values: Values
     code: provenance.Code
     seconds: dict[str, float]
     uri: str = ""
@@ -75,7 +75,7 @@ class Job:
     @functools.cached_property
     def warnings(self) -> list[str]:
         """The priors that have the data in their far tail, a line each."""
-        return prior_scale.lines(self.model, self.values, self.counts)
+        return prior_scale.lines(self.model, self.prior_values, self.counts)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -100,7 +100,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         parent=parent,
         counts=counts,
         model=config.model,
-        values=prior_values(config.prior, sites=config.sites),
+        prior_values=prior_values(config.prior, sites=config.sites),
         code=code_state(),
         seconds={"read": time.perf_counter() - began},
     )
@@ -142,9 +142,9 @@ def ingredients(job: Job) -> dict[str, Any]:
     return fingerprints.run_ingredients(job.config.resolved(), job.counts.sha256)
 
 
-def facts(job: Job) -> Facts:
+def facts(job: Job) -> RunInputs:
     """What decides the run, in the terms in which runs are compared; of a job that is started."""
-    return Facts(
+    return RunInputs(
         settings=job.config.resolved(),
         data_sha256=job.counts.sha256,
         code=job.code.state,

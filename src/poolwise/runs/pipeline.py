@@ -23,12 +23,12 @@ from poolwise.paths import outputs
 from poolwise.provenance import fingerprints
 from poolwise.report import note, terminal
 from poolwise.runs import artifacts, interrupts, resume, reuse
-from poolwise.runs.job import Findings, Job, describe, ingredients, prepare, settings_of, start
+from poolwise.runs.job import Job, JudgedFit, describe, ingredients, prepare, settings_of, start
 from poolwise.runs.metrics import metrics, tags
 from poolwise.tracking import liveness, spool, store
 from poolwise.tracking import run as tracking
 from poolwise.tracking.credentials import store_uri
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
 
@@ -44,11 +44,13 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri:
     job = prepare(config, tuple(overrides), parent)
     job = replace(job, uri=uri or spool.reachable(store_uri(config.tracking.uri, outputs()), outputs()))
     if not parent:  # a sweep did it for its jobs
-        liveness.bury_dead(config.data.name, uri=job.uri)
+        liveness.mark_dead_killed(config.data.name, uri=job.uri)
     if not (bool(parent) if config.reuse is None else config.reuse):
         return elpd_of(carry_out(job))
     record = describe(job)
-    with held(outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"):
+    with exclusive_lock(
+        outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"
+    ):
         draws, among = record.tags["draws_fingerprint"], []
         with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
             among = reuse.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
@@ -65,7 +67,7 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri:
 def carry_out(
     job: Job,
     stored: reuse.StoredDraws | None = None,
-    also: Callable[[Job, Findings, tracking.Run], None] = lambda job, findings, logged: None,
+    also: Callable[[Job, JudgedFit, tracking.Run], None] = lambda job, findings, logged: None,
 ) -> tracking.Run:
     """Fit, or take the stored draws of a run with the same draws fingerprint; check and log.
 
@@ -95,8 +97,8 @@ def carry_out(
         draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
         logged.state("checking")
         with job.stage("check"):
-            view = examine(job.model, job.counts, job.values, draws, settings_of(job, logged))
-        findings = Findings(view, fingerprints.posterior_digests(draws.posterior))
+            view = examine(job.model, job.counts, job.prior_values, draws, settings_of(job, logged))
+        findings = JudgedFit(view, fingerprints.posterior_digests(draws.posterior))
         artifacts.write_findings(job, findings, logged)
         logged.record.note = note.note(view, note.reproduction(logged.run_id))
         logged.record.tags |= {
@@ -131,25 +133,25 @@ def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) 
     logged.state("compiling")
     with (
         terminal.sampling_bar(sampler.num_warmup + sampler.num_samples, quiet=bool(job.parent)) as bar,
-        interrupts.deferred(until="this chunk") as stop_if_asked,
+        interrupts.defer_signals(until="this chunk") as stop_if_asked,
     ):
         draws = ENGINES[sampler.name].sample(
             job.model,
             job.counts,
-            job.values,
+            job.prior_values,
             seed=job.config.seed,
             sampler=sampler,
             device=job.config.device,
             resume_from=resume_from,
-            on_chunk=lambda snapshot: keep(snapshot, logged),
-            on_progress=watch(job, logged, bar, stop_if_asked),
+            on_chunk=lambda snapshot: save_chunk(snapshot, logged),
+            on_progress=report_progress(job, logged, bar, stop_if_asked),
         )
     job.seconds.update(draws.seconds)
     logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in devices.programs_made().items()}
     return draws
 
 
-def keep(snapshot: Snapshot, logged: tracking.Run) -> None:
+def save_chunk(snapshot: Snapshot, logged: tracking.Run) -> None:
     """Save a chunk beside the run, for a start that goes on after a kill."""
     try:
         checkpoint.save(logged.checkpoint, snapshot)
@@ -160,7 +162,7 @@ def keep(snapshot: Snapshot, logged: tracking.Run) -> None:
         ) from None
 
 
-def watch(
+def report_progress(
     job: Job,
     logged: tracking.Run,
     bar: Callable[[str, int, int, float], None],
@@ -203,6 +205,6 @@ def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
         note.accuracy(view.loo),
         *note.checked(view),
         f"{view.verdict.divergences} divergences in {draws} draws",
-        *logged.whereabouts(),
+        *logged.location_lines(),
         note.browse(),
     ]

@@ -38,11 +38,11 @@ from poolwise.provenance.differences import Difference, differences
 from poolwise.provenance.environment import python_of
 from poolwise.provenance.fingerprints import is_whole, source_files
 from poolwise.provenance.judgement import Judgement, judge
-from poolwise.provenance.recorded_run import RESERVED, SECTIONS, Evidence, ReproductionError, of_folder, of_run
+from poolwise.provenance.recorded_run import RESERVED, SECTIONS, RecordedRun, ReproductionError, of_folder, of_run
 from poolwise.report.terminal import say
 from poolwise.runs import job as job_module
 from poolwise.runs import pipeline
-from poolwise.runs.job import Findings
+from poolwise.runs.job import JudgedFit
 from poolwise.text import one_line
 from poolwise.tracking import spool, store
 from poolwise.tracking.run import Run
@@ -96,7 +96,7 @@ def reproduce(
     return found
 
 
-def _here(original: Evidence, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str) -> Judgement:
+def _here(original: RecordedRun, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str) -> Judgement:
     """Make the run again with the code that is here."""
     config = _checked(settings, original)
     counts = recorded_run.counts_of(original, given=data)
@@ -106,7 +106,7 @@ def _here(original: Evidence, settings: dict[str, Any], changes: Sequence[str], 
     _say(f"reproducing {original.run.name} ({original.run.run_id})", *_listed(differing))
     judged: list[Judgement] = []
 
-    def write(job: job_module.Job, findings: Findings, logged: Run) -> None:
+    def write(job: job_module.Job, findings: JudgedFit, logged: Run) -> None:
         judged.append(judge(original.outcome, findings.outcome, differing))
         tags, files, note = _told(judged[0], original)
         logged.record.tags |= tags
@@ -127,7 +127,7 @@ def _here(original: Evidence, settings: dict[str, Any], changes: Sequence[str], 
 
 
 def _at_commit(
-    original: Evidence, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str
+    original: RecordedRun, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str
 ) -> Judgement:
     """Make the run again with its own code, in a checkout and an environment of their own."""
     if not original.commit:
@@ -205,7 +205,7 @@ def _run_there(code: Path, python: Path, settings: Mapping[str, Any], uri: str) 
     return Path(folder)
 
 
-def _check_code(original: Evidence, code: Path) -> None:
+def _check_code(original: RecordedRun, code: Path) -> None:
     """Refuse a checkout that is not the code that ran."""
     wanted, given = original.facts.files, source_files(code / "src" / "poolwise")
     wrong = [
@@ -219,7 +219,7 @@ def _check_code(original: Evidence, code: Path) -> None:
         )
 
 
-def _lock(original: Evidence, code: Path) -> bytes:
+def _lock(original: RecordedRun, code: Path) -> bytes:
     """The lock of the run's environment: its own text, or the one of its commit; nothing if there is none."""
     recorded = original.lock
     name = recorded.get("name") or LOCKS[0]
@@ -236,7 +236,7 @@ def _lock(original: Evidence, code: Path) -> bytes:
     return content
 
 
-def _log_afterwards(found: Judgement, original: Evidence, rerun: Evidence, folder: Path, *, uri: str) -> None:
+def _log_afterwards(found: Judgement, original: RecordedRun, rerun: RecordedRun, folder: Path, *, uri: str) -> None:
     """Mark a run that another process made, wherever it is."""
     told = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     place = spool.place(uri, outputs()) if spool.target(told.get("store", "")) else uri
@@ -255,7 +255,7 @@ def _mark(run_id: str, tags: Mapping[str, str], files: Mapping[str, str], *, uri
         print(f"tracking: the judgement is not at run {run_id}: {one_line(store.reason(error))}", file=sys.stderr)
 
 
-def _told(found: Judgement, original: Evidence) -> tuple[dict[str, str], dict[str, str], str]:
+def _told(found: Judgement, original: RecordedRun) -> tuple[dict[str, str], dict[str, str], str]:
     """A judgement as tags, artifacts and the head of a note."""
     quantities = {"quantity": found.quantity, "z": found.z, "threshold": found.threshold}
     told = {"reproduces": original.run.run_id, "verdict": found.verdict, "cause": found.cause}
@@ -298,7 +298,7 @@ def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
     return changed
 
 
-def _checked(settings: Mapping[str, Any], original: Evidence) -> Config:
+def _checked(settings: Mapping[str, Any], original: RecordedRun) -> Config:
     """The run's settings, checked as any config is; sections that decide no draw get the keys they did not have."""
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         defaults: Any = OmegaConf.to_container(OmegaConf.masked_copy(compose("config"), list(MADE_UP)))

@@ -62,7 +62,7 @@ def run(request: Request, launch: Callable[[], object]) -> None:
         return
     with frozen_settings() as arguments, sweep_parent.parent_run(request, configs, planned, uri=uri) as parent:
         sys.argv += [*request.added, *arguments]
-        os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_waiting else ""
+        os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_spooled else ""
         with sweep_parent.table(parent, planned):
             ended = sweep_parent.settled(parent, launch)
         outcomes.conclude(parent, planned, configs, ended)

@@ -11,7 +11,7 @@ from poolwise.errors import SweepError, UnknownRunError, UnreachableError
 from poolwise.paths import outputs
 from poolwise.report import note as words
 from poolwise.report import terminal
-from poolwise.sweeps.parent import fits, gather
+from poolwise.sweeps.parent import deliver_waiting_jobs, fits
 from poolwise.sweeps.plan import Planned, twin_of
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store
@@ -19,7 +19,7 @@ from poolwise.tracking.store import Logged
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """A job after the sweep: its name, status, elpd_loo and run, where there are such."""
 
     number: int
@@ -56,10 +56,10 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
     if configs[0].sweep.compare:
         for runs in _by_data(done):
             parent.record.note = _compared(parent, runs) + parent.record.note
-        gather(parent)
+        deliver_waiting_jobs(parent)
 
 
-def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
+def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[JobOutcome]:
     """What became of every job."""
     children = fits(parent)
     if not planned:
@@ -67,7 +67,7 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
         own_ids = {run.run_id for run in children}
         tags: dict[str, str] = {}
         with suppress(UnreachableError):
-            tags = store.logged(parent.place_id, uri=parent.uri).tags
+            tags = store.logged(parent.store_run_id, uri=parent.uri).tags
         for key, value in tags.items():  # jobs that made no run
             run_id = key.removeprefix("reused.")
             if run_id != key and run_id not in own_ids:
@@ -77,21 +77,21 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[Outcome]:
                 told.append((value, "reused", twin))
             if key.startswith("refused."):
                 told.append((value, "did not run", None))
-        return [Outcome(number, *each) for number, each in enumerate(told)]
+        return [JobOutcome(number, *each) for number, each in enumerate(told)]
     outcomes = []
     for each in planned:
         own = [run for run in children if run.tags["run_fingerprint"] == each.run_fingerprint]
         if own:
-            outcomes.append(Outcome(each.number, each.name, own[0].status, own[0]))
+            outcomes.append(JobOutcome(each.number, each.name, own[0].status, own[0]))
         elif (twin := twin_of(each, uri=parent.uri)) or each.run_id:
             twin = twin or next((run for run in tracking.recorded(outputs()) if run.run_id == each.run_id), None)
-            outcomes.append(Outcome(each.number, each.name, "reused", twin))
+            outcomes.append(JobOutcome(each.number, each.name, "reused", twin))
         else:
-            outcomes.append(Outcome(each.number, each.name, "did not run", None))
+            outcomes.append(JobOutcome(each.number, each.name, "did not run", None))
     return outcomes
 
 
-def note(outcomes: Sequence[Outcome]) -> str:
+def note(outcomes: Sequence[JobOutcome]) -> str:
     """The jobs as a Markdown table."""
     lines = ["| job | name | status | elpd_loo | verdict | run |", "|--:|---|---|--:|---|---|"]
     for each in outcomes:
@@ -102,7 +102,7 @@ def note(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _why(outcome: Outcome) -> str:
+def _why(outcome: JobOutcome) -> str:
     """A failed job in a line."""
     reason = outcome.run.tags.get("verdict_reasons", "") if outcome.run else ""
     where = f" (run {outcome.run.run_id})" if outcome.run else ""

@@ -20,7 +20,7 @@ from poolwise.sweeps.request import Request
 from poolwise.tracking import liveness, spool, store
 from poolwise.tracking import run as tracking
 from poolwise.tracking.credentials import scrub
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
 
@@ -62,8 +62,8 @@ def parent_run(
         },
     )
     running = SweepError(f"sweep {request.name} is running already. Wait for it to end; what is done will be reused.")
-    with held(outputs() / "locks" / fingerprint, otherwise=running):
-        liveness.bury_dead(record.experiment, uri=uri)
+    with exclusive_lock(outputs() / "locks" / fingerprint, otherwise=running):
+        liveness.mark_dead_killed(record.experiment, uri=uri)
         unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
         if unfinished:
             terminal.say(f"continuing sweep {unfinished.run_id}")
@@ -74,8 +74,8 @@ def parent_run(
             with stack:
                 yield parent
         finally:  # when it was tried to send it
-            if parent.is_waiting:
-                terminal.say(*parent.what_it_waits_for())
+            if parent.is_spooled:
+                terminal.say(*parent.spool_lines())
 
 
 def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
@@ -91,29 +91,29 @@ def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
         def running() -> list[Logged]:
             return [run for run in fits(parent) if run.status == "RUNNING"]
 
-        gather(parent)
+        deliver_waiting_jobs(parent)
         settle(lambda: any(liveness.is_alive(run) and not liveness.is_mine(run) for run in running()))
         for run in running():
             with suppress(*store.OUTAGES):
-                liveness.bury([run], uri=parent.uri, also_mine=True)
+                liveness.mark_killed([run], uri=parent.uri, also_mine=True)
     return ended
 
 
-def gather(parent: tracking.Run) -> None:
+def deliver_waiting_jobs(parent: tracking.Run) -> None:
     """Send the jobs that wait for the store of their sweep; where they cannot be sent, let the sweep wait with them.
 
     Its account names the jobs by the ids that they have now; sent together with them, it is corrected.
     """
-    if parent.is_waiting:
+    if parent.is_spooled:
         return
     reason = store.outage(parent.uri)
     if not reason:
         parent.deliver()
         if spool.has_jobs_of(parent.run_id, uri=parent.uri, outputs=outputs()):
-            reason = parent.lost or "it did not take all jobs"
+            reason = parent.outage or "it did not take all jobs"
     if reason:
         with suppress(TrackingError):  # then it says so when it ends
-            parent.wait(reason)
+            parent.move_to_spool(reason)
 
 
 def fits(parent: tracking.Run) -> list[Logged]:

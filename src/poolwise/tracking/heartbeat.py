@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def every(seconds: float, do: Callable[[], object], *, name: str) -> Iterator[None]:
+def repeat_every(seconds: float, do: Callable[[], object], *, name: str) -> Iterator[None]:
     """Call `do` every `seconds` in a thread, until the block ends."""
     done = threading.Event()
 

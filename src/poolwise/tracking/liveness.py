@@ -38,7 +38,7 @@ def is_mine(run: Logged) -> bool:
     return run.tags.get(PROCESS) == this_process()
 
 
-def bury(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[Logged]:
+def mark_killed(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[Logged]:
     """End as KILLED the RUNNING runs whose process is gone, and if asked those that this one left; returns them."""
     client = connect(uri)
     dead = [
@@ -53,10 +53,10 @@ def bury(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[L
     return dead
 
 
-def bury_dead(experiment: str, *, uri: str) -> None:
+def mark_dead_killed(experiment: str, *, uri: str) -> None:
     """End what killed processes left RUNNING in an experiment; nothing is done where the store does not answer."""
     with suppress(*OUTAGES):
-        bury(search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
+        mark_killed(search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
 
 
 def _is_zombie(pid: int) -> bool:

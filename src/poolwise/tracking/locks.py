@@ -11,7 +11,7 @@ from poolwise.errors import PoolwiseError
 
 
 @contextmanager
-def held(path: Path, *, otherwise: PoolwiseError | str) -> Iterator[None]:
+def exclusive_lock(path: Path, *, otherwise: PoolwiseError | str) -> Iterator[None]:
     """Hold a lock.
 
     Parameters

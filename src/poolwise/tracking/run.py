@@ -24,8 +24,8 @@ from poolwise.tracking import (
 )
 from poolwise.tracking.credentials import public, scrub, store_uri
 from poolwise.tracking.files import write_whole
-from poolwise.tracking.heartbeat import every
-from poolwise.tracking.locks import held, is_free
+from poolwise.tracking.heartbeat import repeat_every
+from poolwise.tracking.locks import exclusive_lock, is_free
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import OUTAGES, file_name
 
@@ -69,7 +69,7 @@ class Run:
     def __init__(self, record: Record, *, uri: str, outputs: Path, parent: str = ""):
         self.record, self.outputs, self.parent = record, outputs, parent
         self.place, self.key = Place(uri), uuid.uuid4().hex
-        self.run_id = self.lost = ""
+        self.run_id = self.outage = ""
         self.folder = Path()
 
     @property
@@ -78,7 +78,7 @@ class Run:
         return self.place.uri
 
     @property
-    def place_id(self) -> str:
+    def store_run_id(self) -> str:
         """Its id there."""
         return self.place.run_id
 
@@ -88,7 +88,7 @@ class Run:
         return self.place.experiment_id
 
     @property
-    def is_waiting(self) -> bool:
+    def is_spooled(self) -> bool:
         """Whether it is in the spool."""
         return bool(self.place.waits_for)
 
@@ -124,8 +124,8 @@ class Run:
         try:
             self.place = self._made(self.uri, run_id)
         except OUTAGES as error:
-            self.wait(store.reason(error))
-        self.run_id = self.run_id or self.place_id
+            self.move_to_spool(store.reason(error))
+        self.run_id = self.run_id or self.store_run_id
 
     def open(self) -> None:
         """Log what is known before the fit."""
@@ -149,13 +149,13 @@ class Run:
             self.save()
         self._end(status)
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Say that the process of the run lives, for those who look from other hosts."""
         place = self.place  # which may be another at any moment
         with suppress(*OUTAGES):  # one beat missed is no loss; the fit notices itself if the store is gone
             place.client.set_tag(place.run_id, liveness.HEARTBEAT, f"{time.time():.0f}")
 
-    def wait(self, reason: str) -> None:
+    def move_to_spool(self, reason: str) -> None:
         """Go on in the spool, which first gets what the store has got.
 
         Raises
@@ -164,9 +164,9 @@ class Run:
             if the spool cannot take the run, or it is there already.
         """
         where = f" It is in {self.folder}." if self.folder.name else ""
-        if self.is_waiting:
+        if self.is_spooled:
             raise TrackingError(f"{self.uri} cannot take the run either: {reason}.{where}")
-        self.lost = reason
+        self.outage = reason
         print(f"tracking: {public(self.uri)}: {reason}; the run goes on in the spool", file=sys.stderr)
         try:
             place = self._made(spool.place(self.uri, self.outputs))
@@ -183,34 +183,34 @@ class Run:
         waits_for = self.place.waits_for
         uri = store_uri(waits_for, self.outputs) if waits_for else self.uri
         for delivery in spool.deliveries(self.outputs, only=uri):
-            self.lost = delivery.reason or self.lost
-        if waits_for and self.place_id:
+            self.outage = delivery.reason or self.outage
+        if waits_for and self.store_run_id:
             with suppress(*OUTAGES):
-                experiment_id, run_id = spool.arrived(self.place_id, uri=self.uri)
+                experiment_id, run_id = spool.arrived(self.store_run_id, uri=self.uri)
                 if run_id:
                     self.place, self.run_id = Place(uri, experiment_id, run_id), run_id
 
-    def whereabouts(self) -> list[str]:
+    def location_lines(self) -> list[str]:
         """Lines that say where the run is."""
         lines = [f"run     {self.run_id}", f"folder  {self.folder}"]
         if self.uri.startswith(store.SERVERS):
             page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
             lines.append(f"page    {public(self.uri).rstrip('/')}/{page}")
-        return lines + self.what_it_waits_for()
+        return lines + self.spool_lines()
 
-    def what_it_waits_for(self) -> list[str]:
+    def spool_lines(self) -> list[str]:
         """Lines that say it, if the run is in the spool."""
-        if not self.is_waiting:
+        if not self.is_spooled:
             return []
         return [
-            f"waits   for {self.place.waits_for}: {self.lost or 'it did not answer'}",
+            f"waits   for {self.place.waits_for}: {self.outage or 'it did not answer'}",
             f"spool   {self.uri}",
             "send    python -m poolwise.sync; the next run that reaches the store does it too",
         ]
 
     def save(self) -> None:
         """Write the record to the folder."""
-        self.record.run_id, self.record.store = self.place_id, public(self.uri)
+        self.record.run_id, self.record.store = self.store_run_id, public(self.uri)
         write_whole(self.folder / "record.json", json.dumps(vars(self.record), indent=1, ensure_ascii=False))
 
     def _send(self, write: Callable[[Place], None], *, is_last: bool = False) -> None:
@@ -219,12 +219,12 @@ class Run:
         try:
             write(self.place)
         except OUTAGES as error:
-            self.wait(store.reason(error))
+            self.move_to_spool(store.reason(error))
             self._send(write)
         else:
             seconds = time.monotonic() - began
             if self.uri.startswith(store.SERVERS) and seconds > PATIENCE_SECONDS and not is_last:
-                self.wait(f"it is slow ({seconds:.0f} s)")
+                self.move_to_spool(f"it is slow ({seconds:.0f} s)")
 
     def _end(self, status: str) -> None:
         ended = _now()  # of the store and of the spool alike, or metrics that both get would be two
@@ -304,7 +304,7 @@ def logged_run(
                 stack.enter_context(_lock(folder))
                 run.begin(reopen)
             run.folder = folder
-            stack.enter_context(every(liveness.HEARTBEAT_SECONDS, run.beat, name="heartbeat"))
+            stack.enter_context(repeat_every(liveness.HEARTBEAT_SECONDS, run.send_heartbeat, name="heartbeat"))
             try:
                 run.open()
                 yield run
@@ -317,7 +317,7 @@ def logged_run(
                     print(f"not logged: {also}", file=sys.stderr)
                 raise
     finally:
-        if run.is_waiting and not parent:  # a job is sent with its sweep
+        if run.is_spooled and not parent:  # a job is sent with its sweep
             run.deliver()
 
 
@@ -378,4 +378,4 @@ def _now() -> int:
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
     in_use = TrackingError(f"{folder} is in use by another process. Wait for it to end.")
-    return held(folder / "lock", otherwise=in_use)
+    return exclusive_lock(folder / "lock", otherwise=in_use)

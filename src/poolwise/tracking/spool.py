@@ -27,7 +27,7 @@ from poolwise.tracking import (
 )
 from poolwise.tracking.credentials import public, store_uri
 from poolwise.tracking.files import write_whole
-from poolwise.tracking.locks import held
+from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.store import BATCH, METRIC_BATCH, OUTAGES, PARENT, SQLITE, file_name
 
 from mlflow import MlflowClient  # isort: skip
@@ -107,7 +107,7 @@ def deliveries(
             continue
         busy = f"another process sends what waits for {meant_for}"
         try:
-            with held(folder / "lock", otherwise=busy if wait else TrackingError(busy)):
+            with exclusive_lock(folder / "lock", otherwise=busy if wait else TrackingError(busy)):
                 delivery = _deliver(folder, to or only or store_uri(meant_for, outputs), patience)
         except (*OUTAGES, TrackingError) as error:
             delivery = Delivery(meant_for, {}, 0, f"its spool {folder}: {store.reason(error)}")
@@ -178,7 +178,7 @@ def _waiting(source: MlflowClient, spool: str) -> list[StoredRun]:
 
     A job waits for its sweep to end.
     """
-    liveness.bury(store.search("attributes.status = 'RUNNING'", uri=spool), uri=spool)
+    liveness.mark_killed(store.search("attributes.status = 'RUNNING'", uri=spool), uri=spool)
     found = _runs(source, ViewType.ACTIVE_ONLY)
     running = {run.info.run_id for run in found if run.info.status == "RUNNING"}
     ended = [run for run in found if not running & {run.info.run_id, run.data.tags.get(PARENT)}]
