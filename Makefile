@@ -15,7 +15,7 @@ run: .venv/ready
 	@$(python) -m poolwise.run $(ARGS)
 
 test: .venv/ready
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 ui: .venv/ready
 	@$(python) -m poolwise.ui $(ARGS)
