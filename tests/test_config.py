@@ -530,7 +530,7 @@ def test_a_site_that_no_variant_knows_is_refused():
 
 @pytest.mark.parametrize("value", [GONE, None])
 def test_a_site_without_a_prior_is_refused_with_the_remedy(value):
-    sentence = "prior.sigma is missing, and this model needs it. Choose one: prior/sigma=<choice>."
+    sentence = "prior.sigma is missing; this model needs it. Choose one: prior/sigma=<choice>."
     with pytest.raises(ConfigError, match=just(sentence)):
         altered({"prior.sigma": value})
 
@@ -543,7 +543,7 @@ def test_no_priors_at_all_are_refused():
 @pytest.mark.parametrize("family", ["Normal", "numpyro.distributions.Gamma", "gamma", None, ["Gamma"]])
 def test_a_family_that_is_not_registered_is_refused(family):
     with pytest.raises(
-        ConfigError, match=r"^prior\.mu\.name is .*; mu is positive and takes one of Exponential, Gamma"
+        ConfigError, match=r"^prior\.mu\.name is .*; mu is positive and accepts one of Exponential, Gamma"
     ):
         altered({"prior.mu.name": family})
 

@@ -409,7 +409,7 @@ NOT_TAKEN: Hostile = {
     "a name upwards": ({"data.name": "../../evil"}, "data.name of"),
     "a name without end": ({"data.name": "x" * 600}, "data.name of"),
     "a column that is a list": ({"data.exposure": ["x"]}, "data.exposure is"),
-    "a column that is another": ({"data.count": "location"}, "asked for twice"),
+    "a column that is another": ({"data.count": "location"}, "named twice"),
     "a column that is not there": ({"data.count": "crumbs"}, "its artifact: "),
     "a password": ({"tracking.uri": "http://me:hunter2@host/"}, "tracking.uri holds a user name or password"),
     "a key for the terminal": ({"sampler.\x1b]0;x\x07": 1}, "unknown key sampler.\\x1b]0;x\\x07"),
@@ -935,7 +935,7 @@ def test_a_dirty_tree_with_an_untracked_module_reproduces_at_its_commit(checkout
     give_model_an_untracked_module(checkout)
     original = checkout.run(*TINY)
     checkout.git("stash", "--include-untracked")
-    checkout.edit("src/poolwise/report/note.py", '"""A fit in words', '"""A fit in other words')
+    checkout.edit("src/poolwise/report/note.py", '"""A fit in text', '"""A fit in other words')
     checkout.commit()  # and the history has gone on
 
     ended = checkout.again(original, "--at-commit")
@@ -1006,6 +1006,6 @@ def test_the_runs_own_code_refuses_a_prior_outside_its_registry(checkout):
     ended = checkout.again(original, "prior.mu.name=os.system", "--at-commit")
     assert (ended.code, ended.made) == (2, ())
     first, *_, last = ended.err.splitlines()
-    assert first.startswith("ConfigError: prior.mu.name is os.system; mu is positive and takes one of")
+    assert first.startswith("ConfigError: prior.mu.name is os.system; mu is positive and accepts one of")
     assert last.startswith("ReproductionError: the run's own code refuses its config here")
     assert "Traceback" not in ended.err

@@ -320,7 +320,7 @@ def test_priors_in_another_unit_than_the_data_are_said_before_the_fit(command, o
     assert done.returncode == 0, done.stderr
     warning, *_ = done.stdout.splitlines()
     assert warning.startswith("prior.lam Gamma(concentration 2, rate 0.2) expects rates of ")
-    assert "; the data show 0.00306, where it has a probability of " in warning
+    assert "; the data show 0.00306, where its tail probability is " in warning
     (run,) = runs(outputs, "faults")
     note = run.data.tags["mlflow.note.content"].splitlines()
     assert f"- {warning}" in note

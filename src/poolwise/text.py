@@ -9,7 +9,7 @@ NAMED = 5  # names in a sentence
 
 
 def one_line(name: str) -> str:
-    """A file's name as it is shown: what cannot be printed, escaped."""
+    """A file's name for display: unprintable characters are escaped."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
@@ -20,7 +20,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def short(text: str, length: int = 60) -> str:
-    """Put a text on one line and leave out its middle if it is too long."""
+    """Put a text on one line and drop its middle if it is too long."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
@@ -40,14 +40,14 @@ def plural(noun: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Write what stands in a table: text as it is, whole numbers whole."""
+    """Write a table cell: text unchanged, integers without decimals."""
     if isinstance(value, int):
         return f"{value:,}"
     return number(value) if isinstance(value, float) else str(value)
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, without an exponent where that is readable."""
+    """Write a number with this many significant digits, without an exponent where that is readable."""
     if math.isnan(value):
         return "n/a"
     if math.isinf(value):
@@ -69,17 +69,17 @@ def compact(value: float) -> str:
 
 
 def number_of(size: int, what: str) -> str:
-    """So many things, in words for one and for more."""
+    """A number with its noun, singular or plural."""
     return f"{size:,} {what}" + ("" if size == 1 else "s")
 
 
 def about(expected: float) -> str:
-    """An expected number of things, with a decimal where they are few."""
+    """An expected number, with one decimal if it is small."""
     return f"about {expected:.1f}" if expected < 9.95 else f"about {expected:,.0f}"
 
 
 def share(value: float) -> str:
-    """A share in percent, never 0% or 100% where it is not."""
+    """A share in percent; 0% and 100% only if exact."""
     if min(value, 1 - value) < 1e-9:
         return f"{value:.0%}"
     if min(value, 1 - value) < 1e-3:
@@ -88,7 +88,7 @@ def share(value: float) -> str:
 
 
 def p_value(value: float, tables: int) -> str:
-    """A p-value from so many simulated tables."""
+    """A p-value from this many simulated tables."""
     if np.isnan(value):
         return "n/a"
     if value < 1 / tables:

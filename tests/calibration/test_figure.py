@@ -39,7 +39,7 @@ def test_a_panel_shows_the_difference_of_the_ecdf(ranks):
 def test_a_quantity_that_is_off_is_told_by_colour_and_words(ranks):
     figure = drawn(ranks[:, 16:])
     assert [colour for _, colour in curves(figure).values()] == [BLUE, BLUE, BLUE, VERMILLION]
-    assert [axes.texts[0].get_text() for axes in figure.axes] == ["", "", "", "small values are left out"]
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["", "", "", "small values are missed"]
 
 
 def test_of_many_quantities_the_worst_are_shown(ranks):

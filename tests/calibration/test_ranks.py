@@ -74,8 +74,8 @@ def test_difference_of_the_ecdf_is_at_0_at_both_ends():
 @pytest.mark.parametrize(
     ("places", "told"),
     [
-        (lambda u: np.where(np.arange(u.size) % 10, u, u / 50), "small values are left out"),
-        (lambda u: np.where(np.arange(u.size) % 10, u, 1 - u / 50), "large values are left out"),
+        (lambda u: np.where(np.arange(u.size) % 10, u, u / 50), "small values are missed"),
+        (lambda u: np.where(np.arange(u.size) % 10, u, 1 - u / 50), "large values are missed"),
         (lambda u: stats.norm.cdf(1.5 * stats.norm.ppf(u)), "intervals are too narrow"),
         (lambda u: stats.norm.cdf(0.5 * stats.norm.ppf(u)), "intervals are too wide"),
         (lambda u: u**1.15, "draws are too large"),
@@ -93,7 +93,7 @@ def test_judge_marks_the_quantity_that_is_off_and_no_other():
     ranks[:60, 1] = ranks[:60, 1] // 20
     table = sbc.judge(ranks, ("mu", "sigma", "lam"), num_draws=99)
     assert table["is_calibrated"].to_dict() == {"mu": True, "sigma": False, "lam": True}
-    assert table.loc["sigma", "how"].startswith("small values are left out")
+    assert table.loc["sigma", "how"].startswith("small values are missed")
     assert (table.loc["mu", "how"], table.loc["lam", "how"]) == ("", "")
 
 

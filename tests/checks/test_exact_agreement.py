@@ -1,4 +1,4 @@
-"""A fit held against the exact answer: numbers made up, fits of the cookies, and the words."""
+"""A fit compared with the exact answer: numbers made up, fits of the cookies, and the words."""
 
 import numpy as np
 import pandas as pd

@@ -121,11 +121,11 @@ def test_more_cells_than_seconds_allow_are_said(examined, counts, monkeypatch):
 
 def test_an_answer_that_does_not_settle_is_said(examined, monkeypatch):
     def solve(*_):
-        raise exact.NotExact("cookies: the quadrature does not settle.")
+        raise exact.NotExact("cookies: the quadrature does not converge.")
 
     monkeypatch.setattr(exact, "solve", solve)
     found = examined("checks.sensitivity=false")
-    assert found.results["exact_agreement"].lines == ("no exact answer: cookies: the quadrature does not settle",)
+    assert found.results["exact_agreement"].lines == ("no exact answer: cookies: the quadrature does not converge",)
     assert found.verdict.conditions == examined(*OFF).verdict.conditions
 
 

@@ -34,7 +34,10 @@ def test_cookies_are_where_the_priors_expect_them(pooling, cookies):
             "pooled",
             r"^prior\.lam Gamma\(concentration 2, rate 0\.2\) expects rates of 0\.517 to 37\.2; .* show 0\.00305,",
         ),
-        ("unpooled", r"^prior\.lam .* the data show 0\.00199 to 0\.00401 in 5 of 5 groups, .* probability of 1e-07"),
+        (
+            "unpooled",
+            r"^prior\.lam .* data show 0\.00199 to 0\.00401 in 5 of 5 groups, .* tail probability is 1e-07",
+        ),
         ("hierarchical", r"^prior\.mu Gamma\(.*\) expects mean rates of .*; the data show 0\.00306, "),
     ],
 )

@@ -285,8 +285,8 @@ def test_an_exposure_may_be_written_in_any_plain_way(text, value):
 COUNT_RULE = "counts must be integers >= 0"
 EXPOSURE_RULE = "exposures must be finite numbers > 0"
 CORRECT = "Correct the cell or drop the row."
-GAP = "A gap is no zero: fill in the cell or drop the row."
-PLAIN = "Write it like 1000 or 0.5: nothing between thousands, a point for decimals."
+GAP = "A missing value is not a zero: fill in the cell or drop the row."
+PLAIN = "Write it like 1000 or 0.5: no thousands separator, a decimal point."
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ BAD_FILES = {
     "empty": (b"", ": the file is empty. Write a header and rows into it."),
     "blank": (b" \n\n", ": the file is empty."),
     "blank gzip": (gzip.compress(b""), ": the file is empty."),
-    "header only": (b"chips,location\n\n", ": there is a header and no rows. Add the rows."),
+    "header only": (b"chips,location\n\n", ": there is a header but no rows. Add the rows."),
     "quotes only": (b'""\n', ": there is no column 'location'; the columns are ."),
     "not UTF-8": (
         "chips,location\n1,é\n".encode("latin-1"),
@@ -420,7 +420,7 @@ BAD_FILES = {
     "huge cell": (b"chips,location\n1," + b"x" * 200_000 + b"\n", ":2: field larger than field limit"),
     "column twice": (
         b"chips,location,chips\n1,a,2\n",
-        ": column 'chips' is 2 times in the header. Rename one.",
+        ": column 'chips' appears 2 times in the header. Rename one.",
     ),
     "other column": (
         b"chip,location\n1,a\n",
@@ -461,7 +461,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def test_a_directory_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r": is a directory\. Name the table in it\."):
+    with pytest.raises(DataError, match=r": is a directory\. Give the path of a file in it\."):
         read(tmp_path)
 
 
@@ -477,7 +477,7 @@ def test_a_forbidden_file_is_refused(monkeypatch):
 
 
 def test_one_column_for_two_uses_is_refused():
-    with pytest.raises(DataError, match=r"one column is asked for twice \(chips, chips\)"):
+    with pytest.raises(DataError, match=r"the same column is named twice \(chips, chips\)"):
         read(COOKIES, group="chips")
 
 

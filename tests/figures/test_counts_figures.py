@@ -21,7 +21,7 @@ def test_counts_caption_gives_the_summary_and_the_hint():
     tree = make_tree(counts=np.tile([0, 20], 15))
     result = picture("counts", tree)
     assert "Here 30 counts of count run from 0 to 20, quartiles 0, 10, 20, mean 10.0" in result.caption
-    assert "hints at a negative binomial" in result.caption
+    assert "suggests a negative binomial" in result.caption
     assert "Of 3 groups that can be judged, 3 lie outside" in result.caption
 
 
@@ -65,7 +65,7 @@ def test_groups_of_few_rows_have_dots_in_place_of_a_violin():
     dots = [line for line in right.lines if len(line.get_xdata()) == 2]
     assert [line.get_xdata().tolist() for line in dots] == [[1, 2], [503, 504], [1000, 1001]]
     assert not [each for each in right.collections if isinstance(each, PolyCollection)]
-    assert "the counts of a group of fewer than 5 rows (3 here)" in result.caption
+    assert "Groups of fewer than 5 rows (3 here) have light dots" in result.caption
 
 
 def test_groups_of_many_rows_narrower_than_the_grid_have_dots_too():

@@ -43,7 +43,7 @@ def rows() -> xr.DataTree:
 def test_loo_pit_of_even_places_stays_inside(rows):
     result = picture("loo_pit", rows, **places(rows, *even(rows)))
     assert "Here the line stays inside the band" in result.caption
-    assert "The mean place is 0.500" in result.caption
+    assert "The mean PIT is 0.500" in result.caption
     np.testing.assert_allclose(result.table["rows"], result.table.index, atol=1e-9)
 
 
@@ -101,7 +101,7 @@ def test_leave_group_out_marks_refits_in_doubt():
     result = picture("leave_group_out", make_tree(), left_out=out)
     [diamonds] = [line for line in result.figure.axes[0].lines if line.get_marker() == "D"]
     assert diamonds.get_ydata().tolist() == [1]
-    assert "the refits of 1 are in doubt" in result.caption
+    assert "the refits of 1 are not reliable" in result.caption
 
 
 def test_leave_group_out_of_many_groups_shows_those_least_expected():

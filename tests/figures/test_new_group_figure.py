@@ -22,8 +22,8 @@ def test_new_group_caption_gives_the_interval_of_its_table():
 
 def test_new_group_of_an_unpooled_model_is_called_the_prior():
     result = picture("new_group", make_tree(pooling="unpooled"))
-    assert result.figure.get_suptitle() == "A new group: these data have no answer, this is only the prior"
-    assert "nothing to see but the prior" in result.caption
+    assert result.figure.get_suptitle() == "A new group: the data do not inform it, this is only the prior"
+    assert "only the prior is shown" in result.caption
 
 
 def test_new_group_of_a_pooled_model_has_the_rate_of_all():

@@ -126,7 +126,7 @@ def test_trace_tells_divergences_and_the_parameter_with_the_fewest_independent_d
     summary = make_summary(tree)
     summary.loc["sigma", "ess_tail"] = 77.0
     result = picture("trace", tree, summary=summary)
-    assert "Here 2 of 800 draws diverged; the fewest independent draws are behind sigma: 77 of 800." in result.caption
+    assert "Here 2 of 800 draws diverged; the lowest ESS is 77 of 800 draws, for sigma." in result.caption
     right = result.figure.axes[1]
     [ticks] = [line for line in right.lines if line.get_marker() == "|"]
     assert ticks.get_xdata().tolist() == [4, 9]

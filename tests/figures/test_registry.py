@@ -35,7 +35,7 @@ def test_figure_of_a_check_that_did_not_run_is_left_out(name, check, tree):
 
 
 def test_figure_without_a_section_is_refused():
-    with pytest.raises(ValueError, match="add it to figures/names"):
+    with pytest.raises(ValueError, match="Add it to figures/names"):
         figure("portrait", look_for="Look.")
 
 

@@ -136,8 +136,8 @@ def test_an_unknown_parameter_is_named_with_the_nearest(key, hint):
 def test_a_family_that_is_not_registered_is_refused_with_all_that_are(name):
     (fault,) = faults_of(SITES["delta"], {"name": name, "scale": 1.0})
     assert fault == (
-        f"prior.delta.name is {name}; delta is positive and takes one of {', '.join(families_for(Support.POSITIVE))}. "
-        "Choose one of them, e.g. with prior/delta=<choice>."
+        f"prior.delta.name is {name}; delta is positive and accepts one of "
+        f"{', '.join(families_for(Support.POSITIVE))}. Choose one of them, e.g. with prior/delta=<choice>."
     )
 
 
@@ -184,4 +184,4 @@ def test_bounds_of_a_share_lie_between_0_and_1(low, high, fault):
 
 def test_a_share_takes_no_family_that_goes_beyond_1():
     (fault,) = faults_of(ZI, setting("Gamma"))
-    assert "zi is between 0 and 1 and takes one of Uniform, Beta" in fault
+    assert "zi is between 0 and 1 and accepts one of Uniform, Beta" in fault

@@ -137,7 +137,7 @@ def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
     source = model_of("unpooled", "poisson").pooling.new_group_words.source
     found = dataclasses.replace(NEW_GROUP, is_informed_by_data=False, source=source)
     assert words.new_group(found) == (
-        words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups say nothing of a new one)"
+        words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups do not inform a new one)"
     )
 
 

@@ -213,8 +213,8 @@ def test_unpooled_page_says_that_a_new_group_is_only_the_prior():
     table = pd.DataFrame({"count": [1], "probability": [1.0], "cumulative": [1.0]})
     prior = NewGroup(np.ones(3), 1.0, np.inf, np.nan, table, False)
     text = flat(make_page(pooling="unpooled", new_group=prior))
-    assert "The data have no answer for a new group" in text
-    assert "is the prior, not a finding: mean ∞, standard deviation n/a" in text
+    assert "The data do not inform a new group" in text
+    assert "are the prior, not a finding: mean ∞, standard deviation n/a" in text
 
 
 def test_pooled_page_gives_one_rate():
@@ -303,7 +303,10 @@ def test_page_without_what_is_optional_speaks_of_none_of_it():
 
 def test_exact_answer_stands_under_trust_with_its_scores():
     text = section(full_page(), "trust")
-    assert "The fit agrees with it: the largest of 2 z-scores is 3.00 (lam.a), where up to 4.0 is chance." in text
+    assert (
+        "The fit agrees with it: the largest of 2 z-scores is 3.00 (lam.a), and Monte Carlo error explains up to 4.0."
+        in text
+    )
     assert "lam.a 9.100000 9.250000 -0.15 0.050 -3.00" in text
     assert "elpd_loo -400.0000 -400.2000 0.20 0.10 2.00" in text
     assert "log marginal likelihood n/a -401.9484 n/a n/a n/a" in text
@@ -333,7 +336,7 @@ def test_groups_left_out_have_their_total_in_the_answer_and_their_table_below():
 
 def test_groups_left_out_with_a_refit_in_doubt_are_named():
     text = section(full_page(leave_group_out=replace(LEFT_OUT, divergences=np.array([0, 1]))), "tables")
-    assert "In doubt, because their refits miss the conditions: b." in text
+    assert "Not reliable, because their refits miss the conditions: b." in text
 
 
 def test_priors_that_do_not_suit_are_told_under_trust_in_words():
@@ -374,8 +377,8 @@ def test_named_group_takes_the_place_of_a_new_one():
     assert "One more count of b" in flat(page)
     assert "A group that is not in the data" not in flat(page)
     assert "One count of b; every count in tables/group.csv" in flat(page)
-    assert "A group of the data What one more count of it would be." in flat(page)
-    assert "What a group that nobody has seen yet would produce." in flat(full_page(pictures=pictures))
+    assert "A group of the data The prediction for one more count of it." in flat(page)
+    assert "The prediction for a group that is not in the data." in flat(full_page(pictures=pictures))
 
 
 def test_replaced_values_are_told_with_the_k_before():
@@ -395,7 +398,7 @@ def test_statistics_stand_under_trust_with_counts_written_whole():
 
 
 def test_hint_of_the_data_stands_with_its_tables():
-    assert "one rate would give 1, here" in section(full_page(), "tables")
+    assert "one rate give about 1, here" in section(full_page(), "tables")
 
 
 def test_data_tables_show_the_extremes_of_many_groups():

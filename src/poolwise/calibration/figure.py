@@ -1,4 +1,4 @@
-"""Ranks to a picture: for every quantity how far their distribution is from a uniform one, with a simultaneous band."""
+"""Ranks to a picture: the ECDF difference from uniform for every quantity, with a simultaneous band."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from poolwise.figures.style import BLACK, BLUE, GREY, MAX_PANELS, SKY, VERMILLIO
 
 
 def ecdf_pit(ranks: np.ndarray, table: pd.DataFrame, *, num_draws: int, title: str) -> Figure:
-    """Difference of the ECDF of the ranks (M, Q) to the uniform one, a panel a quantity; the worst if there are many.
+    """ECDF of the ranks (M, Q) minus the uniform one, one panel per quantity; the worst if there are many.
 
-    The band holds a whole curve with the probability that the verdict asks of it.
+    The band contains a whole curve with the probability that the verdict requires.
     """
     names = [str(name) for name in table.index]
     shown = _shown(table)
@@ -27,11 +27,11 @@ def ecdf_pit(ranks: np.ndarray, table: pd.DataFrame, *, num_draws: int, title: s
     lower, upper = (np.concatenate([[0.0], each / size - due, [0.0]]) for each in (low, high))
     curves = {q: rank_statistics.differences(ranks[:, q], num_draws=num_draws) for q in shown}
     top = 1.1 * max(np.abs([lower, upper]).max(), *(np.abs(curve).max() for curve in curves.values()))
-    figure, grid = panels(len(shown), title, columns=4, height=2.1, x="place among the draws")
+    figure, grid = panels(len(shown), title, columns=4, height=2.1, x="rank among the draws")
     for axes, q in zip(grid, shown, strict=True):
         is_calibrated = bool(table["is_calibrated"].iloc[q])
         axes.fill_between(
-            place, lower, upper, color=SKY, alpha=0.3, linewidth=0, label=f"holds {1 - level:.2%} of calibrated curves"
+            place, lower, upper, color=SKY, alpha=0.3, linewidth=0, label=f"{1 - level:.2%} of calibrated curves"
         )
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         colour = BLUE if is_calibrated else VERMILLION
@@ -48,13 +48,13 @@ def ecdf_pit(ranks: np.ndarray, table: pd.DataFrame, *, num_draws: int, title: s
             color=BLACK,
             parse_math=False,
         )
-    figure.supylabel("share of truths up to there, less what is due", fontsize=9)
+    figure.supylabel("ECDF minus uniform", fontsize=9)
     legend_below(figure, *grid)
     return figure
 
 
 def _shown(table: pd.DataFrame) -> Sequence[int]:
-    """Positions of the quantities that are drawn: all, or those with the smallest p, in their order."""
+    """Positions of the drawn quantities: all, or those with the smallest p, in their order."""
     if len(table) <= MAX_PANELS:
         return range(len(table))
     return sorted(np.argsort(table["p"].to_numpy(), kind="stable")[:MAX_PANELS].tolist())

@@ -15,13 +15,13 @@ from poolwise.runs.metrics import PARAMETERS_SHOWN, metric_name
 
 @dataclass(frozen=True)
 class Findings:
-    """What a calibration says.
+    """Results of a calibration.
 
     Attributes
     ----------
-    table : a row a quantity, see `ranks.judge`, with `ess_per_draw` (median), `ess_per_draw_min` and `autocorrelation`
+    table : one row per quantity, see `ranks.judge`, with `ess_per_draw` (median), `ess_per_draw_min`, `autocorrelation`
     lost : simulations without a finite start, draw or table
-    reasons : why it is miscalibrated; none if it is calibrated
+    reasons : why it is miscalibrated; empty if it is calibrated
     """
 
     recovered: Recovered
@@ -31,7 +31,7 @@ class Findings:
 
     @property
     def status(self) -> str:
-        """The verdict in a word."""
+        """The verdict in one word."""
         return "miscalibrated" if self.reasons else "calibrated"
 
     @property
@@ -41,13 +41,13 @@ class Findings:
 
 
 def examine(found: Recovered) -> Findings:
-    """Judge the ranks of all simulations that were fitted; those that were not make a variant miscalibrated."""
+    """Judge the ranks of all fitted simulations; an unfitted simulation makes the variant miscalibrated."""
     fitted = found.is_fitted
     lost = int(np.sum(~fitted))
     if lost == len(fitted):
         raise FitError(
             f"none of {lost} simulations could be fitted: no table, or no starting point with a finite density. "
-            "The priors reach too far; compare prior.* with the counts you expect."
+            "The priors are too wide. Compare prior.* with the counts you expect."
         )
     num_draws = found.num_draws
     table = rank_statistics.judge(found.rank[fitted], found.names, num_draws=num_draws)
@@ -61,7 +61,7 @@ def examine(found: Recovered) -> Findings:
 
 
 def metrics(findings: Findings) -> dict[str, float]:
-    """The verdict in numbers, how near the draws are to independence, and p by quantity."""
+    """The verdict in numbers, the independence of the draws, and p by quantity."""
     table, found = findings.table, findings.recovered
     return {
         "calibrated": 0.0 if findings.reasons else 1.0,
@@ -78,7 +78,7 @@ def metrics(findings: Findings) -> dict[str, float]:
 
 
 def ranks_table(found: Recovered) -> pd.DataFrame:
-    """A row a simulation: its number, whether it was fitted, divergences, and truth and rank of every quantity."""
+    """One row per simulation: number, whether it was fitted, divergences, and truth and rank of every quantity."""
     columns: Mapping[str, Any] = {
         "simulation": np.arange(found.done),
         "is_fitted": found.is_fitted,

@@ -1,9 +1,9 @@
-"""Simulated tables to the rank of every true value among posterior draws: all fits in one compiled program.
+"""Simulated tables to the rank of every true value among posterior draws, in one compiled program.
 
-Each table is fitted by one chain of NUTS, a step after another. The program takes a few tables, which follow one
-another (`lax.map`), since side by side all would wait for the longest trajectory of any; the devices are given the same
-program, so that no bit depends on their number. Statistics and prior values are its arguments. After every batch of
-tables the ranks are kept in a folder, so that a killed command goes on where it was; no result depends on the batch.
+One chain of NUTS fits each table. The program takes a few tables and runs them in sequence (`lax.map`): side by side,
+all would wait for the longest trajectory. Every device runs the same program, so no bit depends on their number.
+Statistics and prior values are its arguments. The ranks are saved after every batch of tables, so a killed command
+resumes where it stopped. No result depends on the batch size.
 """
 
 import functools
@@ -29,12 +29,12 @@ from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import Model
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
-WIDTH = 5  # tables that the program takes
+WIDTH = 5  # tables per call of the program
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How each table is fitted: by one chain, of which after the warm-up `draws` are kept, one in `thin` steps."""
+    """Settings of each fit: one chain, which keeps `draws` after the warm-up, one in `thin` steps."""
 
     num_warmup: int
     target_accept: float
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Recovered:
-    """What the fits of the first M tables came to; Q quantities.
+    """Results of the fits of the first M tables; Q quantities.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class Recovered:
     autocorrelation : (M, Q), of the kept draws, at lag 1
     divergences : (M,), after the warm-up, of all steps
     is_fitted : (M,), False where the chain had no finite start, a draw is not finite, or no table could be drawn
-    num_draws : kept of each fit
-    seconds : that the fits took
+    num_draws : draws kept per fit
+    seconds : duration of the fits
     """
 
     names: tuple[str, ...]
@@ -90,33 +90,33 @@ def recover(
     begin: Snapshot | None = None,
     on_batch: Callable[[Recovered], None] = lambda recovered: None,
 ) -> Recovered:
-    """Fit every table and rank its truth. The same arguments give the same bits, whatever `batch`, devices and `begin`.
+    """Fit every table and rank its truth. The same arguments give the same bits for any `batch`, devices and `begin`.
 
     Parameters
     ----------
     counts : the table whose design was simulated; for the names of its groups
-    batch : tables that are fitted before the ranks are kept
-    folder : where the ranks of each batch are kept
-    begin : where to go on, from what a folder holds (`checkpoint.load`) of these very simulations and fits
-    on_batch : called after every batch, with all that is done
+    batch : tables fitted between two saves of the ranks
+    folder : where the ranks of each batch are saved
+    begin : where to resume, from the folder (`checkpoint.load`) of the same simulations and fits
+    on_batch : called after every batch, with all results so far
 
     Raises
     ------
     OSError
-        if the ranks of a batch cannot be kept.
+        if the ranks of a batch cannot be saved.
     """
     names, order = names_of(model, counts), (*_scalars(model), "lam", LOG_LIKELIHOOD)
     total = len(simulated.is_possible)
     kept = begin or Snapshot(0, {}, {}, 0.0)
     fit, given = _program(model, plan), (simulated.design, values)
     size = -(-min(batch, total) // WIDTH) * WIDTH
-    began = time.perf_counter() - kept.seconds  # as if there had been no break
+    began = time.perf_counter() - kept.seconds  # excludes the interruption
     while kept.steps < total:
         end = min(kept.steps + size, total)
         numbers = np.minimum(np.arange(kept.steps, kept.steps + size), total - 1)  # the last batch is filled up
         drawn = _fitted(fit, _tables(simulated, numbers, seed), given, device)
         found = _ranked(order, drawn, simulated.is_possible[numbers], numbers, seed)
-        now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # a table stands for a draw
+        now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # one table is one draw
         checkpoint.save(folder, Snapshot(end, {}, now, time.perf_counter() - began))
         joined = {name: np.concatenate([*before, now[name]], axis=1) for name, before in _each(kept, now).items()}
         kept = Snapshot(end, {}, joined, time.perf_counter() - began)
@@ -125,19 +125,19 @@ def recover(
 
 
 def names_of(model: Model, counts: Counts) -> tuple[str, ...]:
-    """The quantities that are ranked: the parameters, `lam.<label>` for the rate of a group, and the log likelihood."""
+    """The ranked quantities: the parameters, `lam.<label>` for the rate of a group, and the log likelihood."""
     rates = ("lam",) if model.pooling.is_shared else tuple(f"lam.{label}" for label in counts.labels)
     return (*_scalars(model), *rates, LOG_LIKELIHOOD)
 
 
 def _scalars(model: Model) -> tuple[str, ...]:
-    """The sites that take a prior, less the rates."""
+    """The sites that take a prior, without the rates."""
     return tuple(site for site, _ in model.families if site != "lam")
 
 
 @functools.lru_cache(maxsize=16)
 def _program(model: Model, plan: Plan) -> Callable:
-    """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood and how it went."""
+    """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood, diagnostics."""
     quantities = (*_scalars(model), "lam")
     kernel = infer.NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
 
@@ -179,11 +179,11 @@ def _program(model: Model, plan: Plan) -> Callable:
 
 
 def _fitted(fit: Callable, tables: Any, given: Any, device: Device) -> dict[str, Any]:
-    """What the program makes of the tables of a batch, spread over the devices `WIDTH` at a time."""
+    """Results of the program for a batch of tables, spread over the devices `WIDTH` at a time."""
     devices = jax.devices()[: device.num_devices]
     size = len(jax.tree.leaves(tables)[0])
     pieces = [jax.tree.map(lambda leaf, at=at: leaf[at : at + WIDTH], tables) for at in range(0, size, WIDTH)]
-    jax.eval_shape(fit, pieces[0], *given)  # traced once, for all: NumPyro has one stack
+    jax.eval_shape(fit, pieces[0], *given)  # traced once for all: NumPyro has one stack
 
     def one(place: int) -> list[Any]:
         local = jax.device_put(given, devices[place])
@@ -197,20 +197,20 @@ def _fitted(fit: Callable, tables: Any, given: Any, device: Device) -> dict[str,
 
 
 def _tables(simulated: Simulated, numbers: np.ndarray, seed: int) -> tuple[Any, ...]:
-    """What the program is told of these tables: keys, truths and statistics."""
+    """Arguments of the program for these tables: keys, truths and statistics."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, named_key(seed, "chains")))(numbers)
     return keys, *jax.tree.map(lambda leaf: leaf[numbers], (simulated.truth, simulated.statistics))
 
 
 def _each(kept: Snapshot, now: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """What is kept of each quantity so far, if anything is."""
+    """The saved values of each quantity so far, if any."""
     return {name: [kept.drawn[name]] if kept.drawn else [] for name in now}
 
 
 def _ranked(
     order: Sequence[str], drawn: dict[str, Any], is_possible: np.ndarray, numbers: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """The ranks of a batch (B, Q) and what else is kept of its draws."""
+    """The ranks of a batch (B, Q) and the other saved summaries of its draws."""
     size = len(drawn["divergences"])
     draws = np.concatenate(  # (B, Q, L)
         [np.moveaxis(drawn["draws"][name].reshape(size, drawn["draws"][name].shape[1], -1), 1, 2) for name in order],

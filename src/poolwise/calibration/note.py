@@ -1,4 +1,4 @@
-"""A calibration in words: the last lines at the terminal and the note of the run."""
+"""A calibration in text: the last terminal lines and the note of the run."""
 
 import math
 
@@ -13,14 +13,14 @@ SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
 
 
 def variant(job: Job) -> str:
-    """What is calibrated."""
+    """Name of the calibrated variant."""
     model = job.model
     has_choice = len(model.pooling.parameterisations) > 1
     return f"{model.name}, {model.parameterisation} parameterisation" if has_choice else model.name
 
 
 def title(job: Job, findings: Findings) -> str:
-    """Above the picture."""
+    """Title of the picture."""
     return f"Are the posteriors right? {variant(job)}, {findings.recovered.done} simulated tables: {findings.status}"
 
 
@@ -32,7 +32,7 @@ def p_text(p: float) -> str:
 
 
 def closing_lines(job: Job, findings: Findings) -> list[str]:
-    """What was done, the verdict with its reasons, and what it rests on."""
+    """What was done, the verdict with its reasons, and its basis."""
     return [
         f"{variant(job)}: {_simulations(job, findings)}",
         *judgement(findings),
@@ -42,9 +42,9 @@ def closing_lines(job: Job, findings: Findings) -> list[str]:
 
 
 def judgement(findings: Findings) -> list[str]:
-    """The verdict; a reason a line where it is miscalibrated."""
+    """The verdict; if it is miscalibrated, one line per reason."""
     smallest = findings.table["p"].idxmin()
-    rests = f"smallest p {p_text(findings.table['p'].min())} ({smallest}), {p_text(level(findings))} is the limit"
+    rests = f"smallest p {p_text(findings.table['p'].min())} ({smallest}), limit {p_text(level(findings))}"
     return [f"{findings.status}: {rests}", *(f"  - {reason}" for reason in findings.reasons)]
 
 
@@ -60,10 +60,11 @@ def note(job: Job, findings: Findings) -> str:
         *([""] if findings.reasons else []),
         *(f"- {reason}" for reason in findings.reasons),
         "",
-        "Truths are drawn from the prior, a table from each, and the posterior of each table is sampled. If all is "
-        f"right the rank of a truth among {findings.recovered.num_draws} draws is uniform. p is the chance of ranks as "
-        f"far from uniform; at {p_text(level(findings))} or below ({ranks.LEVEL:.0%} over {len(findings.table)} "
-        "quantities) a quantity is called miscalibrated.",
+        "Truths are drawn from the prior, a table is simulated from each, and the posterior of each table is sampled. "
+        f"If all is right, the rank of a truth among {findings.recovered.num_draws} draws is uniform. p is the "
+        "probability of ranks at least this far from uniform. "
+        f"A quantity with p {p_text(level(findings))} or below ({ranks.LEVEL:.0%} over {len(findings.table)} "
+        "quantities) is called miscalibrated.",
         "",
         *_markdown(findings.table.head(SHOWN)),
         "",
@@ -82,7 +83,7 @@ def _simulations(job: Job, findings: Findings) -> str:
 def _divergent(findings: Findings) -> str:
     if not findings.divergent:
         return "no fit diverged"
-    return f"{findings.divergent} of {findings.recovered.done} fits diverged; they are counted like the others"
+    return f"{findings.divergent} of {findings.recovered.done} fits diverged; their ranks are included"
 
 
 def _independence(findings: Findings) -> str:
@@ -91,8 +92,8 @@ def _independence(findings: Findings) -> str:
     independent = float(np.median(ranks.effective(noise)[0])) / found.num_draws
     median = float(np.median(found.ess[found.is_fitted])) / found.num_draws
     return (
-        f"kept draws: ESS {median:.2f} of their number in the median, {table['ess_per_draw_min'].min():.2f} at least "
-        f"(independent draws show {independent:.2f} in the median); "
+        f"kept draws: median ESS per draw {median:.2f}, minimum {table['ess_per_draw_min'].min():.2f} "
+        f"(independent draws: median {independent:.2f}); "
         f"mean autocorrelation {table['autocorrelation'].mean():+.3f}"
     )
 

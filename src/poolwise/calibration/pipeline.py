@@ -2,8 +2,8 @@
 
     config -> design, model, devices -> truths and tables -> fits, ranks -> verdict, figure, note -> MLflow
 
-The ranks of every batch of fits are kept in a folder that is named by all that decides them. A command that is started
-again goes on from there, as a new run; one that ends takes the folder away.
+The ranks of every batch of fits are saved in a folder whose name depends on everything that decides them. The same
+command resumes from there, as a new run. A command that finishes removes the folder.
 """
 
 import json
@@ -37,8 +37,8 @@ from poolwise.tracking.credentials import store_uri
 from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
-KEYS = ("simulations", "draws", "thin", "batch")  # of the calibration alone
-SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # what one chain needs to know
+KEYS = ("simulations", "draws", "thin", "batch")  # used by the calibration alone
+SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # settings of one chain
 DECIDING = ("seed", "prior", "pooling", "likelihood", "simulations", "draws", "thin")
 UNUSED = (
     *("checks.", "predict.", "plots.", "sweep.", "reuse"),
@@ -48,14 +48,14 @@ MODULES = ("poolwise.calibration.fits", "poolwise.calibration.simulation")  # wh
 
 
 def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
-    """Simulate, fit, judge and log; goes on where the same calibration was stopped."""
+    """Simulate, fit, judge and log; resume where the same calibration stopped."""
     job = start(config, tuple(overrides))
     uri = spool.reachable(store_uri(config.tracking.uri, outputs()), outputs())
     liveness.mark_dead_killed(config.data.name, uri=uri)
     record, deciding = describe(job), ingredients(job)
     name = record.tags["calibration_fingerprint"]
     folder = outputs() / "calibrations" / name[:16]
-    with exclusive_lock(outputs() / "locks" / name, otherwise="another process makes the same calibration"):
+    with exclusive_lock(outputs() / "locks" / name, otherwise="another process is running the same calibration"):
         with run.logged_run(record, uri=uri, outputs=outputs()) as logged:
             artifacts.write_inputs(job, logged)
             logged.write("environment/fingerprint.json", json.dumps(deciding, indent=1, sort_keys=True) + "\n")
@@ -71,7 +71,7 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
 
 
 def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
-    """Read the design, and start the devices: whatever is wrong with the request shows here, before a run exists."""
+    """Read the design and start the devices; errors in the request are raised here, before a run exists."""
     job = job_module.prepare(config, overrides)
     device = config.device
     num_devices = devices.start_devices(
@@ -87,14 +87,14 @@ def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
 
 
 def settings_of(job: Job) -> Calibration:
-    """The settings of a job, which are those of a calibration."""
+    """The settings of a calibration job."""
     if not isinstance(job.config, Calibration):
-        raise TypeError(f"{type(job.config).__name__} is no calibration's config.")
+        raise TypeError(f"{type(job.config).__name__} is not the config of a calibration.")
     return job.config
 
 
 def ingredients(job: Job) -> dict[str, Any]:
-    """What decides the ranks, as nested plain values."""
+    """Everything that decides the ranks, as nested plain values."""
     settings = job.config.resolved()
     return {
         **{key: settings[key] for key in DECIDING},
@@ -109,7 +109,7 @@ def ingredients(job: Job) -> dict[str, Any]:
 
 
 def describe(job: Job) -> Record:
-    """What is known of the run before its fits."""
+    """What the run records before its fits."""
     config = settings_of(job)
     told = [each for each in job.overrides if not each.startswith(("pooling.", *(f"{key}=" for key in KEYS)))]
     model = job.model
@@ -131,7 +131,7 @@ def describe(job: Job) -> Record:
 
 
 def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
-    """Simulate and fit, batch by batch; Ctrl-C ends after the batch that is being fitted."""
+    """Simulate and fit, batch by batch; Ctrl-C stops after the current batch."""
     config = settings_of(job)
     logged.state("simulating")
     simulated = simulate(job.model, job.counts, job.prior_values, seed=config.seed, simulations=config.simulations)
@@ -140,7 +140,7 @@ def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
         terminal.say(f"resuming after {begin.steps} of {config.simulations} simulations")
     with (
         terminal.table_bar(config.simulations, begin.steps if begin else 0) as bar,
-        interrupts.defer_signals(until="this batch; the same command goes on there") as stop_if_asked,
+        interrupts.defer_signals(until="this batch; the same command resumes there") as stop_if_asked,
     ):
 
         def watch(found: Recovered) -> None:
@@ -173,8 +173,8 @@ def recovered(job: Job, logged: run.Run, folder: Path) -> Recovered:
             )
         except OSError as error:
             raise FitError(
-                f"{folder}: {error.strerror or error}. Make room and start the same command again: it goes on from "
-                "the batch before."
+                f"{folder}: {error.strerror or error}. Free disk space and run the same command again: it resumes from "
+                "the previous batch."
             ) from None
 
 

@@ -1,10 +1,10 @@
 """Ranks of the truth among posterior draws to a verdict on its calibration.
 
-A truth drawn from the prior and L nearly independent draws from its posterior are exchangeable, so that the rank of
-the truth among them, the number of draws below it, is uniform on 0..L. Of M simulations let X_k be the number with a
-rank below k. X_k is binomial (M, k / (L + 1)), and (X_1, ..., X_L) is a Markov chain: each rank that is not below k - 1
-equals k - 1 with probability 1 / (L + 2 - k), independently. The statistic of a quantity is the smallest two-sided
-tail probability of any X_k. Its p-value, and the band that holds all X_k together, follow from the chain exactly.
+A truth drawn from the prior and L nearly independent draws from its posterior are exchangeable. The rank of the truth,
+the number of draws below it, is therefore uniform on 0..L. Let X_k be the number of M simulations with a rank below k.
+X_k is binomial (M, k / (L + 1)), and (X_1, ..., X_L) is a Markov chain: each rank that is not below k - 1 equals k - 1
+with probability 1 / (L + 2 - k), independently. The statistic of a quantity is the smallest two-sided tail probability
+of any X_k. Its p-value and the simultaneous band for all X_k follow exactly from the chain.
 
 References
 ----------
@@ -23,14 +23,14 @@ import pandas as pd
 from scipy.special import gammaln
 from scipy.stats import binom, kstest
 
-LEVEL = 0.01  # of wrongly calling a calibrated variant miscalibrated, over all its quantities together
-TAIL = 0.05  # of the ranks, at either end, that is told in words
-SMALLEST = 1e-12  # p-value that rounding leaves
-NOTICED = 2.5  # standard errors from which a share or a mean of ranks is told
+LEVEL = 0.01  # probability of calling a calibrated variant miscalibrated, over all its quantities together
+TAIL = 0.05  # share of the ranks, at either end, that the text reports
+SMALLEST = 1e-12  # smallest p-value that float64 resolves here
+NOTICED = 2.5  # standard errors from which a share or a mean of ranks is reported
 
 
 def ranks(draws: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Number of draws below the truth, where they tie any of the ranks that this leaves open: (..., L) and (...)."""
+    """Number of draws below the truth, ties broken at random: (..., L) and (...)."""
     below = np.sum(draws < truth[..., None], axis=-1)
     return below + rng.integers(0, np.sum(draws == truth[..., None], axis=-1), endpoint=True)
 
@@ -38,8 +38,8 @@ def ranks(draws: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.
 def effective(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Effective sample size of each chain (..., L), and its autocorrelation at lag 1.
 
-    By Geyer's initial monotone sequence. Autocorrelations of short chains are low by about 1 / L. A chain that does not
-    move has one effective draw.
+    By Geyer's initial monotone sequence. Autocorrelations of short chains are biased low by about 1 / L. A chain that
+    does not move has one effective draw.
     """
     length = draws.shape[-1]
     centred = draws - draws.mean(axis=-1, keepdims=True)
@@ -54,14 +54,14 @@ def effective(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def differences(ranks: np.ndarray, *, num_draws: int) -> np.ndarray:
-    """ECDF of the ranks (M,) less that of the uniform distribution, at k / (L + 1) for k = 0..L + 1."""
+    """ECDF of the ranks (M,) minus the uniform one, at k / (L + 1) for k = 0..L + 1."""
     counts = np.bincount(ranks, minlength=num_draws + 1)
     expected = np.arange(num_draws + 2) / (num_draws + 1)
     return np.concatenate([[0], np.cumsum(counts)]) / len(ranks) - expected
 
 
 def p_value(ranks: np.ndarray, *, num_draws: int) -> float:
-    """Probability of a curve that strays as far from uniform ranks as this one, somewhere; (M,)."""
+    """p-value of the ranks (M,): probability of a curve at least this far from uniform at any point."""
     tails = _tails(len(ranks), num_draws)
     below = np.cumsum(np.bincount(ranks, minlength=num_draws + 1))[:-1]  # (L,), X_k
     extreme = np.min(tails[np.arange(num_draws), below])
@@ -70,7 +70,7 @@ def p_value(ranks: np.ndarray, *, num_draws: int) -> float:
 
 @functools.lru_cache(maxsize=16)
 def band(num_simulations: int, *, num_draws: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest X_k, k = 1..L, of curves that are not called miscalibrated at this level."""
+    """Smallest and largest X_k, k = 1..L, of curves that pass at this level."""
     low, high = np.log(level) - np.log(2.0 * num_draws), np.log(level)  # by Bonferroni; by a single k
     for _ in range(14):
         middle = 0.5 * (low + high)
@@ -81,10 +81,10 @@ def band(num_simulations: int, *, num_draws: int, level: float) -> tuple[np.ndar
 
 
 def judge(ranks: np.ndarray, names: tuple[str, ...], *, num_draws: int) -> pd.DataFrame:
-    """A row a quantity: p-value, verdict, and how its ranks depart from uniform ones; `ranks` (M, Q).
+    """One row per quantity: p-value, verdict, and how its ranks depart from uniform; `ranks` (M, Q).
 
-    Columns: `p`, `is_calibrated`, `ks_p` (of Kolmogorov and Smirnov, on ranks spread evenly by a fixed seed),
-    `below_05` and `above_95` (share of the ranks), `mean` (0.5 is due), `farthest_at` and `farthest` (the largest
+    Columns: `p`, `is_calibrated`, `ks_p` (Kolmogorov-Smirnov, on ranks jittered uniformly with a fixed seed),
+    `below_05` and `above_95` (share of the ranks), `mean` (expected 0.5), `farthest_at` and `farthest` (the largest
     difference of the ECDF), `how` (in words; empty if calibrated).
     """
     rows = []
@@ -112,7 +112,7 @@ def judge(ranks: np.ndarray, names: tuple[str, ...], *, num_draws: int) -> pd.Da
 
 
 def departure(places: np.ndarray) -> str:
-    """How places of the truth in 0..1, (M,), depart from uniform ones, in words."""
+    """How normalised ranks of the truth in 0..1, (M,), depart from uniform, in words."""
     size = len(places)
     low, high, mean = np.mean(places < TAIL), np.mean(places > 1 - TAIL), np.mean(places)
     error = np.sqrt(TAIL * (1 - TAIL) / size)
@@ -124,11 +124,11 @@ def departure(places: np.ndarray) -> str:
     if max(z_low, z_high) < -NOTICED:
         return f"intervals are too wide: {told_low} and {told_high}"
     if farthest > max(NOTICED, abs(z_mean)) and abs(z_low) == farthest:
-        return f"small values {'are left out' if z_low > 0 else 'come too often'}: {told_low}"
+        return f"small values {'are missed' if z_low > 0 else 'come too often'}: {told_low}"
     if farthest > max(NOTICED, abs(z_mean)):
-        return f"large values {'are left out' if z_high > 0 else 'come too often'}: {high:.1%} of ranks above .95"
+        return f"large values {'are missed' if z_high > 0 else 'come too often'}: {high:.1%} of ranks above .95"
     if abs(z_mean) > NOTICED:
-        return f"draws are too {'large' if z_mean < 0 else 'small'}: the mean rank is {mean:.3f} where 0.5 is due"
+        return f"draws are too {'large' if z_mean < 0 else 'small'}: the mean rank is {mean:.3f}, expected 0.5"
     return f"the middle is not uniform: mean rank {mean:.3f}, {told_low} and {told_high}"
 
 
@@ -141,7 +141,7 @@ def _tails(num_simulations: int, num_draws: int) -> np.ndarray:
 
 
 def _coverage(num_simulations: int, num_draws: int, tail: float) -> float:
-    """Probability that under uniform ranks every X_k has a tail probability above `tail`."""
+    """Probability under uniform ranks that every X_k has a tail probability above `tail`."""
     inside = _tails(num_simulations, num_draws) > tail
     if not np.all(np.any(inside, axis=1)):
         return 0.0

@@ -1,9 +1,8 @@
-"""A model and the design of a table to simulated tables, with the parameters that they were drawn from.
+"""A model and the design of a table to simulated tables and their true parameters.
 
-The design is who was observed and how long: the groups, rows and exposures of a table, without its counts. A
-simulation draws the parameters from the prior and then every row's count, by the generative form of the model; it
-knows nothing of how the rates are sampled afterwards, so all forms of a model meet the same tables. Simulation i is the
-same however many there are.
+The design is the groups, rows and exposures of a table, without its counts. A simulation draws the parameters from the
+prior, then every row's count from the generative form of the model. It does not depend on the parameterisation, so
+all parameterisations fit the same tables. Simulation i does not depend on the number of simulations.
 """
 
 import functools
@@ -20,7 +19,7 @@ from poolwise.counts.statistics import filled_up
 from poolwise.inference.streams import named_key
 from poolwise.model.count_model import Model
 
-LARGEST = 2.0**53  # count that float64 holds, as in `data`
+LARGEST = 2.0**53  # largest count that float64 holds exactly, as in `data`
 BLOCK = 2**22  # counts held at once
 
 
@@ -31,9 +30,9 @@ class Simulated:
     Attributes
     ----------
     truth : site -> (M,), or (M, G) for rates that differ by group
-    statistics : the sufficient statistics that differ between tables, (M, ...); distinct counts are filled up to the
-        largest number of any table by zeros that no row shows
-    design : the sufficient statistics that all tables share
+    statistics : the sufficient statistics that differ between tables, (M, ...); distinct counts are padded to the
+        largest number of any table with zeros of no row
+    design : the sufficient statistics shared by all tables
     is_possible : (M,), whether every parameter is finite and no count is beyond 2**53
     """
 
@@ -46,7 +45,7 @@ class Simulated:
 def simulate(
     model: Model, counts: Counts, values: Mapping[str, Mapping[str, np.ndarray]], *, seed: int, simulations: int
 ) -> Simulated:
-    """Draw parameters from the prior, and a table for each with the groups, rows and exposures of `counts`."""
+    """Draw parameters from the prior, and for each a table with the groups, rows and exposures of `counts`."""
     group, exposure, _ = counts.rows()
     draw = _program(model, counts.num_groups)
     root = named_key(seed, "truth")
@@ -88,7 +87,7 @@ def _program(model: Model, num_groups: int) -> Callable:
 
 
 def _stacked(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The statistics of all tables, (M, ...), filled up to the longest."""
+    """The statistics of all tables, (M, ...), padded to the longest."""
     longest = {name: max(each[name].size for each in tables) for name in tables[0]}
     filled = [filled_up(each, to=lambda name, _: longest[name]) for each in tables]
     return {name: np.stack([each[name] for each in filled]) for name in filled[0]}

@@ -1,1 +1,1 @@
-"""What the draws are worth: summary, LOO, gate, and checks as plug-ins."""
+"""Checks of the draws: summary, LOO, gate, and checks as plug-ins."""

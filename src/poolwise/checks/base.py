@@ -1,7 +1,7 @@
-"""A judged fit as everything after it reads it, and what a check gives.
+"""A judged fit, as all later steps read it, and the result of a check.
 
-A check looks at a fit and returns a `Result`: numbers for MLflow, sentences, tables, conditions of the verdict. Nothing
-downstream knows a check by its name: metrics, tags, lines and tables are taken from all results alike.
+A check reads a fit and returns a `Result`: numbers for MLflow, sentences, tables, conditions of the verdict. Nothing
+downstream depends on the name of a check: metrics, tags, lines and tables come from all results in the same way.
 
 To add one: a module with a `CHECK`, a key in conf/checks, and a line in `findings.CHECKS`.
 """
@@ -27,20 +27,20 @@ from poolwise.model.count_model import Model
 
 __all__ = ["Check", "Condition", "FitView", "Result", "Settings"]
 
-BELOW_DRAWS = 4000  # of which the distribution function of a row left out is computed
+BELOW_DRAWS = 4000  # for the distribution function of a left-out row
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """The result of one check.
 
     Attributes
     ----------
     metrics, tags : for MLflow
     lines : sentences for the terminal, the note and the report
     tables : name -> table; becomes `tables/<name>.csv`
-    conditions : what the verdict must take in
-    value : the check's own object, for the figures and the section of the report that show it
+    conditions : conditions added to the verdict
+    value : the check's own object, for its figures and its section of the report
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -53,15 +53,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of a fit beside its draws.
+    """What to compute from a fit besides its draws.
 
     Attributes
     ----------
-    checks : keys of conf/checks that are on
+    checks : enabled keys of conf/checks
     exposure, above, group : of the new group, or of a named one
-    num_draws : tables that the priors and the posterior predict
+    num_draws : tables simulated from the priors and from the posterior
     on_group : called with its label before each group is left out
-    stage : times what runs in it, by name
+    stage : times the code inside it, by name
     """
 
     seed: int
@@ -78,18 +78,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class FitView:
-    """A fit and what was found about it: the one argument of figures, report, metrics, tags and notes.
+    """A fit and its findings: the one argument of figures, report, metrics, tags and notes.
 
     Attributes
     ----------
     counts, model, prior_values : what was fitted; site -> parameter -> (), the values of the priors
     tree : posterior, sample_stats, data and both predictive distributions
-    summary : a row a parameter
+    summary : one row per parameter
     loo : leave-one-out predictive accuracy
     verdict : whether the fit can be trusted
-    new_group : what a new group, or a named one, will produce
-    results : name of a check -> what it found; a check that did not run is absent
-    prior_warnings : priors that have the data in their far tail, a line each
+    new_group : prediction for a new group, or for a named one
+    results : name of a check -> its result; a check that did not run is absent
+    prior_warnings : priors with the data in their far tail, one per line
     switched_off : keys of conf/checks that are false
     """
 
@@ -127,7 +127,7 @@ class FitView:
 
     @cached_property
     def cell_below(self) -> np.ndarray:
-        """P(Y < y) of a row of each cell given all other rows, (C,)."""
+        """P(Y < y) of one row of each cell given all other rows, (C,)."""
         length = self.posterior.sizes["draw"]
         draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
         log_below = loo_module.loo_below(
@@ -146,8 +146,8 @@ class Check:
     Attributes
     ----------
     name : of its result
-    key : of conf/checks, that switches it
-    run : what it finds
+    key : of conf/checks, which switches it
+    run : computes its result
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Numbers of a fit to conditions of its verdict: name, value, limit, passed, and the reason where it fails.
+"""Numbers of a fit to conditions of its verdict: name, value, limit, passed, and the reason for a failure.
 
 The report, the note, the judgement of two runs and the refits of `leave_group_out` read the same limits here.
 """
@@ -20,10 +20,10 @@ class Condition:
 
     Attributes
     ----------
-    name : what is judged, as a table calls it: "R-hat, the largest: do the chains agree?"
-    value, limit : as they are printed: "1.0007", "at most 1.01"
-    passed : whether it holds; a value that is not a number does not pass
-    sentence : the reason it gives when it fails; empty if it passes
+    name : the quantity, as tables name it: "R-hat, the largest: do the chains agree?"
+    value, limit : as printed: "1.0007", "at most 1.01"
+    passed : whether it holds; NaN does not pass
+    sentence : the reason for a failure; empty if it passes
     """
 
     name: str
@@ -34,20 +34,20 @@ class Condition:
 
     @classmethod
     def of(cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str) -> "Condition":
-        """With `otherwise` as its sentence where it fails."""
+        """With `otherwise` as its sentence if it fails."""
         return cls(name, value, limit, passed, "" if passed else otherwise)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What every parameter must keep to.
+    """A limit that every parameter must satisfy.
 
     Attributes
     ----------
     column : of a summary
-    label, question : of the quantity, and what it tells
+    label, question : name of the quantity, and the question that it answers
     bound : the largest value that passes if `is_upper`, else the smallest
-    form : of a value in a sentence
+    form : format of a value in a sentence
     """
 
     column: str
@@ -58,11 +58,11 @@ class Limit:
     form: str
 
     def holds(self, values: Any) -> Any:
-        """Whether values pass; one that is not a number does not."""
+        """Whether values pass; NaN does not."""
         return values <= self.bound if self.is_upper else values >= self.bound
 
     def failure(self, summary: pd.DataFrame, *, whose: str = "") -> str:
-        """The parameter that is farthest beyond, in a sentence; empty if all pass. One without a value is farthest."""
+        """A sentence on the worst parameter; empty if all pass. NaN is worst."""
         failed = summary[self.column][~self.holds(summary[self.column])]
         if failed.empty:
             return ""

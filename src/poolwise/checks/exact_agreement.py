@@ -1,8 +1,8 @@
 """A fit and the exact answer to a table of differences in Monte Carlo errors.
 
-Parameters are held against their exact mean and standard deviation, z = (estimate - exact) / Monte Carlo error, and
-elpd_loo against its exact value. A fit agrees if every |z| of K is at most `agreement.threshold(K)`: the rule that two
-runs are held against each other by. A fit that differs is suspect.
+Parameters are compared with their exact mean and standard deviation, z = (estimate - exact) / Monte Carlo error, and
+elpd_loo with its exact value. A fit agrees if every |z| of K is at most `agreement.threshold(K)`, the rule that also
+compares two runs. A fit that differs is suspect.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from poolwise.text import one_line
 
 @dataclass(frozen=True)
 class Agreement:
-    """A fit beside the exact answer.
+    """A fit and the exact answer.
 
     Attributes
     ----------
-    table : a row a quantity, `mean of mu`, `sd of mu`, ..., `elpd_loo` and `log marginal likelihood`, which no fit has:
-        `fit`, `exact`, `mcse` (Monte Carlo error of the fit) and `z`; NaN where it does not exist or is not known
-    elpd_difference, elpd_z : elpd_loo of the fit less the exact one, and that in Monte Carlo errors
+    table : one row per quantity, `mean of mu`, `sd of mu`, ..., `elpd_loo` and `log marginal likelihood` (exact only):
+        `fit`, `exact`, `mcse` (Monte Carlo error of the fit) and `z`; NaN if it does not exist or is not known
+    elpd_difference, elpd_z : elpd_loo of the fit minus the exact one, and the same in Monte Carlo errors
     log_marginal : log p(y)
     z_max : the largest |z| of all; NaN if there is none
-    limit : what |z| may be
-    line : all of it in words
+    limit : largest |z| that agrees
+    line : the comparison in one line
     """
 
     table: pd.DataFrame
@@ -50,7 +50,7 @@ class Agreement:
 
 
 def run(view: FitView, _: Settings) -> Result:
-    """The fit beside the exact answer, or why there is none."""
+    """The fit and the exact answer, or why there is none."""
     why = solve.reason_against(view.model, view.counts)
     if not why:
         try:
@@ -64,7 +64,7 @@ CHECK = Check("exact_agreement", "exact", run)
 
 
 def result(found: Agreement) -> Result:
-    """What a comparison means for the run."""
+    """The result of a comparison."""
     return Result(
         metrics={
             "log_marginal_likelihood": found.log_marginal,
@@ -88,10 +88,10 @@ def result(found: Agreement) -> Result:
 
 
 def _remedy(found: Agreement) -> str:
-    """What a fit that differs means, and what to do."""
+    """The sentence on a fit that differs, with the remedy."""
     sizes = found.table["z"].abs().dropna()
     if sizes.empty:
-        return "the fit cannot be held against the exact answer: no Monte Carlo error is known"
+        return "the fit cannot be compared with the exact answer: no Monte Carlo error is known"
     others = int((sizes > found.limit).sum()) - 1
     more = f" (and {others} more beyond {found.limit:.1f})" if others > 0 else ""
     return (
@@ -102,12 +102,12 @@ def _remedy(found: Agreement) -> str:
 
 
 def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Agreement:
-    """A fit held against the exact answer of its model and counts.
+    """Compare a fit with the exact answer of its model and counts.
 
     Parameters
     ----------
     summary : from `summary.summarise`: `mean`, `sd`, `mcse_mean`, `mcse_sd` by parameter (`mu`, `lam.<label>`)
-    loo : its `elpd` and `mcse` are looked at; `mcse` is 0 if the value is exact
+    loo : its `elpd` and `mcse` are used; `mcse` is 0 if the value is exact
     """
     rows: dict[str, tuple[Any, float, Any]] = {}
     for moment, values in (("mean", answer.mean), ("sd", answer.sd)):
@@ -133,7 +133,7 @@ def compare(summary: pd.DataFrame, loo: Loo, answer: Exact) -> Agreement:
 
 
 def _by_parameter(moments: dict[str, np.ndarray], names: list[str]) -> dict[str, float]:
-    """Moments by site as moments by parameter; the rates of groups stand in a summary in the order of the groups."""
+    """Moments by site as moments by parameter; a summary lists the rates in the order of the groups."""
     found: dict[str, float] = {}
     for site, values in moments.items():
         of_site = [name for name in names if name == site or name.startswith(f"{site}.")]
@@ -143,7 +143,7 @@ def _by_parameter(moments: dict[str, np.ndarray], names: list[str]) -> dict[str,
 
 def _line(sizes: pd.Series, limit: float, difference: float, answer: Exact) -> str:
     if sizes.empty:
-        judgement = "there is nothing to hold the fit against"
+        judgement = "there is nothing to compare the fit with"
     elif (worst := sizes.max()) <= limit:
         judgement = f"the fit agrees: the largest of {len(sizes)} |z| is {worst:.1f}, {one_line(str(sizes.idxmax()))}"
     else:

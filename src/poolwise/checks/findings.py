@@ -1,7 +1,7 @@
-"""The draws of a fit to all that it says: judged, held against what is known, and used to predict.
+"""The draws of a fit to its findings: judged, compared with what is known, and used to predict.
 
-draws -> summary, LOO -> the rates integrated out where PSIS is in doubt -> verdict
-      -> predictions -> every check that is on
+draws -> summary, LOO -> rates integrated out if PSIS is not reliable -> verdict
+      -> predictions -> every enabled check
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(model: Model, counts: Counts, values: Values, draws: Fit, settings: Settings) -> FitView:
-    """Judge the draws, predict from them, and run the checks that are on.
+    """Judge the draws, predict from them, and run the enabled checks.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def examine(model: Model, counts: Counts, values: Values, draws: Fit, settings: 
 
 
 def checked(view: FitView, settings: Settings) -> FitView:
-    """The view with the results of all checks that are on; the verdict takes in their conditions."""
+    """The view with the results of all enabled checks; the verdict includes their conditions."""
     results = {}
     for check in CHECKS:
         if check.key in settings.checks:
@@ -90,7 +90,7 @@ def _loo(
 
 
 def _add_predictive(tree: xr.DataTree, model: Model, values: Values, settings: Settings) -> None:
-    """Add what the priors and the posterior predict."""
+    """Add the prior and posterior predictive draws."""
     seed, num_draws = settings.seed, settings.num_draws
     cells = tree["constant_data"].to_dataset()
     rng = named_generator(seed, "posterior_predictive")

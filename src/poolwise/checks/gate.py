@@ -1,6 +1,6 @@
 """Summary, sampler statistics and LOO to the verdict.
 
-A fit is `trusted` when every condition of the gate holds, else `suspect`, with the reasons in words.
+A fit is `trusted` if every condition of the gate holds, otherwise `suspect`, with the reasons in words.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from arviz_stats.base import array_stats
 from poolwise.checks.conditions import Condition, limits
 from poolwise.checks.loo import Loo
 
-# The gate, beside the limits of `conditions`.
+# The gate, besides the limits of `conditions`.
 # Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
 BFMI_MIN = 0.3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a fit can be trusted: the conditions that decide it, and the figures behind them."""
+    """Whether a fit can be trusted: the conditions that decide it, and the numbers behind them."""
 
     conditions: tuple[Condition, ...]
     r_hat_max: float
@@ -39,7 +39,7 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What the conditions say that do not hold."""
+        """The sentences of the conditions that do not hold."""
         return tuple(each.sentence for each in self.conditions if not each.passed)
 
 

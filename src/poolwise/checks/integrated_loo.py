@@ -1,12 +1,12 @@
 """Leave-one-out values with the rates integrated out: integrated importance sampling.
 
-PSIS-LOO weighs the draws by 1 / p(y_i | lam[g]), which fails where row i is most of what is known of lam[g]. With h the
-parameters that are not rates and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
+PSIS-LOO weights the draws by 1 / p(y_i | lam[g]), which fails if row i holds most of the information on lam[g]. With h
+the parameters that are not rates and F(rows; h) = int p(rows | lam, h) p(lam | h) dlam,
 
     p(y_i | y_-i) = 1 / E[1 / p(y_i | y_{g,-i}, h)],    p(y_i | y_{g,-i}, h) = F(y_g; h) / F(y_{g,-i}; h),
 
-an expectation over the same posterior whose weights vary only as h does. The other rows of the group stay. A pooled
-model is one group; where there is no h (pooled or unpooled Poisson) the value is exact.
+an expectation over the same posterior whose weights vary only with h. The other rows of the group remain. A pooled
+model is one group; without h (pooled or unpooled Poisson) the value is exact.
 
 References
 ----------
@@ -28,23 +28,23 @@ from poolwise.inference import predictive
 from poolwise.model.count_model import Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
 
-type Kinds = tuple[tuple[Rows, float, int], ...]  # rows of a rate, exposure and count of the one left out
+type Kinds = tuple[tuple[Rows, float, int], ...]  # rows of a rate, exposure and count of the left-out row
 # k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
 # missed, so their elpd is worst: a fit is in doubt above 0.4, not above the 0.7 threshold
 INTEGRATE_ABOVE_K = 0.4
-EVEN = 5.0  # weights up to this many times their mean are even: at a k of 0.4 one of 16000 is near 30 times
-# nodes times draws of all rows left out, half a minute; of more rows fewer draws are looked at, but for LEAST: the
-# weights vary little
+EVEN = 5.0  # weights up to this many times their mean are even: at k = 0.4 the largest of 16000 is near 30 times
+# nodes times draws of all left-out rows, half a minute; more rows use fewer draws, at least LEAST: the weights vary
+# little
 WORK, LEAST = 2**31, 1000
 
 
 def integrated_where_doubtful(
     loo: loo_module.Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
 ) -> loo_module.Loo:
-    """All values of a fit with the rates integrated out, if PSIS leaves any in doubt and this leaves fewer rows so.
+    """All values with the rates integrated out, if PSIS is unreliable for some rows and this is for fewer.
 
-    One estimator a fit: an integrated value beside one of PSIS would keep the errors that PSIS makes unseen, and those
-    all have one sign. Rows that are alike, in groups that are alike, are computed once.
+    One estimator per fit: mixing both would keep the unseen errors of PSIS, which all have one sign. Identical rows in
+    identical groups are computed once.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def integrated_where_doubtful(
         return loo
     return replace(
         again,
-        p_loo=loo.elpd + loo.p_loo - again.elpd,  # lppd is what it was
+        p_loo=loo.elpd + loo.p_loo - again.elpd,  # lppd is unchanged
         cell_elpd=again.cell_elpd[which],
         pareto_k=again.pareto_k[which],
         psis=loo,
@@ -70,7 +70,7 @@ def integrated_where_doubtful(
 
 
 def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> loo_module.Loo:
-    """LOO of one row of each kind; exact, with a k of 0, where there is no h."""
+    """LOO of one row of each kind; exact, with k = 0, if there is no h."""
     drawn = integral.drawn
     if not drawn:
         exact = np.array([float(each) for each in _rows_given_rest(kinds, integral)])
@@ -94,14 +94,14 @@ def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r
 
 
 def _affordable(kinds: "Kinds", integral: RateIntegral) -> np.ndarray:
-    """Indices along `draw`: all, or evenly spaced ones where all would take minutes."""
+    """Indices along `draw`: all, or evenly spaced ones if all would take minutes."""
     num_chains, length = next(iter(integral.drawn.values())).shape
     per_draw = 2 * sum(integral.work(rows) for rows, _, _ in kinds)
     return predictive.evenly_spaced(length, max(WORK // per_draw, LEAST) // num_chains)
 
 
 def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
-    """Rows that have the same probability given all others of their rate, and the kind of each cell, (C,)."""
+    """Rows with the same probability given all others of their rate, and the kind of each cell, (C,)."""
     group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
     group = np.zeros_like(group) if model.pooling.is_shared else group
     found: dict[tuple[Rows, float, int], int] = {}
@@ -116,7 +116,7 @@ def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
 
 def _rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarray]:
     """Log p(one row of the kind | other rows of its rate, h), each (chain, draw) or ()."""
-    # a group has several kinds, and groups less a row repeat each other
+    # a group has several kinds, and groups without one row repeat each other
     log_marginal = functools.lru_cache(maxsize=128)(integral.log_marginal)
     for rows, exposure, count in kinds:
         yield log_marginal(rows) - log_marginal(rows.less_one(exposure, count))
@@ -124,5 +124,5 @@ def _rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarra
 
 def _is_even(block: np.ndarray) -> np.ndarray:
     """Whether the weights exp(-block) are even, (B,)."""
-    relative = np.exp(block.min(axis=(1, 2), keepdims=True) - block)  # to the largest weight
+    relative = np.exp(block.min(axis=(1, 2), keepdims=True) - block)  # relative to the largest weight
     return relative.mean(axis=(1, 2)) * EVEN >= 1

@@ -1,9 +1,9 @@
-"""Whole groups left out: log p(y_g | y_-g), the criterion for groups that nobody has seen.
+"""Leave-group-out: log p(y_g | y_-g), the criterion for predicting new groups.
 
 A group is left out by a refit, p(y_g | y_-g) = E[F(y_g; h)] over its draws (pooled: of F(y; h) / F(y_-g; h)), with F
 the marginal likelihood of rows that share a rate (`model.marginal_quadrature`). All refits share one program: the cells
-of the group stay, weighing nothing. Where the groups that remain are alike a hierarchy has a funnel: a refit that
-misses the gate is repeated in the marginal parameterisation, where the likelihood has one.
+of the group remain with a weight near 0. If the remaining groups are alike, a hierarchy has a funnel: a refit that
+misses the gate is repeated in the marginal parameterisation, if the likelihood has one.
 """
 
 import functools
@@ -29,7 +29,7 @@ from poolwise.text import listed, one_line
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
-HELD_OUT_WEIGHT = 1e-30  # rows that a cell left out stands for: no bit of a density, and no 0 / 0 in `model.marginal`
+HELD_OUT_WEIGHT = 1e-30  # multiplicity of a left-out cell: changes no bit of a density; no 0 / 0 in `model.marginal`
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GroupsOut:
     Attributes
     ----------
     elpd, mcse : the value and its Monte Carlo standard error, 0 if it is exact
-    pareto_k : of the values averaged; where it is high, so is the Monte Carlo error's own error
+    pareto_k : of the averaged values; if it is high, the Monte Carlo error is itself uncertain
     r_hat, ess : of the refit, largest and smallest over its parameters; 1 and inf if none was needed
     divergences : of the refit
     """
@@ -96,7 +96,7 @@ CHECK = Check("leave_group_out", "leave_group_out", run)
 
 
 def result(found: GroupsOut) -> Result:
-    """What groups left out mean for the run."""
+    """The result of leave-group-out."""
     total = f"{found.total:.2f} +- {found.se:.2f} (Monte Carlo error {found.total_mcse:.2f})"
     lines = [f"groups left out, one at a time: elpd {total}"]
     if found.suspect:
@@ -126,7 +126,7 @@ def leave_group_out(
     device: Device,
     on_group: Callable[[str], None] = lambda label: None,
 ) -> GroupsOut:
-    """Log p(y_g | y_-g) of every group, by a refit without it; a pooled or unpooled Poisson needs none.
+    """Log p(y_g | y_-g) of every group, by a refit without it; pooled and unpooled Poisson need no refit.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def leave_group_out(
             found = refit(model)
             if not _converged(*_state(found), sampler.num_chains) and "marginal" in model.pooling.offered(
                 model.likelihood
-            ):  # again, without a funnel
+            ):  # repeated without a funnel
                 found = refit(replace(model, parameterisation="marginal"))
             draws, state = found.posterior, _state(found)
         integral = RateIntegral.of(model, values, draws)
@@ -169,7 +169,7 @@ def leave_group_out(
 
 
 def without_group(counts: Counts, group: int) -> Counts:
-    """The table less one group, whose cells stay, standing for next to no row: for `fit` alone, and with no digest."""
+    """The table without one group: its cells remain with a weight near 0. For `fit` alone; without a digest."""
     multiplicity: Any = np.where(counts.cell_group == group, HELD_OUT_WEIGHT, counts.cell_multiplicity)
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
@@ -181,12 +181,12 @@ def _state(found: Fit) -> tuple[float, float, float]:
 
 
 def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
-    """Whether refits keep to the gate, one or each of an array."""
+    """Whether refits pass the gate, one or each of an array."""
     r_hat_limit, ess_limit, _ = limits(num_chains)
     return r_hat_limit.holds(r_hat) & ess_limit.holds(ess) & (divergences == 0)
 
 
-# Rows that are alike.
+# Identical rows.
 
 
 def _group_given_rest(counts: Counts, g: int, model: Model, integral: RateIntegral) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Pointwise log likelihood to leave-one-out predictive accuracy: PSIS-LOO of weighted cells.
 
-A cell stands for m rows with the same group, exposure and count; its value leaves out one of them, and
+A cell represents m rows with the same group, exposure and count; its value leaves out one of them, and
 
     elpd_loo = sum_c m_c elpd_c,    se^2 = N / (N - 1) sum_c m_c (elpd_c - mean)^2,    N = sum_c m_c,
 
-which is exactly the result by row, at a cost that does not depend on the number of rows.
+which equals the result by row exactly, at a cost that does not depend on the number of rows.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Loo:
     cell_elpd, pareto_k : (C,), one row of each cell left out
     k_threshold : above it `cell_elpd` is not reliable
     bad_rows : rows whose cell lies above it
-    psis : where the values here have the rates integrated out, those of PSIS that they replace
+    psis : the PSIS values, if integrated ones replace them here
     """
 
     elpd: float
@@ -54,14 +54,14 @@ def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff
     Parameters
     ----------
     log_likelihood : blocks (cell, chain, draw) whose cells make up all C cells, in order
-    multiplicity : (C,), rows a cell stands for
+    multiplicity : (C,), rows per cell
     r_eff : effective draws per draw, for the length of the smoothed tail
 
     Notes
     -----
     The Monte Carlo error follows from the influence of draw s on elpd_loo, sum_c m_c w_cs (p_cs / E_c - 1), with w
-    the smoothed weights and E_c = exp(elpd_c): it keeps what the cells share through the draws and the chains'
-    autocorrelation, which the pointwise formula of the R package loo leaves out.
+    the smoothed weights and E_c = exp(elpd_c). It includes the correlation of cells through shared draws and the
+    chains' autocorrelation, which the pointwise formula of the R package loo omits.
 
     References
     ----------
@@ -87,15 +87,14 @@ def loo_below(
 ) -> np.ndarray:
     """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `loo`: for LOO-PIT.
 
-    The weights are smoothed over all draws and used at some of them, where they are made to add up to one. They are
-    PSIS's own for every cell, also where `integrated_loo` replaced `cell_elpd`: there they are no more reliable than
-    the values that were replaced.
+    The weights are smoothed over all draws, then used at some of them and normalised to sum to 1. Every cell uses PSIS
+    weights, even if `integrated_loo` replaced `cell_elpd`: they are then no more reliable than the replaced values.
 
     Parameters
     ----------
     log_likelihood : blocks (cell, chain, draw), as for `loo`
     log_below : blocks (cell, chain, len(draws)) of the same cells, from `predictive.pointwise_log_below`
-    draws : indices along the draws of each chain that `log_below` is of
+    draws : indices along the draws of each chain at which `log_below` is given
     """
     found = []
     for block, below in zip(log_likelihood, log_below, strict=True):
@@ -106,7 +105,7 @@ def loo_below(
 
 
 def pareto_k(log_weights: np.ndarray) -> float:
-    """Pareto k of weights (chain, draw); NaN where their tail is one value.
+    """Pareto k of weights (chain, draw); NaN if their tail is one value.
 
     `array_stats.pareto_khat(log_weights=True)` of ArviZ 1.3 fits the tail of the logarithms.
     """
@@ -114,7 +113,7 @@ def pareto_k(log_weights: np.ndarray) -> float:
 
 
 def _smoothed_weights(block: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log weights and Pareto k; raw weights and no k for a cell whose tail is one value, as from chains that stand."""
+    """Log weights and Pareto k; raw weights and no k for a cell whose tail is one value, as from stuck chains."""
     try:
         return array_stats.psislw(block, r_eff=r_eff, axis=(-2, -1))
     except ValueError:
@@ -151,5 +150,5 @@ def weighted_sum(cell_value: np.ndarray, multiplicity: np.ndarray) -> tuple[floa
 
 
 def pareto_k_limit(num_draws: float) -> float:
-    """The largest Pareto k at which importance weights of so many draws can be smoothed."""
+    """The largest Pareto k at which importance weights of this many draws can be smoothed."""
     return float(min(1 - 1 / np.log10(num_draws), PARETO_K_CAP))

@@ -1,12 +1,12 @@
-"""Draws to what they owe to the priors and what to the likelihood: power-scaling.
+"""Power-scaling: draws to the sensitivity of the posterior to the priors and to the likelihood.
 
-A prior, or the likelihood, p is raised to a power alpha near 1 by weighing the draws with p^(alpha - 1), smoothed. How
-far the marginal of a parameter moves is measured by the cumulative Jensen-Shannon distance D of its distribution
-function before and after; its sensitivity is the mean of D / |log2 alpha| for an alpha below and an alpha above 1.
+A prior, or the likelihood, p is raised to a power alpha near 1 by weighting the draws with p^(alpha - 1), smoothed. The
+cumulative Jensen-Shannon distance D between the distribution functions before and after measures how far the marginal
+of a parameter moves. Its sensitivity is the mean of D / |log2 alpha| for an alpha below and an alpha above 1.
 
-A parameter that moves with the prior and with the likelihood is one that the two pull to different sides; one that
-moves with the prior alone is hardly informed by the data. Only the top-level priors are priors here: lam | mu, sigma
-of a hierarchy is part of its model, and scaling it too shows conflicts that are none.
+If a parameter moves with both, prior and likelihood conflict; if it moves with the prior alone, the data hardly
+inform it. Only the top-level priors are scaled: lam | mu, sigma of a hierarchy is part of its model, and scaling it
+too shows conflicts that do not exist.
 
 References
 ----------
@@ -27,18 +27,18 @@ from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.priors import distribution
 from poolwise.text import listed, one_line
 
-ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second where weights of the first cannot be smoothed
-SENSITIVE = 0.05  # as priorsense has it, from section 3.3 of the reference
+ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second if weights of the first cannot be smoothed
+SENSITIVE = 0.05  # as in priorsense, from section 3.3 of the reference
 CONFLICT, DOMINANT, NOTHING = "potential prior-data conflict", "strong prior / weak likelihood", "-"
 UNKNOWN = "not known: the weights cannot be smoothed"
-# parameters times draws; of more parameters fewer draws are looked at, but for LEAST, whose noise stays below 0.02
+# parameters times draws; more parameters use fewer draws, at least LEAST, whose noise stays below 0.02
 WORK, LEAST = 2_000_000, 1000
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def run(view: FitView, _: Settings) -> Result:
-    """Which priors the posterior moves with."""
+    """Sensitivity of the posterior to the priors."""
     table = power_scaling(view.posterior, view.cells, view.model, view.prior_values)
     dominant = tag(table)
     return Result(
@@ -54,7 +54,7 @@ CHECK = Check("power_scaling", "sensitivity", run)
 
 
 def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values) -> pd.DataFrame:
-    """A row a parameter: its sensitivity to each top-level prior, to all of them and to the likelihood; the diagnosis.
+    """One row per parameter: sensitivity to each top-level prior, to all of them and to the likelihood; diagnosis.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values
 
     Returns
     -------
-    `prior.<site>` for every site that takes a prior, `prior` (all at once), `likelihood` and `diagnosis`; NaN where no
-    alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are left out.
+    `prior.<site>` for every site that takes a prior, `prior` (all at once), `likelihood` and `diagnosis`; NaN if no
+    alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are omitted.
     """
     posterior = _thinned(posterior)
     flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in WITHOUT_MEAN}
@@ -98,7 +98,7 @@ def log_likelihood(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> np
 
 
 def diagnosis(prior: float, likelihood: float) -> str:
-    """What two sensitivities say of a parameter."""
+    """The diagnosis of a parameter from its two sensitivities."""
     if not np.isfinite([prior, likelihood]).all():
         return UNKNOWN
     if prior < SENSITIVE:
@@ -113,9 +113,9 @@ def tag(table: pd.DataFrame) -> str:
 
 
 def lines(table: pd.DataFrame) -> list[str]:
-    """What is to be known of the priors, a line for each prior and kind of problem; none if all is well."""
+    """Warnings on the priors, one line per prior and kind of problem; empty if there is none."""
     words = {
-        CONFLICT: "{site} and the data pull {names} to different sides ({size}). Is {site} what is known?",
+        CONFLICT: "{site} and the data conflict on {names} ({size}). Does {site} state what is known?",
         DOMINANT: "{site} dominates {names} ({size}). Try another {site}.",
         UNKNOWN: "whether a prior dominates {names} is " + UNKNOWN,
     }
@@ -129,7 +129,7 @@ def lines(table: pd.DataFrame) -> list[str]:
 
 
 def _problems(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """(diagnosis, the prior that moves the parameter most, those parameters), but for those that are fine."""
+    """(diagnosis, the prior that moves the parameters most, the parameters), for those with a problem."""
     rows = table[table["diagnosis"] != NOTHING]
     by_site = rows.filter(like="prior.").astype(float).fillna(0.0)
     groups: dict[tuple[str, str], list[int]] = {}
@@ -165,7 +165,7 @@ def _can_be_smoothed(log_weights: np.ndarray) -> bool:
 
 
 def _thinned(posterior: xr.Dataset) -> xr.Dataset:
-    """Evenly spaced draws of each chain, where there are too many parameters for all."""
+    """Evenly spaced draws of each chain, if there are too many parameters for all draws."""
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     per_chain = max(WORK // len(summary.parameters(posterior)), LEAST) // num_chains
     kept = np.linspace(0, length - 1, min(length, per_chain)).round().astype(int)

@@ -1,15 +1,15 @@
-"""Priors and counts to a warning before the fit, if the data lie where the priors do not expect them.
+"""Priors and counts to a warning before the fit, if the data lie in the far tail of a prior.
 
-Each top-level prior is held against what the counts say of its parameter, as an interval and not as a number, so that
-a group that shows few events, or none, is not held to the rate it happened to show:
+Each top-level prior is compared with an interval of its parameter from the counts. An interval and not a number: a
+group with few events, or none, allows other rates than the one it happens to show.
 
-    lam      the rates that the total of a group (pooled: of all) allows: quantiles of Gamma(total + 1/2, exposure)
+    lam      the rates that the total of a group (pooled: of all rows) allows: quantiles of Gamma(total + 1/2, exposure)
     mu       the mean of the groups' rates, by their own spread
-    sigma    their standard deviation less Poisson noise; only one too large speaks against a prior: groups may agree
+    sigma    their standard deviation without Poisson noise; only a large one contradicts a prior: groups may agree
 
-A prior is out of scale where even the nearer end of the interval lies in its far tail. Mostly that is a matter of
-units, such as chips a cookie or a hundred cookies. Nothing is refused: data may surprise. Nothing here computes with
-JAX, so that it can be said before the devices are started.
+A prior is out of scale if even the nearer end of the interval lies in its far tail. The usual cause is the unit, for
+example chips per cookie or per hundred cookies. Nothing is refused: data may surprise. Nothing here uses JAX, so the
+warning can come before the devices start.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ from poolwise.model.priors import law
 
 type Values = Mapping[str, Mapping[str, np.ndarray]]
 
-FAR = 0.005  # probability of one tail of a prior; of G rates, the G-th part
+FAR = 0.005  # probability of one tail of a prior; divided by G for G rates
 LEVEL = 0.95  # of the intervals
 SUBJECTS = {"lam": "rates", "mu": "mean rates", "sigma": "standard deviations between groups"}
 
 
 def lines(model: Model, values: Values, counts: Counts) -> list[str]:
-    """A line for each top-level prior that has the data in its far tail, naming both; none if all is well.
+    """One line per top-level prior that has the data in its far tail; empty if there is none.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ def lines(model: Model, values: Values, counts: Counts) -> list[str]:
             expected = _range(prior.ppf([FAR, 1 - FAR]))
             found.append(
                 f"prior.{site} {family}({settings}) expects {SUBJECTS[site]} of {expected}; the data show "
-                f"{_range(middle[is_out])}{groups}, where it has a probability of "
+                f"{_range(middle[is_out])}{groups}, where its tail probability is "
                 f"{np.minimum(below, above)[is_out].min():.1g}. Is it in the unit of the data, counts per exposure?"
             )
     return found
 
 
 def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
-    """What the data show of the sites: (lower end, value, upper end), each (G,) or (1,)."""
+    """Estimates of the sites from the data: (lower end, value, upper end), each (G,) or (1,)."""
     group, rows = counts.cell_group, counts.cell_multiplicity
     total = np.bincount(group, rows * counts.cell_count.astype(float))  # (G,)
     exposure = np.bincount(group, rows * counts.cell_exposure)

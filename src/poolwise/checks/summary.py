@@ -14,7 +14,7 @@ LOW, HIGH = (f"hdi_{share:.0%}" for share in ((1 - INTERVAL) / 2, (1 + INTERVAL)
 
 
 def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
-    """Every scalar parameter under its name (`mu`, `lam.<label>`), (chain, draw)."""
+    """Every scalar parameter by name (`mu`, `lam.<label>`), (chain, draw)."""
     flat: dict[str, np.ndarray] = {}
     for name, variable in posterior.data_vars.items():
         if "group" in variable.dims:
@@ -26,10 +26,10 @@ def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def summarise(posterior: xr.Dataset) -> pd.DataFrame:
-    """A row a parameter: mean, sd, median, 94% interval, Monte Carlo errors, ESS and R-hat.
+    """One row per parameter: mean, sd, median, 94% interval, Monte Carlo errors, ESS and R-hat.
 
-    The interval is the highest-density one; for `alpha`, `beta` and `phi`, whose density has a long tail and whose
-    mean does not exist, it is the central one, and mean, sd and their errors are left empty.
+    The interval is the highest-density one. For `alpha`, `beta` and `phi`, whose density has a long tail and whose mean
+    does not exist, it is the central one, and mean, sd and their errors are empty.
     """
     flat = parameters(posterior)
     draws = np.stack(list(flat.values()))  # (P, chain, draw)
@@ -62,7 +62,7 @@ def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:
 
 
 def convergence(posterior: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """Largest R-hat and smallest bulk ESS of draws site -> (chain, draw, ...), for a look while sampling."""
+    """Largest R-hat and smallest bulk ESS of draws site -> (chain, draw, ...), for reports while sampling."""
     draws = np.concatenate([value.reshape(*value.shape[:2], -1) for value in posterior.values()], axis=2)
     draws = np.moveaxis(draws, 2, 0)
     return float(np.max(array_stats.rhat(draws))), float(np.min(array_stats.ess(draws, method="bulk")))

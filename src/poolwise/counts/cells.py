@@ -1,8 +1,8 @@
 """CSV to validated counts.
 
 One row is one observation: a non-negative integer count, the group it belongs to and, if there is one, its
-exposure (the time, area or number of items the count was taken over). Rows that agree in group, exposure and
-count become one cell with a multiplicity, so what follows costs by the cell and not by the row.
+exposure (the time, area or number of items that the count covers). Rows that agree in group, exposure and count become
+one cell with a multiplicity, so later steps cost per cell and not per row.
 
 bytes -> columns of text -> each distinct text parsed once -> cells in canonical order, hashed -> `Counts`
 """
@@ -27,7 +27,7 @@ __all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns that the table was read from."""
+    """Names of the columns of the table."""
 
     group: str
     count: str
@@ -40,15 +40,15 @@ class Counts:
 
     Attributes
     ----------
-    name              : what the table is called
+    name              : name of the table
     labels            : (G,)  group labels: in numeric order if all are integers, else by code point
     cell_group        : (C,)  int64, index into `labels`; cells are sorted by group, exposure, count
     cell_exposure     : (C,)  float64, > 0, in the table's own unit; 1 where the table has none
     cell_count        : (C,)  int64, events per row, 0 to 2**53
-    cell_multiplicity : (C,)  int64, how many rows the cell stands for, >= 1
-    sha256            : of the canonical cells; the same for any row order, file format and machine
+    cell_multiplicity : (C,)  int64, number of rows in the cell, >= 1
+    sha256            : of the canonical cells; equal for any row order, file format and machine
     file_sha256       : of the bytes of the file; empty if there was none
-    path              : the file as it was given; empty if there was none
+    path              : the file as given; empty if there was none
     columns           : names of the columns (group, count, exposure or None)
     """
 
@@ -92,25 +92,25 @@ class Counts:
 def read_counts(
     path: str | Path, *, group: str, count: str, exposure: str | None = None, name: str | None = None
 ) -> Counts:
-    """Read a table of counts: CSV, TSV, semicolons, spaces, any of them gzipped, or parquet.
+    """Read a table of counts: CSV, TSV, semicolons or spaces, optionally gzipped, or parquet.
 
     Parameters
     ----------
-    path     : the file; its kind is told from its bytes
+    path     : the file; its bytes decide the format
     group    : column of group labels, kept exactly as written (``007`` and ``NA`` are labels)
     count    : column of counts, integers >= 0
-    exposure : column of exposures, > 0; without one every row has exposure 1
-    name     : what to call the table; the file's name without its endings if not given
+    exposure : column of exposures, > 0; if not given every row has exposure 1
+    name     : name of the table; the file's name without extensions if not given
 
     Raises
     ------
     DataError
-        The file cannot be read, lacks a column, or holds a cell that is no label, count or exposure.
+        The file cannot be read, lacks a column, or holds an invalid label, count or exposure.
     """
     columns = Columns(group, count, exposure)
     asked = [column for column in (group, count, exposure) if column is not None]
     if len(set(asked)) < len(asked):
-        raise DataError(f"{path}: one column is asked for twice ({', '.join(asked)}). Name different ones.")
+        raise DataError(f"{path}: the same column is named twice ({', '.join(asked)}). Name different columns.")
     texts, where, file_sha256 = read_texts(path, asked)
     return counts_from_rows(
         texts[0],
@@ -135,20 +135,20 @@ def counts_from_rows(
     columns: Columns | None = None,
     where: Where | None = None,
 ) -> Counts:
-    """Validate rows, given as text or as numbers, and collapse them to cells.
+    """Validate rows of text or numbers, and collapse them to cells.
 
     Parameters
     ----------
-    labels_of_rows : (N,)  anything but a blank; becomes text, so that 7 is "7"
+    labels_of_rows : (N,)  not blank; converted to text, so 7 is "7"
     counts_of_rows : (N,)  integers >= 0
     exposures      : (N,)  > 0; 1 everywhere if not given
-    name, path, file_sha256, columns : kept with the result, see `Counts`
-    where          : what an error calls row i (from 0); by default ``<name>: row <i + 1>``
+    name, path, file_sha256, columns : stored in the result, see `Counts`
+    where          : place of row i (from 0) in errors; by default ``<name>: row <i + 1>``
 
     Raises
     ------
     DataError
-        There are no rows, the lengths differ, or a value is no label, count or exposure.
+        There are no rows, the lengths differ, or a value is not a valid label, count or exposure.
     """
     lengths = [len(column) for column in (labels_of_rows, counts_of_rows, exposures) if column is not None]
     if len(set(lengths)) > 1:
@@ -189,7 +189,7 @@ def _canonical_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
-    """First index of every run of rows that agree in all columns."""
+    """First index of every run of equal rows."""
     differs = [column[1:] != column[:-1] for column in columns]
     return np.concatenate([[0], 1 + np.flatnonzero(np.any(differs, axis=0))])
 

@@ -1,8 +1,8 @@
-"""Counts to tables and words, before any model: how many, how spread, and what the spread hints at.
+"""Counts to tables and words, before any model: how many, how spread, and what the spread suggests.
 
-Poisson counts have a variance equal to their mean. Pearson's X^2 = sum_i (y_i - m_i)^2 / m_i, with m_i what an even
-rate gives row i, is the variance over the mean times the degrees of freedom; given the total, its mean and variance
-under Poisson noise are known exactly, whatever the exposures, so no simulation is needed to say how far it may stray.
+Poisson counts have a variance equal to their mean. Pearson's X^2 = sum_i (y_i - m_i)^2 / m_i, with m_i the expected
+count of row i at one rate, is the variance over the mean times the degrees of freedom. Given the total, its mean and
+variance under Poisson noise are known exactly for any exposures, so its interval needs no simulation.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ BAND = 0.94  # as the intervals of the fit
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Variance over mean, and the interval that holds it with probability 94% if the noise is Poisson.
+    """Variance over mean, and its 94% interval under Poisson noise.
 
     Attributes
     ----------
-    freedom : degrees of freedom behind it; 0 if it cannot be told (`ratio` is then not a number)
+    freedom : degrees of freedom; 0 if the ratio is undefined (`ratio` is then NaN)
     """
 
     ratio: float
@@ -36,7 +36,7 @@ class Dispersion:
 
     @property
     def verdict(self) -> str:
-        """Whether the ratio is `more` or `less` than Poisson noise gives, `alike`, or `unknown`."""
+        """Whether the ratio is `more` or `less` than under Poisson noise, `alike`, or `unknown`."""
         if not self.freedom:
             return "unknown"
         return "more" if self.ratio > self.high else "less" if self.ratio < self.low else "alike"
@@ -48,7 +48,7 @@ def summary(counts: "Counts") -> pd.DataFrame:
 
 
 def by_group(counts: "Counts") -> pd.DataFrame:
-    """A line a group: rows, min, max, median, mean, variance; with exposures also their sum and the rate."""
+    """One line per group: rows, min, max, median, mean, variance; with exposures also their sum and the rate."""
     group, exposure, count = counts.rows()
     table = _describe(count, group, counts.num_groups)
     table.index = pd.Index(counts.labels, name="group")
@@ -79,7 +79,7 @@ def _describe(count: np.ndarray, group: np.ndarray, num_groups: int) -> pd.DataF
 
 
 def dispersion(counts: "Counts") -> tuple[Dispersion, Dispersion]:
-    """Variance over mean of all rows about one rate, and within groups about each group's own."""
+    """Variance over mean of all rows about one rate, and within groups about each group's own rate."""
     group, exposure, count = counts.rows()
     alone = _pearson(np.zeros_like(group), exposure, count, 1)
     within = _pearson(group, exposure, count, counts.num_groups)
@@ -119,22 +119,22 @@ def _interval(square: float, freedom: float, spread: float) -> Dispersion:
     if not freedom:
         return Dispersion(float("nan"), float("nan"), float("nan"), 0)
     tail = (1 - BAND) / 2
-    if spread <= 1e-9 * freedom:  # a single event: X^2 is what it is
+    if spread <= 1e-9 * freedom:  # a single event: X^2 is fixed
         return Dispersion(square / freedom, 1.0, 1.0, int(freedom))
     low, high = gamma.ppf([tail, 1 - tail], freedom**2 / spread, scale=spread / freedom) / freedom
     return Dispersion(square / freedom, float(low), float(high), int(freedom))
 
 
 def hint(counts: "Counts") -> str:
-    """What the variance against the mean hints at, in words."""
+    """What the variance over the mean suggests, in words."""
     alone, within = dispersion(counts)
     if not alone.freedom:
         why = "there is one row" if counts.num_rows == 1 else "every count is zero"
-        return f"Nothing can be said of variance against mean: {why}."
-    about = " about what the exposures lead to expect" if counts.has_exposure else ""
+        return f"The ratio of variance to mean is undefined: {why}."
+    about = " about their expectation by exposure" if counts.has_exposure else ""
     text = (
         f"The variance of the counts{about} is {alone.ratio:.2f} times the mean; Poisson counts that share one rate "
-        f"would give 1, here {_range(alone)}."
+        f"give about 1, here {_range(alone)}."
     )
     if counts.num_groups == 1:
         return f"{text} {ONE_GROUP[alone.verdict]}"
@@ -148,7 +148,7 @@ def hint(counts: "Counts") -> str:
 
 
 def _groups_differ(counts: "Counts", within: Dispersion) -> bool:
-    """Whether the groups differ more than the noise within them explains: an analysis of variance, in 97% of it."""
+    """Whether the groups differ by more than the noise within them: analysis of variance, 97% quantile."""
     group, exposure, count = counts.rows()
     total, size = np.bincount(group, count), np.bincount(group, exposure)
     expected = size * total.sum() / size.sum()
@@ -160,29 +160,28 @@ def _range(found: Dispersion) -> str:
     return f"{found.low:.2f} to {found.high:.2f}"
 
 
-MORE = "So the counts vary more than Poisson noise even within groups, which hints at a negative binomial."
+MORE = "So the counts vary more than Poisson noise even within groups, which suggests a negative binomial."
 BEYOND = "The groups differ by more than that explains."
 EXPLAINED = "That is enough to explain the differences between groups too."
 HINTS = {  # (all rows, within groups)
-    ("more", "alike"): "So the groups differ, and within them the counts vary no more than Poisson counts may.",
+    ("more", "alike"): "So the groups differ, and within them the counts vary like Poisson counts.",
     ("more", "less"): "So the groups differ, and within them the counts vary less than Poisson counts, which no "
-    "likelihood here can follow.",
-    ("alike", "more"): "So within groups the counts vary more than Poisson noise, which hints at a negative binomial.",
-    ("alike", "alike"): "So nothing here speaks against Poisson noise, nor against one rate for all groups.",
-    ("alike", "less"): "So within groups the counts vary less than Poisson counts, which no likelihood here can "
-    "follow.",
-    ("less", "more"): "So the two disagree: look at the groups one by one.",
-    ("less", "alike"): "So the counts are, if anything, more even than Poisson counts of one rate.",
-    ("less", "less"): "So the counts vary less than Poisson counts, which no likelihood here can follow.",
+    "likelihood here can model.",
+    ("alike", "more"): "So within groups the counts vary more than Poisson noise, which suggests a negative binomial.",
+    ("alike", "alike"): "So nothing here contradicts Poisson noise or one rate for all groups.",
+    ("alike", "less"): "So within groups the counts vary less than Poisson counts, which no likelihood here can model.",
+    ("less", "more"): "So the two ratios disagree: look at the groups one by one.",
+    ("less", "alike"): "So the counts are slightly more even than Poisson counts of one rate.",
+    ("less", "less"): "So the counts vary less than Poisson counts, which no likelihood here can model.",
 }
 ONE_GROUP = {
-    "more": "So the counts vary more than Poisson noise, which hints at a negative binomial.",
-    "alike": "So nothing here speaks against Poisson noise.",
-    "less": "So the counts vary less than Poisson counts, which no likelihood here can follow.",
+    "more": "So the counts vary more than Poisson noise, which suggests a negative binomial.",
+    "alike": "So nothing here contradicts Poisson noise.",
+    "less": "So the counts vary less than Poisson counts, which no likelihood here can model.",
 }
 NO_REPEATS = {  # no group has two rows and an event
     "more": "So the groups differ or the noise is wider than Poisson; without repeated rows in a group, the data "
-    "cannot tell which.",
-    "alike": "So nothing here speaks against Poisson noise with one rate for all groups.",
+    "do not show which.",
+    "alike": "So nothing here contradicts Poisson noise with one rate for all groups.",
     "less": "So the counts are more even than Poisson counts of one rate.",
 }

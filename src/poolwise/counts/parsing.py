@@ -1,4 +1,4 @@
-"""One text to one label, count or exposure; a ValueError says the rule and the remedy."""
+"""One text to one label, count or exposure; a ValueError states the rule and the remedy."""
 
 import re
 import reprlib
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from poolwise.counts.reading import Where
 from poolwise.errors import DataError
 
-_MAX_COUNT = 2**53  # the largest integer up to which float64 holds every one
+_MAX_COUNT = 2**53  # float64 holds every integer up to here
 INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _GROUPED_DIGITS = re.compile(r"[+-]?[0-9][0-9_,.' ]*")  # 1,000 or 1_000 or 3,5
@@ -22,7 +22,7 @@ type Column = Sequence[Any] | NDArray[Any]
 
 
 def parse_column[T](values: Column, parse: Callable[[str], T], *, column: str, where: Where) -> list[T]:
-    """Parse every distinct text once; report the first bad row and how many more there are."""
+    """Parse every distinct text once; report the first bad row and the number of further ones."""
     texts = list(map(str, values))
     parsed: dict[str, T] = {}
     problems: dict[str, str] = {}
@@ -40,7 +40,7 @@ def parse_column[T](values: Column, parse: Callable[[str], T], *, column: str, w
 
 
 def parse_label(text: str) -> str:
-    """Any text but a blank, kept exactly as written."""
+    """Any text that is not blank, unchanged."""
     if not text.strip():
         raise ValueError("every row needs a group. Fill in the cell or drop the row.")
     return text
@@ -53,7 +53,7 @@ def parse_count(text: str) -> int:
     if value < 0:
         raise ValueError(f"{rule}. Correct the cell or drop the row.")
     if value > _MAX_COUNT:
-        raise ValueError("counts above 2**53 are not exact in float64. Correct it or count in larger units.")
+        raise ValueError("counts above 2**53 are not exact in float64. Correct the cell or count in larger units.")
     if value != value.to_integral_value():
         raise ValueError(f"{rule}. If it is a rate, give the count and an exposure instead.")
     return int(value)
@@ -69,24 +69,24 @@ def parse_exposure(text: str) -> float:
 
 
 def _plain_number(text: str, rule: str) -> str:
-    """Strip white space; refuse what is not a plain ASCII decimal number."""
+    """Strip white space; refuse anything but a plain ASCII decimal number."""
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return text
     remedy = "Correct the cell or drop the row."
     if text.casefold() in _HOLES:
-        remedy = "A gap is no zero: fill in the cell or drop the row."
+        remedy = "A missing value is not a zero: fill in the cell or drop the row."
     elif text.casefold().lstrip("+-") in _INFINITIES:
         remedy = "Write a finite number or drop the row."
     elif _GROUPED_DIGITS.fullmatch(text):
-        remedy = "Write it like 1000 or 0.5: nothing between thousands, a point for decimals."
+        remedy = "Write it like 1000 or 0.5: no thousands separator, a decimal point."
     elif not text.isascii() and any(map(str.isdecimal, text)):
         remedy = "Write it with the digits 0 to 9."
     raise ValueError(f"{rule}. {remedy}")
 
 
 def _shown(text: str) -> str:
-    """Show a cell in an error: a number as it is, anything else quoted and shortened."""
+    """A cell in an error: a number unchanged, anything else quoted and shortened."""
     if not text.strip():
         return "empty"
     return text if len(text) < 30 and _NUMBER.fullmatch(text) else reprlib.repr(text)

@@ -1,6 +1,6 @@
 """A file to columns of text, with the place of every row.
 
-CSV, TSV, semicolons or spaces, any of them gzipped, or parquet; what a file is is told from its bytes.
+CSV, TSV, semicolons or spaces, optionally gzipped, or parquet; the bytes of the file decide the format.
 """
 
 import csv
@@ -18,19 +18,19 @@ import pandas as pd
 
 from poolwise.errors import DataError
 
-_SEPARATORS = (",", "\t", ";", " ")  # as they are tried
+_SEPARATORS = (",", "\t", ";", " ")  # in the order tried
 
 type Where = Callable[[int], str]  # row, from 0 -> "data/cookies.csv:17"
-type _Texts = tuple[list[Sequence[str]], Where]  # the asked columns, each (N,)
+type _Texts = tuple[list[Sequence[str]], Where]  # the requested columns, each (N,)
 
 
 def read_texts(path: str | Path, asked: Sequence[str]) -> tuple[list[Sequence[str]], Where, str]:
-    """The asked columns of a table, each (N,), the place of every row, and the sha256 of the file.
+    """The requested columns of a table, each (N,), the place of every row, and the sha256 of the file.
 
     Raises
     ------
     DataError
-        The file cannot be read, is no table, or lacks a column.
+        The file cannot be read, is not a table, or lacks a column.
     """
     content = _read_bytes(path)
     is_parquet = content.startswith(b"PAR1") or Path(path).suffix in {".parquet", ".pq"}
@@ -42,19 +42,19 @@ def _read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Correct the path; it is taken from {Path.cwd()}.") from None
+        raise DataError(f"{path}: no such file. Correct the path; it is relative to {Path.cwd()}.") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: is a directory. Name the table in it.") from None
+        raise DataError(f"{path}: is a directory. Give the path of a file in it.") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
 
 
 def _read_parquet(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts:
-    """Texts of the asked columns of a parquet file, a null as the empty text."""
+    """Texts of the requested columns of a parquet file; a null is the empty text."""
     try:
         try:
             frame = _parquet_frame(content, asked)
-        except ValueError:  # a column is not there, or is pandas' index: read all to find or to list it
+        except ValueError:  # a column is missing, or is pandas' index: read all columns to find or to list it
             frame = _parquet_frame(content, None)
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
@@ -73,7 +73,7 @@ def _parquet_frame(content: bytes, columns: Sequence[str] | None) -> pd.DataFram
 
 
 def _read_text(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts:
-    """Texts of the asked columns of a text table, whatever separates them."""
+    """Texts of the requested columns of a text table, with any separator."""
     text = _decode(path, content)
     separator = _find_separator(path, text, asked)
     records = _records(path, text, separator)
@@ -83,7 +83,7 @@ def _read_text(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts
     rows: list[tuple[str, ...]] = []
     for line, fields in records:
         if len(fields) != width and separator == " ":
-            # spaces at the ends of a line leave an empty field there
+            # leading and trailing spaces leave an empty field
             fields = fields[int(fields[0] == "") : len(fields) - int(fields[-1] == "")]
         if len(fields) != width:
             remedy = "Quote a separator inside a field, or correct the row."
@@ -93,7 +93,7 @@ def _read_text(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts
         lines.append(line)
         rows.append(pick(fields))
     if not rows:
-        raise DataError(f"{path}: there is a header and no rows. Add the rows.")
+        raise DataError(f"{path}: there is a header but no rows. Add the rows.")
     return list(zip(*rows, strict=True)), lambda row: f"{path}:{lines[row]}"
 
 
@@ -112,7 +112,7 @@ def _decode(path: str | Path, content: bytes) -> str:
 
 
 def _find_separator(path: str | Path, text: str, asked: Sequence[str]) -> str:
-    """Find the first separator under which the header holds the asked names."""
+    """The first separator for which the header holds the requested names."""
     headers = {sep: next(_records(path, text, sep, is_strict=False), (1, []))[1] for sep in _SEPARATORS}
     best = max(headers, key=lambda sep: len(headers[sep]))
     separator = next((sep for sep in _SEPARATORS if set(asked) <= set(headers[sep])), best)
@@ -129,7 +129,7 @@ def _check_header(path: str | Path, header: Sequence[str], asked: Sequence[str])
             shown = ", ".join(map(reprlib.repr, header[:20])) + ", ..." * (len(header) > 20)
             raise DataError(f"{path}: there is no column {name!r}; the columns are {shown}.{hint}")
         if header.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} is {header.count(name)} times in the header. Rename one.")
+            raise DataError(f"{path}: column {name!r} appears {header.count(name)} times in the header. Rename one.")
 
 
 def _records(path: str | Path, text: str, separator: str, *, is_strict: bool = True) -> Iterator[tuple[int, list[str]]]:

@@ -1,7 +1,7 @@
-"""Counts to the arrays that a density is computed from.
+"""Counts to the arrays from which a density is computed.
 
-A kind of statistics sums up a table: `CELLS` keep every distinct (group, exposure, count) and serve any likelihood;
-`SUFFICIENT` are the sums that the Poisson and the negative binomial need.
+A kind of statistics summarises a table: `CELLS` keeps every distinct (group, exposure, count) and serves any
+likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Statistics:
-    """A way to sum up a table.
+    """A way to summarise a table.
 
     Attributes
     ----------
     of : counts -> all arrays; always with `group_total` and `group_exposure`, (G,)
     design : counts -> the arrays that do not depend on the counts of the rows
-    of_table : (count, group, exposure), each (N,) in canonical order -> the arrays that do
+    of_table : (count, group, exposure), each (N,) in canonical order -> the arrays that depend on them
     """
 
     of: Callable[[Counts], Arrays]
@@ -34,11 +34,11 @@ class Statistics:
 
 
 def filled_up(statistics: Arrays, *, to: Callable[[str, int], int]) -> Arrays:
-    """Strata, values and cells filled up by ones of no row, so that many tables share few shapes.
+    """Strata, values and cells padded with empty ones, so many tables share few shapes.
 
     Parameters
     ----------
-    to : (name, length) -> the length wanted, at least as long
+    to : (name, length) -> the padded length, at least as long
     """
 
     def filled(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -51,16 +51,16 @@ def filled_up(statistics: Arrays, *, to: Callable[[str, int], int]) -> Arrays:
 
 
 def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
-    """All that the Poisson and the negative binomial need to know of the table.
+    """The sufficient statistics of the Poisson and the negative binomial.
 
-    With rate r = exposure * lam[group] and a stratum the rows of one group and exposure,
+    With rate r = exposure * lam[group], and a stratum defined as the rows of one group and exposure,
 
         log Poisson(y | r) = y log r - log y! - r
         log NB(y | r, phi) = y log r - log y! - (y + phi) log1p(r / phi) + sum_{j < y} log1p(j / phi)
 
     Summed over rows, y log lam needs each group's total, y log exposure - log y! is a constant of the table,
-    r needs each group's exposure, and (y + phi) log1p(r / phi) each stratum's rows and total. The last sum is
-    free of r: under one dispersion for all groups it needs only how many rows show each distinct count.
+    r needs each group's exposure, and (y + phi) log1p(r / phi) each stratum's rows and total. The last sum does
+    not depend on r: with one dispersion for all groups it needs only the number of rows with each distinct count.
 
     Returns
     -------
@@ -71,10 +71,10 @@ def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
     stratum_rows     : (T,)  number of rows
     stratum_total    : (T,)  sum of the counts
     value            : (K,)  the distinct counts of the whole table, ascending
-    value_rows       : (K,)  how many rows show each
+    value_rows       : (K,)  number of rows with each
     constant         : ()    sum over rows of count log(exposure) - log(count!)
 
-    All are float64 but for `stratum_group`, in this order.
+    All are float64 except `stratum_group`, in this order.
     """
     group, exposure = counts.cell_group, counts.cell_exposure
     count, rows = counts.cell_count.astype(np.float64), counts.cell_multiplicity.astype(np.float64)
@@ -120,7 +120,7 @@ def cell_statistics(counts: Counts) -> Arrays:
     cell_rows     : (C,)  number of rows
     cell_count    : (C,)
 
-    All are float64 but for `cell_group`.
+    All are float64 except `cell_group`.
     """
     group, rows = counts.cell_group, counts.cell_multiplicity.astype(np.float64)
     count = counts.cell_count.astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a figure is, and what it is drawn from: a fit with labels that a picture can show."""
+"""The interface of a figure, and its input: a fit with labels that a picture can show."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from poolwise.figures.names import NAMES
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
-MAX_REPLACED = 5  # labels that a caption tells
+MAX_REPLACED = 5  # labels listed in a caption
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Figure, caption and the numbers behind it.
+    """A figure, its caption and its numbers.
 
     Attributes
     ----------
     caption : what to look for, and what this one shows
-    table : of all groups or parameters, also those that the picture leaves out; None if a table of the run has them
+    table : of all groups or parameters, also those not drawn; None if another table of the run has them
     """
 
     figure: Figure
@@ -41,7 +41,7 @@ class Plot:
     Attributes
     ----------
     look_for : the first sentences of its caption: what the reader should look for
-    needs : name of the check whose result it shows; without that result it is not drawn
+    needs : name of the check that it shows; without that result it is not drawn
     """
 
     name: str
@@ -51,19 +51,19 @@ class Plot:
 
 
 def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
-    """Make a function a figure; `names.SECTIONS` says in which section it stands."""
+    """Register a function as a figure; `names.SECTIONS` gives its section."""
     if name not in NAMES:
-        raise ValueError(f"figure {name!r} stands in no section: add it to figures/names.py")
+        raise ValueError(f"figure {name!r} is in no section. Add it to figures/names.py.")
     return lambda draw: Plot(name, draw, look_for, needs)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A fit with what pictures need beside it: labels, units and the letters that the font has.
+    """A fit with everything else that pictures need: labels, units and the glyphs of the font.
 
     Attributes
     ----------
-    replaced : placeholder -> label, of the labels that the picture being drawn could not write
+    replaced : placeholder -> label, for the labels that the current picture could not write
     """
 
     view: FitView
@@ -76,7 +76,7 @@ class Drawing:
 
     @property
     def sites(self) -> list[str]:
-        """What was sampled, the rates last; not alpha, beta and phi, which are functions of these."""
+        """The sampled sites, the rates last; without alpha, beta and phi, which are functions of these."""
         return [*(site for site, _ in self.view.model.families if site != "lam"), "lam"]
 
     @property
@@ -86,39 +86,39 @@ class Drawing:
 
     @property
     def has_exposure(self) -> bool:
-        """Whether a rate is not just per row."""
+        """Whether a rate is per unit of exposure and not per row."""
         return unit_of(self.view.tree) != "row"
 
     @property
     def events(self) -> str:
-        """What is counted, as the data call it and the font can draw it."""
+        """The counted events, as named in the data and drawable by the font."""
         return self._column("count", "count")
 
     @property
     def raw_events(self) -> str:
-        """What is counted, in a caption."""
+        """The counted events, for a caption."""
         return self.view.counts.columns.count.replace("_", " ")
 
     @property
     def counted_in(self) -> str:
-        """What an axis of counts is called."""
+        """The label of an axis of counts."""
         return "count of one row" if self.events == "count" else f"{self.events}, count of one row"
 
     @property
     def grouping(self) -> str:
-        """What the groups are, as the data call them and the font can draw it."""
+        """The kind of group, as named in the data and drawable by the font."""
         return self._column("group", "group")
 
     @property
     def unit(self) -> str:
-        """What a rate is in."""
+        """The unit of a rate."""
         per = unit_of(self.view.tree)
         if per != "row" and self.view.counts.columns.exposure:
             per = f"unit of {self._column('exposure', 'exposure')}"
         return f"{self.events} per {per}"
 
     def label(self, group: int | np.integer, length: int = 28) -> str:
-        """The name of a group in a picture: a placeholder, which the caption tells, where the font cannot draw it."""
+        """The name of a group in a picture: a placeholder, explained in the caption, if the font cannot draw it."""
         text = self.labels[int(group)]
         if can_be_drawn(text):
             return short(text, length)
@@ -126,7 +126,7 @@ class Drawing:
         return f"group {group + 1}"
 
     def titled(self, group: int | np.integer, length: int = 28) -> str:
-        """The name of a group in a title, where a number alone would not be understood."""
+        """The name of a group in a title, with its kind: a number alone is unclear."""
         label = self.label(group, length)
         return f"{self.grouping} {label}" if _is_number(label) else label
 
@@ -142,7 +142,7 @@ class Drawing:
         return short(name if group is None or can_be_drawn(name) else f"lam.{self.label(group)}", length)
 
     def told(self) -> str:
-        """The sentence of a caption on the labels that the picture does not write as they are."""
+        """The sentence of a caption on replaced labels."""
         if not self.replaced:
             return ""
         pairs = [f"{place} is {short(text)}" for place, text in self.replaced.items()]
@@ -164,37 +164,37 @@ class Drawing:
 
     @cached_property
     def own(self) -> np.ndarray:
-        """The rate that every group's own counts show, (G,): its mean count by exposure, over `count_per_rate`."""
+        """The rate from each group's own counts, (G,): its mean count by exposure, divided by `count_per_rate`."""
         return own_means(self.view.tree)[1] / self.count_per_rate
 
     @cached_property
     def count_per_rate(self) -> float:
-        """The expected count at a rate of 1: less than 1 where some rows cannot show an event."""
+        """The expected count at a rate of 1: less than 1 if some rows cannot show an event."""
         draws = {str(name): each.values for name, each in self.view.posterior.items()}
         likelihood, one = self.view.model.likelihood, np.ones(())
         moments = likelihood.moments(one, one, likelihood.params_of(draws))
         return float(np.mean(moments[0])) if moments else 1.0
 
     def own_words(self) -> str:
-        """The sentence of a caption on own means that are not shown as they are."""
+        """The sentence of a caption on rescaled own means."""
         if self.count_per_rate == 1:
             return ""
         return f" Own means are divided by {self.count_per_rate:.2f}, the expected count at a rate of 1."
 
     @cached_property
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """P(Y < y) and P(Y <= y) of a row of every cell given all other rows, and how many rows it has; (C,) each."""
+        """P(Y < y) and P(Y <= y) of one row of every cell given all other rows, and its number of rows; (C,) each."""
         low = np.clip(self.view.cell_below, 0, 1)
         return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
 
     def by_group(self) -> list[slice]:
-        """The rows of every group; they follow one another."""
+        """The rows of every group, which are contiguous."""
         ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
         return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
 
 
 def draws_of(dataset: xr.Dataset, sites: Iterable[str]) -> dict[str, np.ndarray]:
-    """Draws (chain, draw) of every parameter of these sites under its name in the summary."""
+    """Draws (chain, draw) of every parameter of these sites, by its name in the summary."""
     draws: dict[str, np.ndarray] = {}
     for site in sites:
         values = dataset[site].transpose(..., "chain", "draw")
@@ -221,7 +221,7 @@ def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:
 
 
 def unit_of(tree: xr.DataTree) -> str:
-    """Name what a rate is per."""
+    """The denominator of a rate."""
     return "row" if np.all(tree["constant_data"].to_dataset()["cell_exposure"] == 1) else "unit of exposure"
 
 

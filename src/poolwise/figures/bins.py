@@ -1,4 +1,4 @@
-"""The numbers behind the figures: counts in bins, and how far a table strays from simulated ones."""
+"""The numbers behind the figures: counts in bins, and the distance of a table from simulated ones."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def whole_edges(low: int, high: int, *, most: int) -> np.ndarray:
 
 
 def tabulate(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Frequencies by table of the bins, and of what lies below and above: (D, N) -> (D, K + 2)."""
+    """Frequencies by table of the bins, and below and above them: (D, N) -> (D, K + 2)."""
     size = len(edges) + 1
     index = np.searchsorted(edges, counts, side="right") + size * np.arange(len(counts))[:, None]
     return np.bincount(index.ravel(), minlength=size * len(counts)).reshape(-1, size)
@@ -36,7 +36,7 @@ def bins_of(values: np.ndarray, *, low: float = 0.0, high: float = 1.0, number: 
 
 
 def pearson(tables: np.ndarray, exposure: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """X^2 of every table (D, N) about its groups' rates, over its degrees of freedom; nan where there are none."""
+    """X^2 of every table (D, N) about its groups' rates, over its degrees of freedom; nan if there are none."""
     size, rows = np.add.reduceat(exposure, starts), np.diff(starts, append=len(exposure))
     total = np.add.reduceat(tables, starts, axis=1).astype(float)  # (D, G)
     squares = np.add.reduceat(tables**2.0 / exposure, starts, axis=1)
@@ -47,15 +47,15 @@ def pearson(tables: np.ndarray, exposure: np.ndarray, starts: np.ndarray) -> np.
 
 
 def two_sided(values: np.ndarray) -> tuple[float, float]:
-    """Share of simulated values that are at least the first, observed one, and a two-sided p; nan if unknown."""
+    """Share of simulated values at least as large as the first, observed one, and a two-sided p; nan if unknown."""
     simulated = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or not simulated.size:
         return float("nan"), float("nan")
-    near = 1e-12 * max(1.0, abs(values[0]))  # equal but for rounding
+    near = 1e-12 * max(1.0, abs(values[0]))  # equal up to rounding
     upper, lower = np.mean(simulated >= values[0] - near), np.mean(simulated <= values[0] + near)
     return float(upper), float(min(1.0, 2 * min(upper, lower)))
 
 
 def spread_out(order: np.ndarray, most: int) -> np.ndarray:
-    """At most so many places of an order, evenly spaced, with the first and the last."""
+    """At most this many positions of an order, evenly spaced, with the first and the last."""
     return order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))]

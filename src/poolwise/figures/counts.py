@@ -1,4 +1,4 @@
-"""The data in pictures: all counts, and every group by itself."""
+"""The data in pictures: all counts, and each group separately."""
 
 import numpy as np
 import pandas as pd
@@ -26,17 +26,17 @@ from poolwise.figures.style import (
 )
 from poolwise.text import about, number, number_of
 
-FEW_ROWS = 5  # of a group: fewer have no density
-MAX_SIZES = 200  # exposures that the expected counts are averaged over
+FEW_ROWS = 5  # groups with fewer rows have no density
+MAX_SIZES = 200  # exposures over which the expected counts are averaged
 
 
 @figure(
     "counts",
     look_for=(
-        "Look for two things: whether the bars are wider than the orange dots, and whether groups lie above the "
-        "dashed line. The bars show how many rows have a count, the dots how many Poisson noise would give if all "
-        "groups shared one rate. On the right a dot is a group, its variance against its mean; for Poisson counts "
-        f"these are equal up to chance, which the line through the dot shows ({BAND:.0%} of it)."
+        "Look for two things: whether the bars spread wider than the orange dots, and whether groups lie above the "
+        "dashed line. The bars show the number of rows with each count, the dots the number that Poisson noise gives "
+        "if all groups share one rate. On the right each dot is a group: its variance against its mean. For Poisson "
+        f"counts these are equal up to chance; the line through the dot is the {BAND:.0%} interval of that chance."
     ),
 )
 def _counts(fit: Drawing) -> Picture:
@@ -59,7 +59,7 @@ def _counts(fit: Drawing) -> Picture:
 
 
 def _histogram(fit: Drawing, axes: Axes) -> None:
-    """Draw how many rows have a count, and how many Poisson noise about one rate would give."""
+    """Draw the number of rows with each count, and the number expected from Poisson noise about one rate."""
     observed, _ = fit.counted
     edges = whole_edges(observed.min(), observed.max(), most=MAX_BARS)
     width = int(edges[1] - edges[0])
@@ -85,9 +85,9 @@ def _quartile(value: float) -> str:
 
 
 def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Rows that Poisson noise gives every bin if all rows share one rate, (K,)."""
+    """Rows expected in every bin from Poisson noise if all rows share one rate, (K,)."""
     size = exposure
-    if len(size) > MAX_SIZES:  # as good for a picture
+    if len(size) > MAX_SIZES:  # enough for a picture
         size = np.quantile(exposure, (np.arange(MAX_SIZES) + 0.5) / MAX_SIZES)
     rate = observed.sum() / exposure.sum()
     below = poisson.cdf(edges[:, None] - 1, size * rate)  # (K + 1, sizes)
@@ -95,7 +95,7 @@ def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> 
 
 
 def _variance(fit: Drawing, axes: Axes) -> str:
-    """Draw the variance of every group against its mean; groups that cannot be judged are left out."""
+    """Draw the variance of every group against its mean; groups that cannot be judged are omitted."""
     counts = fit.view.counts
     each = description.dispersion_by_group(counts)
     known = np.array([found.freedom > 0 for found in each])
@@ -120,21 +120,21 @@ def _variance(fit: Drawing, axes: Axes) -> str:
     _equality(axes, mean, top=float(max(mean.max(), (mean * high).max(), (mean * ratio).max())))
     if len(each) == 1:
         return ""
-    lie = f"{outside.sum()} {'lies' if outside.sum() == 1 else 'lie'} outside what Poisson noise gives"
+    lie = f"{outside.sum()} {'lies' if outside.sum() == 1 else 'lie'} outside the interval of Poisson noise"
     chance = about((1 - BAND) * known.sum())
     judged = f"{number_of(int(known.sum()), 'group')} that can be judged"
-    return f" Of {judged}, {lie}; chance alone would put {chance} there."
+    return f" Of {judged}, {lie}; {chance} expected by chance alone."
 
 
 def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
-    """Draw the line on which the variance is the mean; logarithmic where the means lie far apart."""
+    """Draw the line variance = mean; on logarithmic axes if the means lie far apart."""
     bottom, wide = mean.min(), mean.max() > 20 * mean.min()
     far = np.array([bottom / 2 if wide else 0, 1.1 * mean.max()])
     axes.plot(far, far, color=BLACK, linewidth=1.1, linestyle="--", label="variance = mean")
     if wide:
         axes.set_xscale("log")
         axes.set_yscale("symlog", linthresh=max(bottom / 2, 1e-12))
-        axes.set_ylim(bottom=-0.1 * bottom)  # room for a variance of 0, and none below
+        axes.set_ylim(bottom=-0.1 * bottom)  # room for a variance of 0, but for nothing below
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0, 1.1 * top)
@@ -145,9 +145,9 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
 @figure(
     "groups",
     look_for=(
-        "Look for groups that are shifted, wider or lopsided against the others. A row is a group, on one scale for "
-        "all: on the left its histogram, on the right the same counts as a violin, whose width is the density of rows, "
-        "with the middle half of them (thick line), the median (white dot) and the mean (black diamond)."
+        "Look for groups that are shifted, wider or more skewed than the others. Each line is a group, on one scale "
+        "for all: on the left its histogram, on the right the same counts as a violin. The width of the violin is the "
+        "density of rows; marks show the middle half (thick line), the median (white dot) and the mean (black diamond)."
     ),
 )
 def _groups(fit: Drawing) -> Picture:
@@ -173,7 +173,7 @@ def _groups(fit: Drawing) -> Picture:
     shows = _groups_words(fit, table, mean, len(value))
     if few := sum(slices[g].stop - slices[g].start < FEW_ROWS for g in shown):
         shows += (
-            f" Light dots in place of a violin are the counts of a group of fewer than {FEW_ROWS} rows ({few} here)."
+            f" Groups of fewer than {FEW_ROWS} rows ({few} here) have light dots, their counts, instead of a violin."
         )
     if many:
         shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
@@ -181,7 +181,7 @@ def _groups(fit: Drawing) -> Picture:
 
 
 def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bool) -> bool:
-    """Draw a histogram and a violin a group; returns whether the histograms have a square-root scale."""
+    """Draw a histogram and a violin per group; returns whether the histograms have a square-root scale."""
     edges = _value_edges(np.concatenate(values), whole=whole)
     grid = np.linspace(edges[0], edges[-1], 201)
     tops = [np.histogram(each, bins=edges)[0] for each in values]
@@ -213,7 +213,7 @@ def _end(fit: Drawing, values: np.ndarray, group: np.integer) -> str:
 
 
 def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
-    """Edges of at most 40 bins; around whole numbers if the values are."""
+    """Edges of at most 40 bins; around integers if the values are integers."""
     if whole:
         return whole_edges(int(values.min()), int(values.max()), most=40) - 0.5
     top = values.max()
@@ -221,16 +221,16 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
 
 
 def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
-    """Draw one group: its density both ways of a line, or its counts as dots; quartiles, median and mean."""
+    """Draw one group: its density on both sides of a line, or its counts as dots; quartiles, median and mean."""
     distinct, rows = np.unique(values, return_counts=True)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    # Silverman's rule (1986, eq. 3.31), but no narrower than the grid can show or whole numbers need
+    # Silverman's rule (1986, eq. 3.31), but not narrower than the grid or the spacing of integers
     sd, iqr = values.std(), (high - low) / 1.34
     width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
     reach = 0.5 if whole else 0
     height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
     height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
-    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: its counts say as much
+    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: dots show as much
         axes.plot(distinct, np.full(len(distinct), centre), "o", color=SKY, markersize=5, clip_on=False)
     else:
         half = 0.42 * height / height.max()

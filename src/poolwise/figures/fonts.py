@@ -9,13 +9,13 @@ from poolwise.text import short
 
 
 def can_be_drawn(text: str) -> bool:
-    """Whether the font has all letters of a text, on one line."""
+    """Whether the font has all characters of a one-line text."""
     known = _glyphs(tuple(matplotlib.rcParams["font.family"]))
     return all(ord(letter) in known for letter in " ".join(text.split()))
 
 
 def printable(text: str, *, otherwise: str, length: int = 28) -> str:
-    """A label as a picture can show it: short, and something else where the font lacks a letter of it."""
+    """A label for a picture: short, and replaced if the font lacks one of its characters."""
     return short(text, length) if can_be_drawn(text) else otherwise
 
 

@@ -1,8 +1,8 @@
-"""Rows and groups predicted from all others, in pictures.
+"""LOO-PIT, coverage, Pareto k and leave-group-out in pictures: rows and groups predicted from all others.
 
-A row left out has a predictive distribution F. For counts F(y) is no single number: the row's place is any u between
-P(Y < y) and P(Y <= y) with equal chance (randomised PIT). The lines here are the mean over that chance (Czado, Gneiting
-and Held 2009), so that they depend on no seed; their bands are those of randomised values, a little wider than needed.
+A left-out row has a predictive distribution F. For counts F(y) is not a single number: the randomised PIT is uniform
+between P(Y < y) and P(Y <= y). The lines here are its mean over that randomness (Czado, Gneiting and Held 2009), so
+they depend on no seed; their bands are those of randomised values, slightly wider than needed.
 """
 
 from functools import cache
@@ -40,7 +40,7 @@ SIMULATED = 2000  # uniform samples behind a band
 
 
 def _cumulative(low: np.ndarray, high: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Mean share of rows whose randomised place is at most `at`, (K,)."""
+    """Mean share of rows with a randomised PIT of at most `at`, (K,)."""
     width = np.maximum(high - low, 1e-12)
     total = np.zeros(len(at))
     for k, each in enumerate(at):
@@ -50,11 +50,11 @@ def _cumulative(low: np.ndarray, high: np.ndarray, rows: np.ndarray, at: np.ndar
 
 @cache
 def _band(number_of_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Band that holds the ECDF of that many uniform values at all `LEVELS` at once with probability 94%.
+    """Simultaneous 94% band at all `LEVELS` for the ECDF of this many uniform values.
 
-    Returns its ends, and the smallest tail probability of each simulated sample, in order. Säilynoja, Bürkner and
-    Vehtari (2022), Statistics and Computing 32(32), by simulation: the counts between levels are multinomial, at a cost
-    that does not depend on the number of rows.
+    Returns its ends, and the sorted smallest tail probabilities of the simulated samples. Säilynoja, Bürkner and
+    Vehtari (2022), Statistics and Computing 32(32), by simulation: the counts between levels are multinomial, so the
+    cost does not depend on the number of rows.
     """
     rng = np.random.default_rng(0)
     between = rng.multinomial(number_of_rows, np.diff(LEVELS, prepend=0, append=1), size=SIMULATED)
@@ -65,7 +65,7 @@ def _band(number_of_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
-    """Two-sided tail probability of so many of the rows at or below each level."""
+    """Two-sided tail probability of the number of rows at or below each level."""
     lower = binom.cdf(below, number_of_rows, LEVELS)
     upper = binom.sf(below - 1, number_of_rows, LEVELS)
     return np.minimum(1, 2 * np.minimum(lower, upper))
@@ -74,9 +74,9 @@ def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
 @figure(
     "loo_pit",
     look_for=(
-        "Look for even bars on the left and a line inside the band on the right. Every row is predicted from all "
-        "others, and its place in that prediction is a number between 0 and 1, where all places should be alike. Bars "
-        "high at both ends mean predictions too narrow, high in the middle too wide, high on one side off to the other."
+        "Look for even bars on the left and a line inside the band on the right (LOO-PIT). Each row is predicted from "
+        "all others; its PIT, its place in that prediction, lies between 0 and 1 and should be uniform. High bars at "
+        "both ends mean predictions too narrow, in the middle too wide, on one side shifted to the other."
     ),
 )
 def _loo_pit(fit: Drawing) -> Picture:
@@ -89,15 +89,15 @@ def _loo_pit(fit: Drawing) -> Picture:
     bars = np.linspace(0, 1, 11)
     heights = np.diff(_cumulative(low, high, rows, bars)) * 10
     spread = 10 * binom.ppf([TAIL, 1 - TAIL], total, 0.1) / total
-    left.axhspan(*spread, color=GREY, alpha=0.3, linewidth=0, label=f"{BAND:.0%} of even samples")
+    left.axhspan(*spread, color=GREY, alpha=0.3, linewidth=0, label=f"{BAND:.0%} of uniform samples")
     left.stairs(heights, bars, fill=True, color=SKY, label="rows")
     left.axhline(1, color=BLACK, linewidth=1, linestyle="--", label="even")
     left.set_ylim(0, 1.15 * max(1, spread[1], heights.max()))
-    style(left, "place of a row in its prediction", "density of rows")
+    style(left, "LOO-PIT: place of a row in its prediction", "density of rows")
     right.fill_between(LEVELS, bottom - LEVELS, top - LEVELS, color=GREY, alpha=0.3, linewidth=0)
     right.axhline(0, color=BLACK, linewidth=1, linestyle="--")
     right.plot(LEVELS, line - LEVELS, color=BLUE, linewidth=1.8)
-    style(right, "place of a row in its prediction", "share of rows at or below, less even")
+    style(right, "LOO-PIT: place of a row in its prediction", "ECDF minus uniform")
     right.set_xlim(0, 1)
     legend_below(figure, left)
     figure.suptitle("Are rows where the others predict them? (LOO-PIT)", fontsize=12)
@@ -114,20 +114,20 @@ def _loo_pit_words(low: np.ndarray, high: np.ndarray, rows: np.ndarray, p: float
     text = f"Here the line {'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
         size = rows.sum()
-        shift, spread = (mean - 1 / 2) * np.sqrt(12 * size), (variance - 1 / 12) * np.sqrt(180 * size)  # of even places
+        shift, spread = (mean - 1 / 2) * np.sqrt(12 * size), (variance - 1 / 12) * np.sqrt(180 * size)  # uniform: 0
         off = [
             *([f"lie {'above' if shift > 0 else 'below'} their predictions"] if abs(shift) > NOTICED else []),
             *([f"spread {'wider' if spread > 0 else 'less'} than predicted"] if abs(spread) > NOTICED else []),
         ]
         text += f": the counts {' and '.join(off) or 'are of another shape than predicted'}"
     return (
-        f"{text}. The mean place is {mean:.3f} (even: 0.5), its variance {variance:.4f} (even: 0.0833; more means "
+        f"{text}. The mean PIT is {mean:.3f} (uniform: 0.5), its variance {variance:.4f} (uniform: 0.0833; more means "
         "predictions too narrow, less too wide)."
     )
 
 
 def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
-    """Share of rows that the central intervals hold, by the share that they should, with its band; and the band's p."""
+    """Coverage of the central intervals by nominal level, with its band; and the p-value of the band."""
     low, high, rows = fit.places
     total = int(rows.sum())
     ends = _cumulative(low, high, rows, np.concatenate([(1 - LEVELS) / 2, (1 + LEVELS) / 2]))
@@ -141,9 +141,9 @@ def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
 @figure(
     "calibration",
     look_for=(
-        "Look for a blue line on the diagonal, inside the band. Every row is predicted from all others; the line says "
-        "which share of rows an interval holds, against the share that it should. Below the diagonal intervals are too "
-        "narrow, the predictions too sure; above they are too wide."
+        "Look for a blue line on the diagonal, inside the band. Each row is predicted from all others. The line shows "
+        "the coverage: the share of rows that an interval contains, against the nominal share. Below the diagonal the "
+        "intervals are too narrow and the predictions overconfident; above it they are too wide."
     ),
 )
 def _calibration(fit: Drawing) -> Picture:
@@ -154,15 +154,15 @@ def _calibration(fit: Drawing) -> Picture:
         axes.fill_between(LEVELS, table["3%"] - less, table["97%"] - less, color=GREY, alpha=0.3, linewidth=0)
         axes.plot(LEVELS, LEVELS - less, color=BLACK, linewidth=1, linestyle="--")
         axes.plot(LEVELS, table["covered"] - less, color=BLUE, linewidth=1.8)
-    style(left, "share that an interval should hold", "share of rows that it holds")
-    style(right, "share that an interval should hold", "holds, less what it should")
+    style(left, "nominal coverage of an interval", "share of rows that it contains")
+    style(right, "nominal coverage of an interval", "coverage minus nominal")
     for axes in (left, right):
         axes.set_xlim(0, 1)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-    figure.suptitle("Do predictive intervals hold what they promise?", fontsize=12)
+    figure.suptitle("Do predictive intervals have their nominal coverage?", fontsize=12)
     parts = [f"{share(table['covered'].loc[level])} for {level:.0%}" for level in NOMINAL]
-    shows = f"Here intervals hold {', '.join(parts)}; the line "
+    shows = f"Here intervals contain {', '.join(parts)}; the line "
     shows += f"{'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
         shows += f", the intervals being too {'narrow' if (table['covered'] - LEVELS).mean() < 0 else 'wide'}"
@@ -172,9 +172,9 @@ def _calibration(fit: Drawing) -> Picture:
 @figure(
     "pareto_k",
     look_for=(
-        "Look for points above the dashed line. Leaving out a row shows how well the others predict it; Pareto k says "
-        "how far the fit would move without that row, and above the threshold the shortcut that avoids refitting is no "
-        "longer reliable. A point stands for the rows of one group with the same count and exposure, a larger one for "
+        "Look for points above the dashed line. Leaving out a row shows how well the others predict it. Pareto k "
+        "measures how far the fit would move without that row; above the threshold PSIS, which avoids refitting, is "
+        "not reliable. A point is the rows of one group with the same count and exposure, a larger one "
         "more rows."
     ),
 )
@@ -207,7 +207,7 @@ def _pareto_k(fit: Drawing) -> Picture:
 
 
 def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> None:
-    """Write group and count of these cells beside the picture, with a line to each."""
+    """Write group and count of these cells next to the picture, with a line to each."""
     count, group = fit.view.cells["cell_count"].values, fit.view.cells["cell_group"].values
     for place, cell in enumerate(named):
         axes.annotate(
@@ -227,9 +227,9 @@ def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> N
 @figure(
     "leave_group_out",
     look_for=(
-        "Look on the right for groups far to the left: those that the others lead one least to expect. A dot is the "
-        "log probability of all rows of a group, predicted by a fit to all other groups; the more rows, the lower it "
-        "is, so the right picture divides it by their number. The sum over groups says how well a model predicts a "
+        "Look on the right for groups far to the left: the other groups predict these worst. A dot is the log "
+        "probability of all rows of a group, predicted by a fit to all other groups. It falls with the number of rows, "
+        "so the right picture divides it by that number. The sum over groups measures how well a model predicts a "
         "new group; compare it between models fitted to the same data."
     ),
     needs="leave_group_out",
@@ -260,7 +260,7 @@ def _draw_groups(axes: Axes, shown: np.ndarray, value: np.ndarray, error: np.nda
     axes.hlines(place, *(value[shown] + end * NOTICED * error[shown] for end in (-1, 1)), color=BLACK, label=name)
     for kind, colour, marker, name in (
         (~doubtful[shown], BLUE, "o", "group left out"),
-        (doubtful[shown], VERMILLION, "D", "group left out, its refit in doubt"),
+        (doubtful[shown], VERMILLION, "D", "group left out, refit not reliable"),
     ):
         if kind.any():
             axes.plot(value[shown][kind], place[kind], marker, color=colour, markersize=5, label=name)
@@ -274,7 +274,7 @@ def _left_out_words(fit: Drawing, table: pd.DataFrame, doubtful: np.ndarray, sho
         worst = int(table["per_row"].argmin())
         text += f"; least expected, per row, is {fit.named(worst)} ({number(table['per_row'].iloc[worst])})"
     if doubtful.any():
-        text += f"; the refits of {doubtful.sum()} are in doubt"
+        text += f"; the refits of {doubtful.sum()} are not reliable"
     if shown < len(table):
         text += f". Shown are the {shown} of {len(table)} groups least expected per row"
     return f"{text}."

@@ -1,4 +1,4 @@
-"""The model as a graph of its distributions, drawn by Graphviz where that is installed, else in words."""
+"""The model as a graph of its distributions, drawn by Graphviz if installed, otherwise in words."""
 
 import io
 import subprocess
@@ -15,8 +15,8 @@ from poolwise.text import listing
 __all__ = ["lines"]
 
 GRAPH = (
-    "An arrow leads from a quantity to what is drawn or computed from it; a box holds what exists once for every "
-    "group, or for every row; grey is what was observed; a dashed outline is computed, not drawn."
+    "An arrow leads from a quantity to those drawn or computed from it. A box contains the quantities that exist once "
+    "per group, or per row. Grey quantities are observed; those with a dashed outline are computed, not drawn."
 )
 FONT = "DejaVu Sans"
 LEGEND = "distribution_description_node"  # NumPyro's name for the node with the distributions
@@ -24,7 +24,7 @@ LEGEND = "distribution_description_node"  # NumPyro's name for the node with the
 
 @figure(
     "model",
-    look_for="Look for what each quantity depends on. The lines give the distributions with their parameters.",
+    look_for="Look for the dependencies of each quantity. The lines give the distributions with their parameters.",
 )
 def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
@@ -35,7 +35,7 @@ def _model(fit: Drawing) -> Picture:
         figure = blank(1.1 + 0.3 * len(text))
         figure.text(0.04, 0.82, "\n".join(text), va="top", fontsize=12, linespacing=1.5, parse_math=False)
         figure.suptitle("What depends on what?", fontsize=12)
-        return Picture(figure, f"{shows} It is in words because {missing}; with that mended it is a graph.")
+        return Picture(figure, f"{shows} It is in words because {missing}; with it the figure is a graph.")
     height, width = image.shape[:2]
     figure = blank(height / DPI + 0.6)
     figure.set_layout_engine("none")
@@ -46,7 +46,7 @@ def _model(fit: Drawing) -> Picture:
 
 
 def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-    """The model as text, a line a quantity: its distribution with its parameters, or what it is computed from.
+    """The model as text, one line per quantity: its distribution with its parameters, or its inputs.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def _have(free: Sequence[str]) -> str:
 
 
 def _arguments(fit: Drawing) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What the generative form takes: one row of each group tells the graph."""
+    """Arguments of the generative form: one row per group determines the graph."""
     size = len(fit.labels)
     return (np.arange(size), np.ones(size), fit.view.prior_values, size), {"count": np.zeros(size)}
 

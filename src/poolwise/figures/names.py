@@ -1,7 +1,7 @@
 """The figures by name, in the sections of the report and in their order.
 
-A config is checked against these names before anything heavy is loaded, so this module imports nothing. A new figure is
-a line here and a function marked with `base.figure`.
+A config is checked against these names before heavy imports, so this module imports nothing. A new figure is one line
+here and a function decorated with `base.figure`.
 """
 
 SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what the section is for, its figures
@@ -9,19 +9,19 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
     "model": ("The model", "", ("model",)),
     "prior": (
         "The prior",
-        "What the model took for possible before it saw a count, what the data made of that, and how much it matters.",
+        "Prior predictive check and power-scaling: what the prior expects, what the data change, how much it matters.",
         ("prior_predictive", "prior_posterior", "sensitivity"),
     ),
     "posterior": (
         "The posterior",
-        "What the model says of the rates once it has seen the counts, and whether the sampler, which draws from the "
-        "posterior step by step in several chains, has explored all of it.",
+        "The posterior of the rates, and whether the sampler, which draws from the posterior step by step in several "
+        "chains, has explored all of it.",
         ("forest", "rank", "trace", "energy"),
     ),
     "checks": (
         "Predictive checks",
-        "Does the model suit the data? Tables simulated from the fitted model should look like the observed one, and "
-        "rows should lie where the other rows predict them.",
+        "Posterior predictive checks: does the model suit the data? Tables simulated from the fitted model should look "
+        "like the observed one, and rows should lie where the other rows predict them.",
         (
             "ecdf",
             "rootogram",
@@ -34,6 +34,6 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
             "leave_group_out",
         ),
     ),
-    "new": ("A new group", "What a group that nobody has seen yet would produce.", ("new_group",)),
+    "new": ("A new group", "The prediction for a group that is not in the data.", ("new_group",)),
 }
 NAMES = tuple(name for _, _, names in SECTIONS.values() for name in names)

@@ -15,15 +15,15 @@ from poolwise.text import number
 if TYPE_CHECKING:
     from poolwise.inference.predictive import NewGroup
 
-INTERVAL = (0.05, 0.95)  # of a count, as the answer has it
+INTERVAL = (0.05, 0.95)  # of a count, as in the answer
 
 
 @figure(
     "new_group",
     look_for=(
-        "Look for how wide both shapes are: on the left the rate of a group, on the right one count of it to come. It "
-        "is a group that nobody has seen yet, unless one is named. Ticks at the bottom, if any, are the means of the "
-        "groups of the data; the darker counts hold 90%."
+        "Look for the width of both shapes: on the left the rate of a group, on the right one future count of it. It "
+        "is a new group, unless one is named. Ticks at the bottom, if any, are the means of the groups of the data; "
+        "the darker counts have 90% probability."
     ),
 )
 def _new_group(fit: Drawing) -> Picture:
@@ -70,7 +70,7 @@ def _count(axes: Axes, new: "NewGroup", look: dict[str, Any]) -> tuple[int, int]
     """Draw the probabilities of its counts; returns the ends of the middle 90%."""
     count, cumulative = new.table["count"].to_numpy(), new.table["cumulative"].to_numpy()
     first, last, end = np.minimum(np.searchsorted(cumulative, (*INTERVAL, 0.995)), len(count) - 1)
-    # a row of the table may stand for several counts
+    # a row of the table may cover several counts
     height = new.table["probability"].to_numpy() / np.diff(count, prepend=count[0] - 1)
     ends = np.append(count[0] - 0.5, count + 0.5)
     axes.stairs(height, ends, fill=True, edgecolor="white", **look)

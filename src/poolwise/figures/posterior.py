@@ -1,6 +1,6 @@
-"""The posterior in pictures: did the sampler explore it, and what does it say of the rates.
+"""The posterior in pictures: whether the sampler explored it, and the rates.
 
-Where a picture cannot show every parameter it shows the worst, and its caption says so.
+A picture that cannot show every parameter shows the worst, and its caption says so.
 """
 
 import warnings
@@ -34,16 +34,15 @@ from poolwise.figures.style import (
 from poolwise.text import number, number_of, short
 
 MAX_TRACES = 8  # parameters
-MAX_POINTS = 800  # of a line: two thirds of the pixels that it has
+MAX_POINTS = 800  # of a line: two thirds of its pixels
 
 
 @figure(
     "rank",
     look_for=(
-        "Look for lines that stay in the grey band. All chains should have explored the same distribution; a line "
-        "shows how far the share of one chain's draws below a rank departs from that of all chains. The band is three "
-        "standard errors: about one line in fifty leaves it for a moment by chance; one that stays outside belongs to "
-        "a chain that disagrees."
+        "Look for lines that stay in the grey band. All chains should have explored the same distribution. A line "
+        "shows the ECDF of the ranks of one chain minus that of all chains. The band is three standard errors: about "
+        "one line in fifty leaves it briefly by chance; a line that stays outside belongs to a chain that disagrees."
     ),
 )
 def _rank(fit: Drawing) -> Picture:
@@ -57,8 +56,8 @@ def _rank(fit: Drawing) -> Picture:
     figure, grid = panels(len(shown), "Do the chains agree?", height=1.75, shared=True)
     excess = np.array([_draw_rank(axes, fit, name, draws[name]) for axes, name in zip(grid, shown, strict=True)])
     legend_of_chains(figure, grid[0], num_chains)
-    figure.supxlabel("rank of a draw among those of all chains, as a fraction", fontsize=10)
-    figure.supylabel("share of a chain, less that of all", fontsize=10)
+    figure.supxlabel("rank of a draw among all chains, as a fraction", fontsize=10)
+    figure.supylabel("ECDF of a chain minus that of all", fontsize=10)
     worst_panel, worst_chain = np.unravel_index(excess.argmax(), excess.shape)
     shows = (
         f"Here {np.sum(excess <= 1)} of {excess.size} lines stay inside; the furthest, chain "
@@ -70,9 +69,9 @@ def _rank(fit: Drawing) -> Picture:
 
 
 def _draw_rank(axes: Axes, fit: Drawing, name: str, draws: np.ndarray) -> np.ndarray:
-    """Draw one parameter; returns the largest distance of each chain from zero, in units of the band."""
+    """Draw one parameter; returns the largest distance of each chain from zero, in bands."""
     z = np.arange(1, 201) / 201
-    # The least of both ESS and the draws: a sticky tail or anticorrelation makes the band too narrow.
+    # The minimum of both ESS and the draws: a sticky tail or anticorrelation makes the band too narrow.
     ess = min(*fit.view.summary.loc[name, ["ess_bulk", "ess_tail"]], draws.size) / len(draws)
     band = 3 * np.sqrt(z * (1 - z) / ess)  # (200,)
     lines = _ecdf_difference(draws, z)  # (chain, 200)
@@ -85,9 +84,9 @@ def _draw_rank(axes: Axes, fit: Drawing, name: str, draws: np.ndarray) -> np.nda
 
 
 def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """ECDF of each chain less that of all, at the common quantiles z; (chain, draw) -> (chain, len(z)).
+    """ECDF of each chain minus that of all, at the common quantiles z; (chain, draw) -> (chain, len(z)).
 
-    Without ties this is the ECDF of a chain's fractional ranks less the diagonal. ArviZ's plot_rank takes
+    Without ties this is the ECDF of a chain's fractional ranks minus the diagonal. ArviZ's plot_rank takes
     1.7 s a parameter: its multi-chain test evaluates the hypergeometric pmf and cdf at each of 4000 draws.
     """
     ordered = np.sort(draws, axis=None)
@@ -99,9 +98,9 @@ def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
 @figure(
     "trace",
     look_for=(
-        "Look for chains that cannot be told apart, on the left as densities and on the right as draws in their "
-        "order: noise without drift, without flat stretches and around one level. A tick at the bottom is a draw that "
-        "diverged, where the sampler could not follow the posterior."
+        "Look for chains that are indistinguishable, on the left as densities and on the right as draws in order: "
+        "noise without drift, without flat stretches and around one level. A tick at the bottom is a divergent draw, "
+        "where the sampler could not follow the posterior."
     ),
 )
 def _trace(fit: Drawing) -> Picture:
@@ -121,10 +120,10 @@ def _trace(fit: Drawing) -> Picture:
     legend_of_chains(figure, grid[0, 0], num_chains)
     grid[-1, 0].set_xlabel("value")
     grid[-1, 1].set_xlabel("draw of each chain")
-    figure.suptitle("Do the chains wander over one and the same range?", fontsize=12)
+    figure.suptitle("Do the chains explore the same range?", fontsize=12)
     shows = (
-        f"Here {int(diverging.sum()):,} of {diverging.size:,} draws diverged; the fewest independent draws are behind "
-        f"{short(ess.index[0])}: {ess.iloc[0]:,.0f} of {diverging.size:,}."
+        f"Here {int(diverging.sum()):,} of {diverging.size:,} draws diverged; the lowest ESS is {ess.iloc[0]:,.0f} of "
+        f"{diverging.size:,} draws, for {short(ess.index[0])}."
     )
     if (every := _every(length)) > 1:
         shows += f" On the right one draw in {every} is drawn."
@@ -138,7 +137,7 @@ def _every(length: int) -> int:
 
 
 def _draw_trace(left: Axes, right: Axes, draws: np.ndarray, diverging: np.ndarray) -> None:
-    """Draw one parameter (chain, draw): its densities by chain, its draws in their order."""
+    """Draw one parameter (chain, draw): its densities by chain, its draws in order."""
     edges, length = bins_of(draws), draws.shape[1]
     places = np.arange(0, length, _every(length))
     for chain, values in enumerate(draws):
@@ -165,8 +164,8 @@ def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
 @figure(
     "forest",
     look_for=(
-        "Look for groups that lie apart. An open diamond is a group's own mean count, by exposure if there is one; it "
-        "also scatters by chance."
+        "Look for groups that lie apart. An open diamond is a group's own mean count, divided by exposure if there is "
+        "one; it includes chance scatter."
     ),
 )
 def _forest(fit: Drawing) -> Picture:
@@ -207,15 +206,15 @@ def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
     if fit.is_pooled:
         low, middle, high = map(number, common)
         return (
-            "The orange line is the one rate of all groups, its interval shaded. "
+            "The orange line is the one rate of all groups, with its interval shaded. "
             f"Here it is {middle} ({low} to {high}); the groups' own means {span}."
         )
-    line = "the mean over groups (orange, its interval shaded)"
+    line = "the mean over groups (orange, interval shaded)"
     moved = int(np.argmax(np.abs(rate - fit.own)))
     return (
-        f"A blue dot is the rate by the model, with its {BAND:.0%} interval, pulled from the diamond towards "
-        f"{line if common else 'the prior, not towards other groups'}, most where data are few. "
-        f"Here the rates {span}; pulled most is {fit.named(moved)}, from {number(fit.own[moved])} to "
+        f"A blue dot is the rate from the model, with its {BAND:.0%} interval, shrunk from the diamond towards "
+        f"{line if common else 'the prior, not towards other groups'}, most if data are few. "
+        f"Here the rates {span}; shrunk most is {fit.named(moved)}, from {number(fit.own[moved])} to "
         f"{number(rate[moved])}."
     )
 
@@ -223,9 +222,9 @@ def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
 @figure(
     "energy",
     look_for=(
-        "Look for two shapes of about the same width. The blue one holds the energies of all draws (marginal), the "
-        "black one the changes that one step makes (transition); were the black one much narrower, the sampler would "
-        "crawl and miss the tails. On the left E-BFMI puts it in a number for each chain: near 1 is good, below "
+        "Look for two shapes of about the same width. The blue one shows the energies of all draws (marginal), the "
+        "black one the changes in one step (transition). If the black one is much narrower, the sampler moves slowly "
+        "and misses the tails. On the left E-BFMI measures this for each chain: near 1 is good, below "
         f"{BFMI_MIN:g}, the dashed line, is not."
     ),
 )
@@ -241,7 +240,7 @@ def _energy(fit: Drawing) -> Picture:
     looks = {"bfmi_points": {"color": BLUE}, "legend": {"title": "", "loc": "outside lower center", "ncols": 2}}
     looks |= {"face": {"alpha": 0.3}, "title": False, "ylabel": False, "remove_axis": False}
     energy = fit.view.tree["sample_stats"].to_dataset()["energy"].transpose("chain", "draw").values
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # of a chain whose energy never changes
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # for a chain whose energy never changes
         warnings.filterwarnings("ignore", "Your data appears to have a single value")
         plot_energy(fit.view.tree, plot_collection=drawn, threshold=BFMI_MIN, visuals=looks)
         bfmi = np.atleast_1d(array_stats.bfmi(energy))

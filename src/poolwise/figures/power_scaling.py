@@ -1,4 +1,4 @@
-"""How much the prior and how much the data decide the answer, in a picture."""
+"""Power-scaling in a picture: how much the prior and the data decide the answer."""
 
 import textwrap
 
@@ -12,17 +12,17 @@ from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.style import BLACK, BLUE, ORANGE, VERMILLION, blank, legend_below, style
 from poolwise.text import number, short
 
-MAX_ROWS = 20  # parameters, a line each
-FLOOR = 1e-3  # of a sensitivity: smaller ones are drawn here
+MAX_ROWS = 20  # parameters, one line each
+FLOOR = 1e-3  # smallest drawn sensitivity: smaller ones are drawn here
 
 
 @figure(
     "sensitivity",
     look_for=(
-        "Look for blue dots right of the dashed line. A dot says how far the posterior moves when the prior (blue) or "
-        "the likelihood (orange) counts a little more or less (power-scaling); under "
-        f"{SENSITIVE:g} that is little. A prior that matters while the data do not is the answer itself; where both "
-        "matter, prior and data pull apart."
+        "Look for blue dots right of the dashed line. A dot shows how far the posterior moves when the prior (blue) or "
+        "the likelihood (orange) weighs a little more or less (power-scaling); below "
+        f"{SENSITIVE:g} that is little. If only the prior matters, the answer is the prior; if both matter, prior and "
+        "data conflict."
     ),
     needs="power_scaling",
 )
@@ -51,11 +51,11 @@ def _sensitivity(fit: Drawing) -> Picture:
 
 
 def _logarithmic(axes: Axes, values: np.ndarray) -> None:
-    """Give the abscissa a logarithmic scale that holds the values and the threshold."""
+    """Set a logarithmic x scale that contains the values and the threshold."""
     low, high = 0.8 * np.nanmin(values, initial=0.02), 1.3 * np.nanmax(values, initial=0.3)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    far = 3 if high < 300 * low else 1  # ticks of a decade
+    far = 3 if high < 300 * low else 1  # ticks per decade
     axes.set_xticks([m * 10.0**n for n in range(-3, 3) for m in (1, 2, 5)[:far] if low < m * 10.0**n < high])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -67,7 +67,7 @@ def _wrapped(text: str) -> str:
 
 
 def _flagged(diagnosis: object) -> bool:
-    """Whether a diagnosis is one."""
+    """Whether a diagnosis names a problem."""
     return str(diagnosis).strip(" -–—✓").lower() not in ("", "nan", "none", "ok")
 
 

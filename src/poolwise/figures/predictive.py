@@ -1,7 +1,7 @@
-"""Simulated tables against the observed one, in pictures: the distribution of counts, overall and group by group.
+"""Posterior predictive checks in pictures: the distribution of counts, overall and group by group.
 
-A band holds the middle 94% of what tables show that the fitted model simulated in place of the data. Of many groups
-those are shown that the model reproduces worst.
+A band contains the middle 94% of tables that the fitted model simulated. Of many groups the pictures show those that
+the model reproduces worst.
 """
 
 import numpy as np
@@ -30,16 +30,16 @@ from poolwise.text import about, number_of, p_value
 __all__ = ["reproduced"]
 
 SURPRISING = 1 - BAND  # a p-value below it is outside the band
-NO_VARIANCE = "No group has two rows and a count above zero; by how far its share strays"
+NO_VARIANCE = "No group has two rows and a count above zero; by the distance of its share"
 MAX_SMALL = 30  # bars of a small panel
 
 
 @figure(
     "ecdf",
     look_for=(
-        "Look for the black line inside the blue band. The line gives, for every count, the share of rows that have at "
-        f"most that count; the band holds the middle {BAND:.0%} of that share in tables that the fitted model "
-        "simulated in place of the data."
+        "Look for the black line inside the blue band (posterior predictive check). The line gives, for every count, "
+        f"the share of rows with at most that count; the band contains the middle {BAND:.0%} of that share in tables "
+        "simulated from the fitted model."
     ),
 )
 def _ecdf(fit: Drawing) -> Picture:
@@ -67,12 +67,12 @@ def _ecdf(fit: Drawing) -> Picture:
 def _draw_ecdf(
     axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draw observed and simulated shares; returns (K + 1,) the counts, the share seen, the ends of the band."""
-    at = edges - 1  # the largest count that a share includes
+    """Draw observed and simulated shares; returns (K + 1,) the counts, the observed share, the ends of the band."""
+    at = edges - 1  # the largest count in a share
     seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
     simulated = tabulate(replicated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
     low, median, high = np.quantile(simulated, QUANTILES, axis=0)
-    ends = np.append(at, 2 * at[-1] - at[-2])  # a share holds from its count to the next
+    ends = np.append(at, 2 * at[-1] - at[-2])  # a share is constant from its count to the next
     tables = f"{BAND:.0%} of simulated tables"
     axes.stairs(high, ends, baseline=low, fill=True, color=SKY, alpha=0.45, linewidth=0, label=tables)
     axes.stairs(median, ends, baseline=None, color=BLUE, linestyle="--", linewidth=1.5, label="their median")
@@ -87,10 +87,10 @@ def _draw_ecdf(
 @figure(
     "rootogram",
     look_for=(
-        "Look for bars that end within their black interval. A bar shows how many rows have that count, on a "
-        "square-root scale (Kleiber and Zeileis's rootogram); the interval holds the middle "
-        f"{BAND:.0%} of that number in tables that the fitted model simulated. Bars too high at both ends and too low "
-        "between mean that the noise is wider than the model's."
+        "Look for bars that end within their black interval. A bar shows the number of rows with that count, on a "
+        "square-root scale (rootogram of Kleiber and Zeileis); the interval contains the middle "
+        f"{BAND:.0%} of that number in tables simulated from the fitted model. Bars too high at both ends and too low "
+        "between them mean that the noise is wider than the model's."
     ),
 )
 def _rootogram(fit: Drawing) -> Picture:
@@ -118,7 +118,7 @@ def _rootogram(fit: Drawing) -> Picture:
 def _draw_rootogram(
     axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw observed and simulated frequencies; returns (K,) what was seen and the ends of the band."""
+    """Draw observed and simulated frequencies; returns (K,) the observed ones and the ends of the band."""
     seen = tabulate(observed[None], edges)[0, 1:-1]
     simulated = tabulate(replicated, edges)[:, 1:-1]  # (draw, K)
     low, median, high = np.quantile(simulated, QUANTILES, axis=0, method="inverted_cdf")
@@ -141,18 +141,18 @@ def _draw_rootogram(
 
 
 def _missed(seen: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """How far outside, > 0: on the square-root scale a frequency spreads alike whatever its size."""
+    """Distance outside the band, > 0, on the square-root scale, which stabilises the variance."""
     return np.maximum(np.sqrt(low) - np.sqrt(seen), np.sqrt(seen) - np.sqrt(high))
 
 
 def reproduced(fit: Drawing) -> pd.DataFrame:
-    """How well the model reproduces each group.
+    """Fit of the model to each group.
 
     Returns
     -------
     rows : of the group
-    distance, p_value : of its ECDF from the mean simulated one, at most; share of tables in which it is as large
-    var_over_mean, p_var_over_mean : Pearson's X^2 over the rows less one, and its two-sided p
+    distance, p_value : largest, of its ECDF from the mean simulated one; share of tables with at least this distance
+    var_over_mean, p_var_over_mean : Pearson's X^2 over the rows minus one, and its two-sided p
     """
     observed, replicated = fit.counted
     exposure = fit.view.cells["row_exposure"].values
@@ -172,9 +172,9 @@ def reproduced(fit: Drawing) -> pd.DataFrame:
 @figure(
     "groups_predictive",
     look_for=(
-        "Look for panels whose black line leaves the blue band. Each is the check of the whole table, made for one "
-        "group alone: the share of its rows with at most that count, against tables that the fitted model simulated. "
-        "p is the share of those whose line strays as far from their mean as the observed one does."
+        "Look for panels whose black line leaves the blue band. Each panel is the posterior predictive check of one "
+        "group: the share of its rows with at most that count, compared with tables simulated from the fitted "
+        "model. p is the share of those whose line is at least as far from their mean as the observed one."
     ),
 )
 def _groups_predictive(fit: Drawing) -> Picture:
@@ -195,10 +195,10 @@ def _groups_predictive(fit: Drawing) -> Picture:
 @figure(
     "groups_rootogram",
     look_for=(
-        "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. A "
-        "bar shows how many rows of the group have that count, the black interval the middle "
-        f"{BAND:.0%} of that number in simulated tables. p is the chance that the variance over the mean of a "
-        "simulated group is at least as unusual, either way."
+        "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. "
+        "A bar shows the number of rows of the group with that count, the black interval the middle "
+        f"{BAND:.0%} of that number in simulated tables. p is the two-sided probability that the variance over "
+        "the mean of a simulated group is at least as extreme."
     ),
 )
 def _groups_rootogram(fit: Drawing) -> Picture:
@@ -218,9 +218,7 @@ def _groups_rootogram(fit: Drawing) -> Picture:
         axes.set_title(title, fontsize=9, parse_math=False)
     figure.supylabel("rows (square-root scale)", fontsize=10)
     legend_below(figure, *grid)
-    shows = (
-        f"Here {inside} of the {bars} bars drawn lie inside their interval, where chance leaves {BAND:.0%} or more. "
-    )
+    shows = f"Here {inside} of the {bars} bars drawn lie inside their interval; {BAND:.0%} or more are expected. "
     shows += f"{'By variance over mean' if judged else NO_VARIANCE}, {_tally(fit, p)}{_chosen(fit, shown)}"
     return Picture(figure, shows)
 
@@ -239,16 +237,14 @@ def _worst(fit: Drawing, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, lis
 
 
 def _tally(fit: Drawing, p: pd.Series) -> str:
-    """How many groups the model does not reproduce, and which one it does worst."""
+    """The number of groups that the model does not reproduce, and the worst one."""
     tables, known = len(fit.counted[1]), p.notna().sum()
     worst, low = int(np.nanargmin(p)), int(np.sum(p < SURPRISING))
     if len(p) == 1:
         return f"the only group has p {p_value(p.iloc[0], tables)}, of {tables} tables."
     have = f"{low} of {known} groups {'has' if low == 1 else 'have'} p below {SURPRISING:.2f}"
     lowest = f"{p_value(p.iloc[worst], tables)} ({fit.named(worst)})"
-    return (
-        f"{have}, where chance gives {about(SURPRISING * known)} or fewer; the lowest is {lowest}, of {tables} tables."
-    )
+    return f"{have}, expected {about(SURPRISING * known)} or fewer; the lowest is {lowest}, of {tables} tables."
 
 
 def _chosen(fit: Drawing, shown: np.ndarray) -> str:

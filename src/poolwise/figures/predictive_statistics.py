@@ -1,4 +1,4 @@
-"""Statistics of the observed table against those of simulated ones, in a picture."""
+"""Test statistics of the observed table and of simulated ones, in a picture."""
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,9 @@ __all__ = ["statistics"]
 
 
 def statistics(fit: Drawing) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What tables amount to: observed, the middle 94% of simulated ones, and a two-sided p; the simulated values.
+    """Test statistics: observed, the middle 94% of simulated tables, and a two-sided p; the simulated values.
 
-    Variance over mean is Pearson's X^2 over its degrees of freedom, so that exposures are allowed for.
+    Variance over mean is Pearson's X^2 over its degrees of freedom, which accounts for exposures.
     """
     observed, replicated = fit.counted
     exposure = fit.view.cells["row_exposure"].values
@@ -48,9 +48,10 @@ def _finding(row: object) -> str:
 @figure(
     "statistics",
     look_for=(
-        "Look for black lines in the bulk of the blue shapes. A shape shows what a number is in tables that the fitted "
-        "model simulated, the line what it is in the data. The variance over the mean tells best whether Poisson noise "
-        "will do: 1 is what it gives. p is the chance that a simulated table is at least as unusual, either way."
+        "Look for black lines in the bulk of the blue shapes (posterior predictive check). A shape shows a test "
+        "statistic in tables simulated from the fitted model, the line its value in the data. The variance over the "
+        "mean tests Poisson noise, which gives 1. p is the two-sided probability that a simulated table is at least "
+        "as extreme."
     ),
 )
 def _statistics(fit: Drawing) -> Picture:

@@ -1,4 +1,4 @@
-"""The prior in pictures: what it expects of rates and counts, and what the data made of it."""
+"""The prior in pictures: prior predictive rates and counts, and the update by the data."""
 
 import numpy as np
 import pandas as pd
@@ -23,16 +23,16 @@ from poolwise.figures.style import (
 )
 from poolwise.text import number, share, short
 
-MAX_ROWS = 20  # groups or parameters, a line each
-MAX_VALUES = 2_000_000  # simulated counts of the prior that are looked at
+MAX_ROWS = 20  # groups or parameters, one line each
+MAX_VALUES = 2_000_000  # simulated counts of the prior that are used
 
 
 @figure(
     "prior_predictive",
     look_for=(
-        "Look for whether the prior, before it has seen a count, thinks of what was observed as possible, yet not of "
-        "the absurd as likely. Blue is what the prior gives, above for all groups together and below by group "
-        f"(line: {BAND:.0%}, dot: median); black is what was observed."
+        "Look for whether the prior makes the observed counts possible without making absurd counts likely (prior "
+        "predictive check). Blue is the prior, above for all groups together and below by group "
+        f"(line: {BAND:.0%}, dot: median); black is the observed data."
     ),
 )
 def _prior_predictive(fit: Drawing) -> Picture:
@@ -81,7 +81,7 @@ def _rates(axes: Axes, fit: Drawing, lam: np.ndarray) -> None:
 
 
 def _counts(axes: Axes, fit: Drawing, y: np.ndarray, rows: np.ndarray) -> float:
-    """Draw the counts of all groups; returns the share of the prior's that is beyond the edge."""
+    """Draw the counts of all groups; returns the share of the prior's counts beyond the edge."""
     observed, _ = fit.counted
     edges = whole_edges(0, int(_right(y, observed.max(), rows)), most=MAX_BARS)
     weight = np.broadcast_to(rows / (rows.sum() * len(y)), y.shape)
@@ -97,13 +97,13 @@ def _counts(axes: Axes, fit: Drawing, y: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _right(values: np.ndarray, observed: float, rows: np.ndarray | None) -> float:
-    """Where to end an axis: what was observed and the bulk of the prior are in, a long tail is not."""
+    """The end of an axis: it includes the observed values and the bulk of the prior, but not a long tail."""
     middle, high = _quantiles(values, rows, [0.5, 1 - TAIL])
     return float(max(1.1 * observed, min(high, 8 * middle))) or float(high) or 1.0
 
 
 def _quantiles(values: np.ndarray, rows: np.ndarray | None, wanted: list[float]) -> np.ndarray:
-    """Quantiles of the values, those of a cell (..., C) weighted by its rows."""
+    """Quantiles of the values; those of a cell (..., C) are weighted by its rows."""
     if rows is None or np.all(rows == rows[0]):
         return np.quantile(values, wanted, method="inverted_cdf")
     weights = np.broadcast_to(rows, values.shape)
@@ -111,7 +111,7 @@ def _quantiles(values: np.ndarray, rows: np.ndarray | None, wanted: list[float])
 
 
 def _expected(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
-    """Rate and count that the prior gives each group, with what was observed."""
+    """Prior predictive rate and count of each group, with the observed ones."""
     group, count = fit.view.cells["cell_group"].values, fit.view.cells["cell_count"].values
     lines = []
     for g, label in enumerate(fit.labels):
@@ -146,19 +146,19 @@ def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarr
     text = (
         f"Here the prior puts {BAND:.0%} of {'the rate' if fit.is_pooled else 'rates'} between {number(low)} and "
         f"{number(high)}, half below {number(middle)}, and {BAND:.0%} of counts between {least:,} and {most:,}. "
-        f"Observed were {observed.min():,} to {observed.max():,}, a range to which it gives {share(seen)} of counts"
+        f"The observed counts run from {observed.min():,} to {observed.max():,}; {share(seen)} of its counts lie there"
     )
     if not outside:
         return f"{text}; every group's own mean lies in its {BAND:.0%}."
-    return f"{text}; of the groups' own means {share(outside)} lie outside its {BAND:.0%}: it did not expect them."
+    return f"{text}; {share(outside)} of the groups' own means lie outside its {BAND:.0%}: it did not expect them."
 
 
 @figure(
     "prior_posterior",
     look_for=(
-        "Look for how far the blue line is narrower than the grey shape. The shape is the prior, the line the "
-        "posterior; where they are alike, the data said nothing and the prior is the answer, and where they lie "
-        "apart, prior and data disagree."
+        "Look for how much narrower the blue line is than the grey shape. The shape is the prior, the line the "
+        "posterior. If they are alike, the data say nothing and the answer is the prior; if they lie apart, prior and "
+        "data disagree."
     ),
 )
 def _prior_posterior(fit: Drawing) -> Picture:
@@ -192,7 +192,7 @@ def _prior_posterior(fit: Drawing) -> Picture:
 
 
 def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
-    """Edges that hold the posterior and, as far as it is not far wider, the bulk of the prior."""
+    """Edges that contain the posterior and, unless it is far wider, the bulk of the prior."""
     low, high = np.quantile(posterior, [0.001, 0.999])
     room = 8 * (high - low) or max(1.0, abs(high))
     first, last = np.quantile(prior, [TAIL, 1 - TAIL])
@@ -201,7 +201,7 @@ def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 
 
 def _learnt(prior: dict[str, np.ndarray], posterior: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Quantiles of both, and the width of the posterior's interval over that of the prior's."""
+    """Quantiles of both, and the ratio of the interval widths, posterior to prior."""
     lines = {}
     for name, draws in posterior.items():
         before, after = (np.quantile(each, QUANTILES) for each in (prior[name], draws))
@@ -215,7 +215,7 @@ def _learnt_words(table: pd.DataFrame, shown: int) -> str:
     ratio = table["width_ratio"].sort_values(kind="stable")
     text = f"Here the posterior's {BAND:.0%} interval is {_part(ratio.iloc[0])} of the prior's"
     if len(table) > 1:
-        text += f" for {short(str(ratio.index[0]))}, which the data told most of, and {_part(ratio.iloc[-1])} for "
+        text += f" for {short(str(ratio.index[0]))}, which the data inform most, and {_part(ratio.iloc[-1])} for "
         text += f"{short(str(ratio.index[-1]))}, the least"
     middle = table["posterior_median"]
     apart = table.index[(middle < table["prior_3%"]) | (middle > table["prior_97%"])]

@@ -1,8 +1,7 @@
 """A judged fit to figures, each with a caption that says what to look for and what this one shows.
 
-A figure is one function that `base.figure` marks, in one of `MODULES`; its name stands in `names.SECTIONS`. A label
-too long to print is shortened in the middle; where a picture cannot show everything its caption says what it
-shows.
+A figure is one function that `base.figure` decorates, in one of `MODULES`; `names.SECTIONS` lists its name. A label too
+long to print is shortened in the middle. If a picture cannot show everything, its caption says what it shows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +41,7 @@ FIGURES: dict[str, Plot] = {name: _MARKED[name] for name in NAMES}
 
 
 def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
-    """Draw the named figures, each when its turn comes; one that needs a check that did not run is left out.
+    """Draw the named figures lazily; a figure whose check did not run is skipped.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""What all figures share: the palette, panels, axes, ticks and legends.
+"""The shared style of all figures: palette, panels, axes, ticks and legends.
 
-Figures are plain `Figure` objects without pyplot: no backend is chosen and none piles up.
+Figures are plain `Figure` objects without pyplot, so no backend is chosen and no figure stays open.
 """
 
 import io
@@ -21,7 +21,7 @@ from poolwise.text import compact
 if TYPE_CHECKING:
     from arviz_plots import PlotCollection
 
-# Okabe and Ito (2008): colours that the colour-blind can tell apart.
+# Okabe and Ito (2008): colours that are distinct for the colour-blind.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 CHAINS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
@@ -32,7 +32,7 @@ MAX_PANELS, MAX_LABELS, MAX_BARS, MAX_STEPS, MAX_NAMED = 12, 40, 60, 400, 5
 def png(figure: Figure) -> bytes:
     """Render a figure as the bytes of a PNG file, 1056 pixels wide.
 
-    Laid out and drawn in one go: `savefig` draws a figure twice, the first time for its layout alone.
+    Layout and drawing in one pass: `savefig` draws a figure twice, the first time only for its layout.
     """
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
@@ -43,7 +43,7 @@ def png(figure: Figure) -> bytes:
 
 
 def blank(height: float) -> Figure:
-    """Make an empty figure, so many inches high."""
+    """Make an empty figure of this height in inches."""
     return Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
 
 
@@ -58,12 +58,12 @@ def single(height: float, title: str) -> tuple[Figure, Axes]:
 def panels(
     number: int, title: str, *, columns: int = 4, height: float = 1.9, x: str = "", shared: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of so many panels, in rows as even as can be, the lowest of each column with a label.
+    """Make a figure of this many panels, in rows as even as possible, the lowest of each column with a label.
 
     Parameters
     ----------
     height : of a row, in inches
-    shared : whether the panels have the same axes, labelled once a row and once a column
+    shared : whether the panels share axes, labelled once per row and column
     """
     rows = -(-number // columns)
     columns = -(-number // rows)
@@ -83,7 +83,7 @@ def panels(
 
 
 def style(axes: Axes, x: str = "", y: str = "") -> None:
-    """Give axes what all have in common."""
+    """Apply the common style to axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E6E6E6", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -97,15 +97,15 @@ def style(axes: Axes, x: str = "", y: str = "") -> None:
 def collection(
     figure: Figure, facets: Mapping[str, Sequence[str]], axes: Sequence[Axes], data: xr.Dataset, **look: Any
 ) -> "PlotCollection":
-    """Let ArviZ draw in these axes: it opens no figure of its own, so that pyplot chooses no backend and keeps none.
+    """Let ArviZ draw in these axes: it opens no figure itself, so pyplot chooses no backend and keeps no figure.
 
     Parameters
     ----------
-    facets : the dimension that the axes follow, with its coordinates
-    data : with the dimensions that the aesthetics follow
-    look : `aes` and the values of each aesthetic, as of `arviz_plots.PlotCollection`
+    facets : the dimension of the axes, with its coordinates
+    data : with the dimensions of the aesthetics
+    look : `aes` and the values of each aesthetic, as for `arviz_plots.PlotCollection`
     """
-    from arviz_plots import PlotCollection  # when the first figure asks for it: the import takes 0.2 s
+    from arviz_plots import PlotCollection  # at the first use: the import takes 0.2 s
 
     whole = np.empty((), dtype=object)
     whole[()] = figure
@@ -114,20 +114,20 @@ def collection(
 
 
 def legend_of_chains(figure: Figure, axes: Axes, num_chains: int) -> None:
-    """Place the legend of the chains at the side, if it can tell them apart."""
+    """Place the legend of the chains at the side, if it can distinguish them."""
     if 1 < num_chains <= len(CHAINS):
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 def legend_below(figure: Figure, *panels: Axes) -> None:
-    """Place one legend of these panels under all."""
+    """Place one legend of these panels below all of them."""
     named = [axes.get_legend_handles_labels() for axes in panels]
     legend = {name: handle for handles, names in named for handle, name in zip(handles, names, strict=True)}
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, frameon=False)
 
 
 def whole_numbers(axes: Axes, most: int = 10) -> None:
-    """Place the ticks of a count at whole numbers; to be called when its limits are known."""
+    """Place the ticks of a count at integers; call it when the limits are known."""
     large = max(axes.get_xlim()) >= 1e4  # longer labels, and halves of 5 are whole
     steps = [1, 2, 2.5, 5, 10] if large else [1, 2, 5, 10]
     axes.xaxis.set_major_locator(MaxNLocator(nbins=most - large, integer=True, steps=steps, min_n_ticks=1))
@@ -135,7 +135,7 @@ def whole_numbers(axes: Axes, most: int = 10) -> None:
 
 
 def square_root(axes: Axes, top: float) -> None:
-    """Give the ordinate a square-root scale from 0 to top, with few round ticks."""
+    """Set a square-root y scale from 0 to top, with few round ticks."""
     axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
     axes.set_ylim(0, top)
     steps = [0]
@@ -146,6 +146,6 @@ def square_root(axes: Axes, top: float) -> None:
 
 
 def density(axes: Axes, values: np.ndarray, edges: np.ndarray, **look: Any) -> None:
-    """Draw the density of these values, those beyond the edges counted but not drawn."""
+    """Draw the density of these values; those beyond the edges count but are not drawn."""
     heights = np.histogram(values, bins=edges)[0] / (values.size * np.diff(edges))
     axes.stairs(heights, edges, **look)

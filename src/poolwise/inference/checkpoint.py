@@ -1,8 +1,8 @@
-"""The chunks of a fit to files and back, so that a killed fit can go on to the very draws it would have had.
+"""The chunks of a fit to files and back, so a killed fit resumes to the same draws.
 
 A folder belongs to one fit. A file holds one chunk: the state of the chains after it and the draws of that chunk alone.
-It is written once, and its name carries the sha256 of its content: what a crash or a full disk cut short is known by
-that and left out. Chunks of different lengths may lie in one folder, as the draws do not depend on their length.
+It is written once, and its name contains the sha256 of its content, so a file truncated by a crash or a full disk is
+recognised and ignored. Chunks of different lengths may share a folder: the draws do not depend on the length.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ NAME = re.compile(r"\d{9,}\.(?P<sha256>[0-9a-f]{64})\.npz")
 
 
 def save(folder: Path, snapshot: Snapshot) -> None:
-    """Keep a chunk, whole or not at all.
+    """Save a chunk atomically.
 
     Parameters
     ----------
-    folder : made if there is none
-    snapshot : as `fit.fit` gives it to `on_chunk`, with the draws of one chunk
+    folder : created if missing
+    snapshot : as passed to `on_chunk`, with the draws of one chunk
 
     Raises
     ------
     OSError
-        if it cannot be written, as on a full disk; the chunks kept before stay as they are.
+        if it cannot be written, for example on a full disk; earlier chunks are unchanged.
     """
     content = _content(snapshot)
     path = folder / f"{snapshot.steps:09d}.{hashlib.sha256(content).hexdigest()}.npz"
@@ -48,9 +48,9 @@ def save(folder: Path, snapshot: Snapshot) -> None:
 
 
 def load(folder: Path) -> Snapshot | None:
-    """The state after the longest unbroken row of whole chunks, with all draws of the row; None if there is none."""
+    """The state after the longest unbroken sequence of valid chunks, with all its draws; None if there is none."""
     reached: dict[int, Snapshot | None] = {0: None}  # steps -> the chunk that ends there
-    for path in sorted(folder.glob("*.npz")):  # by the step they end at, so none comes before one it follows
+    for path in sorted(folder.glob("*.npz")):  # by end step, so every chunk comes after its predecessor
         chunk = _read(path)
         if chunk and _begin(chunk) in reached:
             reached.setdefault(chunk.steps, chunk)
@@ -63,7 +63,7 @@ def load(folder: Path) -> Snapshot | None:
 
 
 def _begin(chunk: Snapshot) -> int:
-    """The step after which the draws of a chunk begin; 0 in the warm-up, whose states stand alone."""
+    """The step after which the draws of a chunk begin; 0 in the warm-up, whose chunks hold no draws."""
     return chunk.steps - next((draws.shape[1] for draws in chunk.drawn.values()), chunk.steps)
 
 
@@ -83,7 +83,7 @@ def _content(snapshot: Snapshot) -> bytes:
 
 
 def _read(path: Path) -> Snapshot | None:
-    """The chunk in a file; None if the file is torn, or none of ours."""
+    """The chunk in a file; None if the file is truncated or foreign."""
     name = NAME.fullmatch(path.name)
     try:
         content = path.read_bytes()
@@ -102,7 +102,7 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _sync(folder: Path) -> None:
-    """Let the names in a folder outlast a crash too."""
+    """Flush the names in a folder to disk, so they survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from poolwise.counts.cells import Counts
 
 
 def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.ndarray], counts: Counts) -> xr.DataTree:
-    """The draws of a fit, labelled, with the data they came from.
+    """The labelled draws of a fit, with its data.
 
     Parameters
     ----------

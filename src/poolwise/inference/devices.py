@@ -1,4 +1,4 @@
-"""The JAX devices of a process: which and how many, started once; the programs that it compiles."""
+"""The JAX devices of a process, started once, and the count of its compiled programs."""
 
 import functools
 import os
@@ -12,17 +12,17 @@ _programs_made = Counter[str]()  # by JAX in this process: compiled, and loaded 
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_num_devices(asked: int | None, *, num_chains: int, platform: str, cores: int) -> int:
-    """Number of devices: as asked, else the largest divisor of `num_chains` not above `cores` (or the GPUs).
+    """Number of devices: as requested, otherwise the largest divisor of `num_chains` up to `cores` (or the GPUs).
 
     Raises
     ------
     DeviceError
-        if the chains cannot be spread evenly over what was asked.
+        if the requested number does not divide the number of chains.
     """
     if asked is None:
         available = cores if platform == "cpu" else len(jax.devices(platform))
@@ -36,17 +36,17 @@ def choose_num_devices(asked: int | None, *, num_chains: int, platform: str, cor
 
 
 def programs_made() -> dict[str, int]:
-    """How many programs this process has compiled, and loaded from the cache on disk, so far."""
+    """Number of programs that this process has compiled, and loaded from the disk cache, so far."""
     return {"compiled": _programs_made["compiled"], "loaded": _programs_made["loaded"]}
 
 
 def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chains: int, cache_dir: str) -> int:
-    """Start the JAX backend as asked, once per process; returns the number of devices in use.
+    """Start the requested JAX backend, once per process; returns the number of devices in use.
 
     Raises
     ------
     DeviceError
-        if the platform, or so many devices, cannot be had, or a backend with other settings is up already.
+        if the platform or this many devices are not available, or a backend with other settings is already running.
     """
     if platform == "cpu":
         num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform="cpu", cores=usable_cores())
@@ -57,17 +57,17 @@ def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chai
         for name, value in settings.items():
             jax.config.update(name, value)
         available = len(jax.devices())
-    except (RuntimeError, AssertionError) as error:  # JAX asserts where a platform has no plugin
+    except (RuntimeError, AssertionError) as error:  # JAX asserts if a platform has no plugin
         reason = next(iter(str(error).splitlines()), f"JAX finds no {platform} backend") + "."
         raise DeviceError(
-            f"device.platform={platform}, device.num_devices={num_devices} cannot be had here: {reason} "
+            f"device.platform={platform}, device.num_devices={num_devices} is not available here: {reason} "
             "Choose another platform, or start a new process for other device settings."
         ) from None
     num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform=platform, cores=available)
     if num_devices > available or jax.default_backend() != platform:
         raise DeviceError(
             f"device.num_devices={num_devices} on {platform}: this process has {available} on {jax.default_backend()}. "
-            "Device settings cannot change within a process: start a new one, or ask for what there is."
+            "Device settings cannot change within a process: start a new one, or request the available devices."
         )
     _use_compilation_cache(cache_dir)
     return num_devices
@@ -75,7 +75,7 @@ def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chai
 
 @functools.cache
 def _use_compilation_cache(cache_dir: str) -> None:
-    """Keep compiled programs on disk (a later process loads them in a tenth of the time), and count them."""
+    """Cache compiled programs on disk (loading takes a tenth of the time), and count them."""
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", cache_dir)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

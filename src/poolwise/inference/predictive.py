@@ -1,6 +1,6 @@
-"""Posterior draws to what the model says of counts: those seen, those repeated, those of a new group.
+"""Posterior draws to predictions of counts: observed rows, replicated tables, a new group.
 
-Counts are simulated with NumPy from the stored rates: a twentieth of the cost of running the model again.
+NumPy simulates counts from the stored rates, at a twentieth of the cost of running the model again.
 """
 
 import functools
@@ -19,24 +19,24 @@ from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
-REPLICATED = 5_000_000  # simulated counts of a predictive check at most, but for 20 draws of every row
+REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
 TABLE_ROWS = 1000
-LARGEST = 2.0**53  # count that there may be
+LARGEST = 2.0**53  # largest possible count
 
 
 @dataclass(frozen=True)
 class NewGroup:
-    """What a group will produce: one that is not in the data or, with a `label`, one that is.
+    """The prediction for a new group or, with a `label`, for a group of the data.
 
     Attributes
     ----------
     rate : (S,), draws of its rate, counts per unit of exposure
     mean, sd : of a count at `exposure`
     table : `count`, `probability` (of a count above the row before and up to this one), `cumulative`
-    is_informed_by_data : False where the data say nothing of a new group: then `rate` is drawn from the prior
+    is_informed_by_data : False if the data do not inform a new group; `rate` is then drawn from the prior
     above : (k, P(y > k)) of a count at `exposure`
     label : of the group in the data; None for a new one
-    source : a remark on where the prediction comes from, where the data say nothing of a new group
+    source : a remark on the source of the prediction, if the data do not inform a new group
     """
 
     rate: np.ndarray
@@ -70,10 +70,10 @@ def evenly_spaced(length: int, num: int) -> np.ndarray:
 def pointwise_log_below(
     likelihood: Likelihood, posterior: xr.Dataset, cells: xr.Dataset, *, draws: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Log P(Y < count of the cell) of a row like its own under some draws, in blocks (cell, chain, draw).
+    """Log P(Y < count of the cell) of one row of each cell under some draws, in blocks (cell, chain, draw).
 
-    Blocks are of the same cells as those of `pointwise_log_likelihood`. A distribution function varies little between
-    draws and is slow to compute: of 16000, 4000 leave a probability an error below 0.001 (cookies).
+    Blocks have the same cells as those of `pointwise_log_likelihood`. A distribution function varies little between
+    draws and is slow to compute: 4000 of 16000 draws give an error below 0.001 in probability (cookies).
 
     Parameters
     ----------
@@ -81,16 +81,16 @@ def pointwise_log_below(
     """
     params = {name: each[..., draws] for name, each in likelihood.params_of(_arrays(posterior)).items()}
     for count, rate in _blocks(posterior, cells):
-        with np.errstate(divide="ignore"):  # nothing lies below 0
+        with np.errstate(divide="ignore"):  # P(Y < 0) = 0
             yield np.log(likelihood.below(count, rate[..., draws], params))
 
 
 def posterior_predictive(
     model: Model, posterior: xr.Dataset, rows: xr.Dataset, *, num_draws: int, rng: np.random.Generator
 ) -> xr.Dataset:
-    """Counts that the model would produce again: `y` (chain, draw, row), evenly spaced draws of each chain.
+    """Replicated counts: `y` (chain, draw, row), at evenly spaced draws of each chain.
 
-    For large tables fewer draws are taken, at least 20 in all.
+    Large tables use fewer draws, at least 20 in total.
     """
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     num_draws = min(num_draws, max(20, REPLICATED // rows.sizes["row"]))
@@ -117,7 +117,7 @@ def new_group(
 ) -> NewGroup:
     """Rate and count of a group, one draw of its rate per posterior draw.
 
-    Of a new group, what its pooling says of one; of a group of the data, by its label, its own rate.
+    A new group has the rate that the pooling gives it; a group of the data, named by its label, has its own rate.
     """
     rng = named_generator(seed, "new_group")
     flat = {name: each.reshape(each.shape[0] * each.shape[1], -1) for name, each in _arrays(posterior).items()}
@@ -156,10 +156,10 @@ def prior(
     num_draws: int,
     seed: int,
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """What the model takes for possible before it sees a count: its parameters, and a count of one row of each cell.
+    """Prior predictive draws: the parameters, and a count of one row of each cell.
 
-    Sites (chain, draw) or (chain, draw, group), one chain, and `y` (chain, draw, cell). For many cells fewer draws are
-    taken, at least 20; rates above 2**53, the largest count there may be, are taken for that.
+    Sites (chain, draw) or (chain, draw, group), one chain, and `y` (chain, draw, cell). Many cells use fewer draws, at
+    least 20; rates are clipped at 2**53, the largest possible count.
     """
     num_groups = cells.sizes["group"]
     num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
@@ -180,7 +180,7 @@ def prior(
 
 @functools.lru_cache(maxsize=16)
 def _prior_program(model: Model, num_draws: int, num_groups: int) -> Callable:
-    """The compiled `draw(key, values)`: sites and what is derived from them, (D,) or (D, G)."""
+    """The compiled `draw(key, values)`: sites and derived sites, (D,) or (D, G)."""
 
     def one(key: jax.Array, values: PriorValues) -> dict[str, jax.Array]:
         sites = handlers.trace(handlers.seed(model.parameters, key)).get_trace(values, num_groups)
@@ -190,7 +190,7 @@ def _prior_program(model: Model, num_draws: int, num_groups: int) -> Callable:
 
 
 def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.Generator) -> pd.DataFrame:
-    """Distribution of a count with uncertain rate (S,), up to its 99.95% point."""
+    """Distribution of a count with uncertain rate (S,), up to its 99.95% quantile."""
     simulated = model.likelihood.sample(rate, params, rng)
     top = int(np.quantile(simulated, 0.9995))
     count = np.unique(np.linspace(0, top, min(top + 1, TABLE_ROWS)).round().astype(int))

@@ -1,4 +1,4 @@
-"""How to sample, and what to compute on: the sections `sampler` and `device` of a config."""
+"""Settings of the sampler and the devices: the sections `sampler` and `device` of a config."""
 
 from typing import Annotated, Literal
 
@@ -6,19 +6,19 @@ from pydantic import ConfigDict, Field, StrictBool
 from pydantic.dataclasses import dataclass
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
-SECTION = ConfigDict(extra="forbid", strict=False)  # a dict is taken; its values are strict one by one
+SECTION = ConfigDict(extra="forbid", strict=False)  # a dict is accepted; each value is validated strictly
 
 
 @dataclass(frozen=True, kw_only=True, config=SECTION)
 class Sampler:
-    """How long and how carefully to sample; see `conf/sampler`.
+    """Settings of the sampler; see `conf/sampler`.
 
     Attributes
     ----------
     name : a key of `inference.engines.ENGINES`
     num_warmup, num_samples : steps of a chain
-    target_accept : mean acceptance probability that the warm-up adapts the step size to
-    checkpoint_every : steps between two savings; changes no draw
+    target_accept : mean acceptance probability to which the warm-up adapts the step size
+    checkpoint_every : steps between two checkpoints; changes no draw
     """
 
     num_warmup: Positive
@@ -34,12 +34,12 @@ class Sampler:
 
 @dataclass(frozen=True, kw_only=True, config=SECTION)
 class Device:
-    """What to compute on; see `conf/device`.
+    """Settings of the devices; see `conf/device`.
 
     Attributes
     ----------
-    num_devices : None for as many as serve
-    chain_method : whether the chains of a device follow one another (`map`) or run side by side (`vmap`)
+    num_devices : None for as many as are useful
+    chain_method : whether the chains of a device run in sequence (`map`) or side by side (`vmap`)
     """
 
     platform: Literal["cpu", "gpu"]

@@ -1,4 +1,4 @@
-"""The state of a sampler as named arrays, and back: what a fit needs to go on to the very draws."""
+"""The state of a sampler to named arrays and back, so a fit resumes to the same draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from poolwise.errors import FitError
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where all chains are after a chunk.
+    """The state of all chains after a chunk.
 
     Attributes
     ----------
-    steps : steps per chain so far, those of the warm-up included
-    state : leaf of the sampler's state, named by its place in it -> (chain, ...); random keys as their uint32 data
+    steps : steps per chain so far, including the warm-up
+    state : leaf of the sampler's state, named by its path -> (chain, ...); random keys as their uint32 data
     drawn : quantity -> (chain, draw, ...); empty in the warm-up
     seconds : spent sampling so far
     """
@@ -30,7 +30,7 @@ class Snapshot:
 
 
 def leaves_of(state: Any) -> dict[str, Any]:
-    """The leaves of a sampler's state by their place in it, random keys as their data."""
+    """The leaves of a sampler's state by path; random keys as their data."""
     return {
         jax.tree_util.keystr(path): jax.random.key_data(leaf) if _is_key(leaf) else leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -38,7 +38,7 @@ def leaves_of(state: Any) -> dict[str, Any]:
 
 
 def restored(leaves: Mapping[str, np.ndarray], shapes: Any) -> Any:
-    """The state of these shapes whose `leaves_of` are given."""
+    """The inverse of `leaves_of`: the state of these shapes with the given leaves."""
 
     def put(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         leaf = jnp.asarray(leaves[jax.tree_util.keystr(path)])
@@ -50,16 +50,16 @@ def restored(leaves: Mapping[str, np.ndarray], shapes: Any) -> Any:
 def check(
     snapshot: Snapshot, state: Any, buffer: Mapping[str, jax.ShapeDtypeStruct], *, num_warmup: int, num_samples: int
 ) -> None:
-    """Refuse a snapshot whose steps, names, shapes or dtypes are not those of a fit.
+    """Refuse a snapshot whose steps, names, shapes or dtypes differ from those of a fit.
 
     Parameters
     ----------
-    state, buffer : shapes of the fit's state, and of what it draws in a chunk, (chain, step, ...)
+    state, buffer : shapes of the fit's state, and of the draws of a chunk, (chain, step, ...)
 
     Raises
     ------
     FitError
-        naming the first that does not agree.
+        naming the first that differs.
     """
     total, num_draws = num_warmup + num_samples, snapshot.steps - num_warmup
     drawn = {name: (leaf.shape[0], num_draws, *leaf.shape[2:]) for name, leaf in buffer.items() if num_draws > 0}
@@ -72,8 +72,8 @@ def check(
     for name in [*given, *wanted]:
         if given.get(name) != wanted.get(name):
             raise FitError(
-                f"this fit cannot go on from step {snapshot.steps}: {name} is {given.get(name, 'missing')} there and "
-                f"{wanted.get(name, 'unknown')} here. Go on with what it was begun with, or begin anew."
+                f"this fit cannot resume from step {snapshot.steps}: {name} is {given.get(name, 'missing')} there and "
+                f"{wanted.get(name, 'unknown')} here. Resume with the original settings, or start a new fit."
             )
 
 

@@ -1,5 +1,5 @@
 """The joint density of parameters and counts: poolings, likelihoods, priors."""
 
-# ArviZ registers NumPyro as a module that is loaded at its first attribute; `import numpyro.distributions` as the first
-# use of it would run that package twice and lose its submodules, so that `numpyro.factor` fails. This loads it whole.
+# ArviZ registers NumPyro as a lazy module. If `import numpyro.distributions` is its first use, the package runs twice
+# and loses its submodules, so `numpyro.factor` fails. This import loads it completely.
 from numpyro import distributions  # noqa: F401

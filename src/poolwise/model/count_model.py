@@ -11,8 +11,8 @@ Count y_i of row i, in group g(i), with exposure e_i, has mean r_i = e_i lam[g(i
     negative_binomial    delta ~ prior              y_i ~ NegativeBinomial(mean r_i, concentration phi = 1 / delta^2)
                                                     variance r_i + (delta r_i)^2; delta = 0 is the Poisson
 
-Each model has two forms that agree (tests hold them together): `Model.generative`, a draw or an observation a row, and
-`Model.log_joint`, the density of the statistics of a table, which is what is sampled.
+Each model has two forms that agree (tests compare them): `Model.generative`, with one draw or observation per row, and
+`Model.log_joint`, the density of the statistics of a table, which NUTS samples.
 """
 
 from collections.abc import Mapping
@@ -32,19 +32,19 @@ from poolwise.model.special import concentration_of
 
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
-AUXILIARY = ("y", "z")  # sites that are no parameters
+AUXILIARY = ("y", "z")  # sites that are not parameters
 WITHOUT_MEAN = tuple(name for each in _PLUG_INS for name in each.without_mean)  # medians and quantiles only
 BLOCK = 2**20  # values held at once while rates are drawn
 
 
 @dataclass(frozen=True)
 class Model:
-    """One variant. Hashable: a compiled program is kept for each.
+    """One variant. Hashable: each has a cached compiled program.
 
     Parameters
     ----------
     families : (site, family) for every site that takes a prior, in the order of `sites_of`
-    parameterisation : one that the pooling offers; all of them have the same posterior
+    parameterisation : one of the pooling's; all have the same posterior
     """
 
     pooling: Pooling
@@ -54,16 +54,16 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The variant in words."""
+        """The name of the variant."""
         return f"{self.pooling.name} {self.likelihood.name}".replace("_", " ")
 
     @property
     def is_marginal(self) -> bool:
-        """Whether `log_joint` has no rates, so that they remain to be drawn."""
+        """Whether `log_joint` integrates the rates out, so they are drawn afterwards."""
         return self.parameterisation == "marginal"
 
     def log_joint(self, statistics: Arrays, values: PriorValues) -> None:
-        """The joint density of parameters and counts, from `likelihood.statistics`; what NUTS samples."""
+        """The joint density of parameters and counts, from `likelihood.statistics`; NUTS samples it."""
         density = self.pooling.parameterisations[self.parameterisation]
         density(self._prior(values), statistics, self.likelihood)
 
@@ -80,7 +80,7 @@ class Model:
         num_groups: int,
         count: jax.Array | None = None,
     ) -> None:
-        """One draw or observation a row, (N,)."""
+        """One draw or observation per row, (N,)."""
         lam, params = self.parameters(values, num_groups)
         with numpyro.plate("row", group.shape[0]):
             numpyro.sample("y", self.likelihood.distribution(exposure * lam[group], params), obs=count)
@@ -96,7 +96,7 @@ class Model:
         keys = jax.random.split(key, mu.shape[0])
         size = max(1, BLOCK // statistics["group_total"].shape[0])
         lam = jax.lax.map(one, (keys, mu, concentration_of(draws["sigma"] / mu), params), batch_size=size)
-        return jnp.maximum(lam, jnp.finfo(lam.dtype).tiny)  # of a group without a count; a rate is positive
+        return jnp.maximum(lam, jnp.finfo(lam.dtype).tiny)  # a group without counts can underflow; a rate is positive
 
     def rate_law(self, values: PriorValues) -> RateLaw:
         """The law of a group's rate given the parameters that are not rates."""
@@ -109,7 +109,7 @@ class Model:
 def count_model(
     pooling: str, likelihood: str, families: Mapping[str, str], parameterisation: str | None = None
 ) -> Model:
-    """The variant with these names; `families` by site, `parameterisation` the pooling's first if not given."""
+    """The variant with these names; `families` by site; `parameterisation` defaults to the pooling's first."""
     used = POOLINGS[pooling]
     chosen = tuple((site, families[site]) for site in sites_of(pooling, likelihood))
     return Model(used, LIKELIHOODS[likelihood], chosen, parameterisation or next(iter(used.parameterisations)))

@@ -1,16 +1,16 @@
 """Negative binomial counts with gamma rates: the rates integrated out, and the rates given everything else.
 
-Seen from its mean, the rate of a group is w = lam / mu ~ Gamma(a, a), a = mu^2 / sigma^2. With n_t rows that add up to
-S_t in stratum t of the group, the integral over the rate is
+Relative to its mean, the rate of a group is w = lam / mu ~ Gamma(a, a), a = mu^2 / sigma^2. With n_t rows of total S_t
+in stratum t of the group, the integral over the rate is
 
     a^a / Gamma(a) exp(-a) mu^S  int exp h(v) dv,    v = log w,
     h(v) = S v - a (exp v - 1 - v) - sum_t m_t log1p(c_t exp v),    m_t = S_t + n_t phi,    c_t = e_t mu / phi,
 
-which has no closed form. Since h is concave the integral is a short sum over nodes between the two points where the
-integrand has become negligible, equally spaced under an exponential map that takes the mode to the middle. As h' exp h
-integrates to nothing, exp h may be multiplied by 1 - h' / k, k = a + S: this takes away the tail exp(k v) to the left,
-which is endless for a group without a count and a small a. The nodes are held fixed under differentiation, for the
-integral does not depend on them. Nothing here cancels for small sigma or delta: a and phi may be 1e30.
+which has no closed form. Since h is concave, the integral is a short sum over nodes between the two points where the
+integrand becomes negligible, equally spaced under an exponential map that takes the mode to the middle. As h' exp h
+integrates to 0, exp h may be multiplied by 1 - h' / k, k = a + S: this removes the left tail exp(k v), which is very
+long for a group without a count and a small a. The nodes are fixed under differentiation, because the integral does
+not depend on them. Nothing here cancels for small sigma or delta: a and phi may be 1e30.
 
 References
 ----------
@@ -30,13 +30,13 @@ from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
 
 Arrays = Mapping[str, jax.Array]
 
-NODES = 32  # a relative error of 1e-8 at worst where mu, sigma and delta have 99.9% of the notebook's prior
-DROP = 26.0  # of the log integrand, from the mode to where it is cut: exp(-26) = 5e-12
-MODE_STEPS, END_STEPS = 5, 4  # of Newton; they place the nodes, so few digits are enough
+NODES = 32  # relative error at most 1e-8 where mu, sigma and delta have 99.9% of the notebook's prior
+DROP = 26.0  # of the log integrand, from the mode to the cut: exp(-26) = 5e-12
+MODE_STEPS, END_STEPS = 5, 4  # of Newton; they only place the nodes, so few digits suffice
 
 
 class _Terms(NamedTuple):
-    """What h is made of; the columns of groups (G, 1) and of strata (T, 1)."""
+    """Terms of h; columns of groups (G, 1) and of strata (T, 1)."""
 
     shape: jax.Array  # a
     total: jax.Array  # S
@@ -46,7 +46,7 @@ class _Terms(NamedTuple):
 
 
 class _At(NamedTuple):
-    """H at some v, each (G, n)."""
+    """H and its derivatives at some v, each (G, n)."""
 
     height: jax.Array  # h
     slope: jax.Array  # h'
@@ -123,17 +123,17 @@ def _nodes(terms: _Terms) -> tuple[jax.Array, jax.Array]:
     mode = _mode(terms)
     left, right = _ends(terms, mode)
     d = jnp.log(-right / left)
-    d = jnp.where(jnp.abs(d) < 1e-3, 1e-3, d)  # any d near it will do: what is divided by must not vanish
+    d = jnp.where(jnp.abs(d) < 1e-3, 1e-3, d)  # any d near it is valid: the divisor must not vanish
     t = np.linspace(-1.0, 1.0, NODES, dtype=mode.dtype)
     stretch = right / jnp.expm1(d)
     return mode + stretch * jnp.expm1(d * t), jnp.log(stretch * d * (2.0 / (NODES - 1))) + d * t
 
 
 def _mode(terms: _Terms) -> jax.Array:
-    """Where h' is 0, (G, 1), nearly.
+    """The approximate root of h', (G, 1).
 
-    The root of a quadratic if a group has one exposure; then Newton's steps on log(1 - h' / k), which is nearly
-    straight in v, within the shrinking bracket that the bounds 0 <= odds / (1 + odds) <= odds begin.
+    The root of a quadratic if a group has one exposure, then Newton's steps on log(1 - h' / k), which is nearly linear
+    in v, within a shrinking bracket. The bounds 0 <= odds / (1 + odds) <= odds give the first bracket.
     """
     size = terms.shape + terms.total
     power, pull = _by_group(terms, terms.power), _by_group(terms, terms.power * terms.ratio)  # (G, 1)
@@ -153,15 +153,15 @@ def _mode(terms: _Terms) -> jax.Array:
 
 
 def _log_quotient(x: jax.Array, y: jax.Array, difference: jax.Array) -> jax.Array:
-    """Log(x / y), x - y being known without rounding."""
+    """Log(x / y), with x - y known without rounding."""
     return jnp.where(jnp.abs(difference) < 0.5 * y, jnp.log1p(difference / y), jnp.log(x / y))
 
 
 def _ends(terms: _Terms, mode: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How far left (< 0) and right of the mode the log integrand has dropped by `DROP`, each (G, 1).
+    """Distances left (< 0) and right of the mode at which the log integrand has dropped by `DROP`, each (G, 1).
 
-    Newton's steps, to the right from where h had dropped so far if all counts were Poisson; never beyond the point
-    where the prior alone has dropped so far.
+    Newton's steps; on the right they start at the solution for Poisson counts and never pass the point where the prior
+    alone has dropped by `DROP`.
     """
     at = _at(terms, mode)
     cut = _log_integrand(terms, at) - DROP
@@ -177,15 +177,15 @@ def _ends(terms: _Terms, mode: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _right_root(u: jax.Array) -> jax.Array:
-    """The root x > 0 of exp x - 1 - x = u, or a little more."""
+    """The root x > 0 of exp x - 1 - x = u, or slightly more."""
     return jnp.log1p(u + jnp.sqrt(2.0 * u))
 
 
 def _draw_log(key: jax.Array, terms: _Terms) -> jax.Array:
     """Draws of v = log w from the density exp h, (G,), by rejection.
 
-    Being concave, h lies below its tangents at a standard deviation left and right of the mode: below a density of two
-    exponentials that fall away from the point where the tangents meet. Three in four of its draws are kept.
+    Since h is concave, it lies below its tangents one standard deviation left and right of the mode. The envelope is a
+    density of two exponentials that fall from the intersection of the tangents. It accepts three in four draws.
     """
     mode = _mode(terms)
     centre = _at(terms, mode)
@@ -203,7 +203,7 @@ def _draw_log(key: jax.Array, terms: _Terms) -> jax.Array:
         fall = jax.random.exponential(key_fall, mode.shape, mode.dtype)
         new = meet - fall / jnp.where(goes_left, lower.slope, upper.slope)
         margin = _at(terms, mode + new).height - (top - fall)  # <= 0
-        is_rejected = -jax.random.exponential(key_keep, mode.shape, mode.dtype) > margin  # never if it is no number
+        is_rejected = -jax.random.exponential(key_keep, mode.shape, mode.dtype) > margin  # never for NaN
         return key, jnp.where(is_open, new, x), is_open & is_rejected
 
     begin = (key, jnp.zeros_like(mode), jnp.ones(mode.shape, bool))

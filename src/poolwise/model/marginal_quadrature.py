@@ -1,8 +1,8 @@
 """Rows that share one rate to their marginal likelihood F(rows; h) = int p(rows | lam, h) p(lam | h) dlam.
 
-h are the parameters that are not rates. F is the likelihood's own where the rate has a gamma law and the likelihood
-integrates it faster; else a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform: the
-logit): the tails of the integrand fall at least like a power of lam, so doubly exponentially in t.
+h are the parameters that are not rates. If the rate has a gamma law and the likelihood integrates it faster, F is the
+likelihood's own. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
+the logit). The tails of the integrand fall at least like a power of lam, so doubly exponentially in t.
 
 References
 ----------
@@ -28,8 +28,8 @@ from poolwise.model.special import exp_remainder, log_gamma_scale
 
 BLOCK = 2**20  # values held at once
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
-FARTHEST = 0.42  # of the largest logarithm of a float: a log rate beyond is taken for this, so that squares are floats
-LARGEST = 1e30  # of a shape or a concentration: from there on nothing changes
+FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped here, so squares are finite
+LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rows:
         return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
 
     def less_one(self, exposure: float, count: int) -> "Rows":
-        """Without one such row, in the same shape."""
+        """Without one row of this kind, in the same shape."""
         at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
         return replace(self, multiplicity=tuple(m - (i == at) for i, m in enumerate(self.multiplicity)))
 
@@ -81,11 +81,11 @@ class RateIntegral:
 
     @staticmethod
     def sites(model: Model, values: PriorValues) -> tuple[str, ...]:
-        """The sites of a posterior that F depends on."""
+        """The sites of a posterior on which F depends."""
         return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
 
     def work(self, rows: Rows) -> int:
-        """About how many densities one value takes."""
+        """Approximate number of densities per value."""
         is_closed = self.law.family == "Gamma" and self.likelihood.has_marginal and not self.likelihood.parameters
         strata = (
             set(rows.exposure) if self.likelihood.has_marginal else set(zip(rows.exposure, rows.count, strict=True))
@@ -110,7 +110,7 @@ class RateIntegral:
 
 
 def _power_of_two(name: str, length: int) -> int:
-    """So that many tables share few shapes."""
+    """A padded length, so many tables share few shapes."""
     return 2 ** (length - 1).bit_length()
 
 
@@ -133,7 +133,7 @@ def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: 
 
 
 def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.Array]:
-    """Log density in a coordinate on the whole line, the rate at it, and how far it goes."""
+    """Log density in a coordinate on the real line, the rate there, and the range."""
     dtype = jnp.zeros(()).dtype
     farthest = jnp.asarray(FARTHEST * np.log(jnp.finfo(dtype).max), dtype)
 
@@ -159,7 +159,7 @@ def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.
 
 
 def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> jax.Array:
-    """Log of the integral of exp(height) over the line, ()."""
+    """Log of the integral of exp(height) over the real line, ()."""
     slope = jax.grad(height)
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,8 @@
 """Prior settings to distributions, through an explicit registry.
 
-A prior is a family (a name in `FAMILIES`) with values for its parameters. Families decide which program is compiled;
-values reach that program as plain arrays, so another value compiles nothing. Nothing is looked up by an import path:
-settings come back from tracking servers.
+A prior is a family (a name in `FAMILIES`) with values for its parameters. Families decide which program is compiled.
+Values reach that program as plain arrays, so another value compiles nothing. Settings may come from tracking servers,
+so nothing is looked up by an import path.
 """
 
 import difflib
@@ -31,10 +31,10 @@ class Family:
     Attributes
     ----------
     numpyro : the distribution that is sampled
-    scipy : the same, frozen, from its values: in float64 whatever JAX is set to, with tails to full precision
-    supports : of the sites that it can be a prior of
-    any_real : parameters that may have any finite value; all others must be positive
-    is_bounded : whether it lies between `low` and `high`
+    scipy : the same, frozen, from its values: always float64, with tails to full precision
+    supports : supports of the sites that accept it as a prior
+    any_real : parameters that accept any finite value; all others must be positive
+    is_bounded : whether its support is from `low` to `high`
     """
 
     numpyro: type[dist.Distribution]
@@ -72,7 +72,7 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 LARGEST = 1e300  # of a parameter
-HIGHEST = {Support.POSITIVE: math.inf, Support.UNIT: 1.0}  # what a bounded family must not exceed
+HIGHEST = {Support.POSITIVE: math.inf, Support.UNIT: 1.0}  # largest bound of a bounded family
 
 
 def distribution(family: str, values: Mapping[str, ArrayLike]) -> dist.Distribution:
@@ -86,7 +86,7 @@ def law(family: str, values: Mapping[str, ArrayLike]) -> Any:
 
 
 def families_for(support: Support) -> list[str]:
-    """Names of the families that a site with this support takes."""
+    """Names of the families that a site with this support accepts."""
     return [name for name, family in FAMILIES.items() if support in family.supports]
 
 
@@ -99,13 +99,13 @@ def prior_values(settings: Mapping[str, Mapping[str, object]], *, sites: tuple[s
 
 
 def faults_of(site: Site, prior: object) -> list[str]:
-    """What is wrong with the prior of one site, a sentence a fault; none if it can be used."""
+    """The faults of the prior of one site, one sentence each; empty if it is valid."""
     if not isinstance(prior, Mapping):
-        return [f"prior.{site.name} is missing, and this model needs it. Choose one: prior/{site.name}=<choice>."]
+        return [f"prior.{site.name} is missing; this model needs it. Choose one: prior/{site.name}=<choice>."]
     name, known = prior.get("name"), families_for(site.support)
     if not isinstance(name, str) or name not in known:
         return [
-            f"prior.{site.name}.name is {name}; {site.name} is {site.support} and takes one of {', '.join(known)}. "
+            f"prior.{site.name}.name is {name}; {site.name} is {site.support} and accepts one of {', '.join(known)}. "
             f"Choose one of them, e.g. with prior/{site.name}=<choice>."
         ]
     wanted = FAMILIES[name].parameters

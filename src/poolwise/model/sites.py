@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Support(StrEnum):
-    """The values that a site may have, in words."""
+    """The possible values of a site, in words."""
 
     POSITIVE = "positive"
     UNIT = "between 0 and 1"
@@ -19,7 +19,7 @@ class Site:
     ----------
     name : in configs and tables
     symbol : in formulas, HTML
-    meaning : what it is, in a few words
+    meaning : a short description
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Special functions of the models, in forms that keep their digits where the textbook's cancel.
+"""Special functions of the models, in forms without the cancellation of the textbook ones.
 
-Shapes and concentrations are inverse squares of standard deviations that may be tiny: arguments reach 1e30.
+Shapes and concentrations are inverse squares of standard deviations, which may be tiny: arguments reach 1e30.
 """
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def concentration_of(delta: jax.Array) -> jax.Array:
-    """Phi = 1 / delta^2, at most 1e30: from about 1e16 on the likelihood is the Poisson's to the last bit."""
+    """Phi = 1 / delta^2, at most 1e30: from about 1e16 the likelihood equals the Poisson's to the last bit."""
     return 1.0 / jnp.maximum(delta**2, 1e-30)
 
 
@@ -17,8 +17,8 @@ def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
     """Log Gamma(a + n) - log Gamma(a) - n log a = sum_{j<n} log1p(j / a), for a > 0 and n >= 0; arguments broadcast.
 
     A difference of log-gammas loses every digit for large a (phi reaches 1e30) and is slow. Instead eight factors are
-    taken off, Gamma(a) = Gamma(a + 8) / (a (a + 1) ... (a + 7)), and Stirling's series is used from a + 8 on, where
-    its first omitted term is below 3e-13.
+    split off, Gamma(a) = Gamma(a + 8) / (a (a + 1) ... (a + 7)), and Stirling's series is used from a + 8, where its
+    first omitted term is below 3e-13.
 
     References
     ----------
@@ -28,7 +28,7 @@ def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
     factors = 1.0 + n / (a + 1.0)
     for j in range(2, 8):
         factors = factors * (1.0 + n / (a + j))
-    taken_off = jnp.log1p(n / a) + jnp.log(factors)  # the factor of j = 0 alone: it may be huge
+    taken_off = jnp.log1p(n / a) + jnp.log(factors)  # the factor of j = 0 separately: it may be huge
     series = (x + n - 0.5) * jnp.log1p(n / x) - n + _stirling(x + n) - _stirling(x)
     return series + n * jnp.log1p(8.0 / a) - taken_off
 
@@ -36,7 +36,7 @@ def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
 def log_gamma_scale(a: jax.Array) -> jax.Array:
     """Log of a^a exp(-a) / Gamma(a), the density of log w at 0 for w ~ Gamma(a, rate a); about log(a / (2 pi)) / 2.
 
-    By Stirling's series from a + 8 on, as in `log_rising`.
+    By Stirling's series from a + 8, as in `log_rising`.
     """
     x = a + 8.0
     factors = (a + 1.0) / x
@@ -48,7 +48,7 @@ def log_gamma_scale(a: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def exp_remainder(x: jax.Array) -> jax.Array:
-    """Exp(x) - 1 - x, with every digit near 0 too."""
+    """Exp(x) - 1 - x, accurate also near 0."""
     series = jnp.ones_like(x)  # 1 + x/3 (1 + x/4 (1 + ...))
     for j in range(14, 2, -1):
         series = 1.0 + series * x / j

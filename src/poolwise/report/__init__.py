@@ -1,1 +1,1 @@
-"""What is said of a fit: the page, the note, the lines at the terminal."""
+"""Reports of a fit: the page, the note, the terminal lines."""

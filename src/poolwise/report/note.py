@@ -1,4 +1,4 @@
-"""A fit in words: the last lines at the terminal and the note of the run."""
+"""A fit in text: the last terminal lines and the note of the run."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ RATES = f"mean rate and {INTERVAL:.0%} interval"
 
 
 def subject(counts: Counts, model: Model) -> str:
-    """What was fitted to what, in a line."""
+    """Model and data of the fit, in one line."""
     groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
     return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
 
 
 def judgement(verdict: Verdict) -> list[str]:
-    """The verdict with what it rests on; a reason a line where it is suspect."""
+    """The verdict with its diagnostics; if it is suspect, one line per reason."""
     if not verdict.reasons:
         return [
             f"{verdict.status}: R-hat at most {verdict.r_hat_max:.3f}, ESS at least "
@@ -42,7 +42,7 @@ def judgement(verdict: Verdict) -> list[str]:
 
 
 def rates(summary: pd.DataFrame) -> list[str]:
-    """The rates with their intervals, a line each; at most `MANY`."""
+    """The rates with their intervals, one per line; at most `MANY`."""
     rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
     shown = rows.head(MANY)
     labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
@@ -56,7 +56,7 @@ def rates(summary: pd.DataFrame) -> list[str]:
 
 
 def new_group(found: NewGroup) -> str:
-    """What a group will produce, one that is not in the data unless it is named."""
+    """The predicted count of a new group, or of the named group."""
     table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
     source = f" ({found.source})" if found.source else ""
@@ -68,7 +68,7 @@ def new_group(found: NewGroup) -> str:
 
 
 def accuracy(loo: Loo) -> str:
-    """The leave-one-out predictive accuracy with both of its errors."""
+    """The leave-one-out predictive accuracy with its standard error and Monte Carlo error."""
     return f"elpd_loo {loo.elpd:.2f} +- {loo.se:.2f} (Monte Carlo error {loo.mcse:.2f}), p_loo {loo.p_loo:.2f}"
 
 
@@ -78,7 +78,7 @@ def line(name: str, verdict: Verdict, loo: Loo) -> str:
 
 
 def reused(twin: Logged) -> list[str]:
-    """A job that was not done again."""
+    """A job that was not repeated."""
     return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
 
 
@@ -88,22 +88,22 @@ def browse() -> str:
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command line that makes this fit again."""
+    """The command line that repeats this fit."""
     return shlex.join(["python", "-m", "poolwise.run", *overrides])
 
 
 def reproduction(run_id: str) -> str:
-    """The command line that makes a logged run again and judges whether it is the same."""
+    """The command line that repeats a logged run and judges whether it is the same."""
     return f"python -m poolwise.reproduce {run_id}"
 
 
 def checked(view: "FitView") -> list[str]:
-    """What was done about LOO and what the checks beyond the gate say, a line each where there is something to say."""
+    """The LOO estimator, if it is not PSIS, and the lines of the checks beyond the gate."""
     return [*integrated(view), *(line for result in view.results.values() for line in result.lines)]
 
 
 def integrated(view: "FitView") -> list[str]:
-    """Which estimator gave elpd_loo, if it is not PSIS."""
+    """The estimator of elpd_loo, if it is not PSIS."""
     if view.loo.psis is None:
         return []
     return [

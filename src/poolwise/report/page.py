@@ -1,10 +1,9 @@
 """A run to one self-contained page: question, answer, trust, pictures, tables, how to repeat it.
 
-It is written for someone who has never seen the project: every part says what it is for, and every picture what to
-look for.
+The reader has never seen the project: every part says what it is for, and every picture what to look for.
 
-Nothing is fetched: pictures are embedded, the style is inline and there is no script, so that the page opens
-from a file, in an artifact viewer and on paper alike. All that came from the data or the config is escaped.
+Nothing is fetched: pictures are embedded, the style is inline and there is no script. The page therefore opens from a
+file, in an artifact viewer and on paper. Everything from the data or the config is escaped.
 """
 
 import math
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFacts", "render"]
 
-MAX_ROWS = 20  # rows of a table; beyond it the extremes are shown
-COLUMNS = {  # of the summary, as the page calls them
+MAX_ROWS = 20  # rows of a table; a longer one shows its extremes
+COLUMNS = {  # of the summary -> heading on the page
     "mean": "mean",
     "sd": "sd",
     "median": "median",
@@ -41,8 +40,8 @@ COLUMNS = {  # of the summary, as the page calls them
     "ess_tail": "ESS, tail",
     "r_hat": "R-hat",
 }
-SECTIONS = figures_names.SECTIONS | {"more": ("More", "", ())}  # of the pictures; the last holds any other
-NAMED_GROUP = ("A group of the data", "What one more count of it would be.")  # of "new", if one is asked for
+SECTIONS = figures_names.SECTIONS | {"more": ("More", "", ())}  # of the pictures; the last holds all others
+NAMED_GROUP = ("A group of the data", "The prediction for one more count of it.")  # section "new" of a named group
 TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading of the rows, columns and their headings
     "counts": (
         "All counts",
@@ -62,7 +61,7 @@ TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading
         },
     ),
     "sensitivity": (
-        "How far the posterior moves when prior or likelihood count a little more or less",
+        "Power-scaling: how far the posterior moves when prior or likelihood weigh a little more or less",
         "parameter",
         {"prior": "prior", "likelihood": "likelihood", "diagnosis": "diagnosis"},
     ),
@@ -70,19 +69,19 @@ TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling")  # checks with a section of their own
+SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling")  # checks with their own section
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What made a run.
+    """What produced a run.
 
     Attributes
     ----------
-    command : what runs it again, without a prompt
+    command : repeats it; without a prompt
     config : the resolved config as text
-    stack : name -> version of what the result depends on
-    commit : of the source, with a word if it was changed; may be empty
+    stack : name -> version of everything the result depends on
+    commit : of the source, marked if the source was changed; may be empty
     """
 
     command: str
@@ -102,7 +101,7 @@ def render(
 
     Parameters
     ----------
-    pictures : name -> bytes of a PNG file and its caption; each goes to its section, others to the end
+    pictures : name -> bytes of a PNG file and its caption; each in its section, others at the end
     tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
     """
     tables = {**(tables or {}), **view.tables}
@@ -125,7 +124,7 @@ def render(
 
 
 def template(name: str) -> Template:
-    """A page of `templates`: nothing is fetched, and all that is filled in is escaped."""
+    """A page of `templates`: nothing is fetched, and every value is escaped."""
     environment = Environment(
         loader=PackageLoader("poolwise.report"),
         autoescape=True,
@@ -192,7 +191,7 @@ def _model(view: "FitView") -> dict[str, object]:
 
 
 def _new_group(view: "FitView") -> dict[str, object]:
-    """What a new group, or a named one, will produce."""
+    """The prediction for a new group, or for a named one."""
     new = view.new_group
     return {
         "new_group": new,
@@ -205,7 +204,7 @@ def _new_group(view: "FitView") -> dict[str, object]:
 
 
 def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series]]:
-    """Rows of the small table: the rates, and what describes the groups as a whole."""
+    """Rows of the small table: the rates, and the parameters of the population of groups."""
     shown = _extremes(rates, rates)
     rows = [(label_of(str(name)), shown.loc[name]) for name in shown.index]
     sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
@@ -213,7 +212,7 @@ def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Ser
 
 
 def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the middle of the rates, by mean, where there are more than MAX_ROWS."""
+    """Drop the middle of the rates, by mean, if there are more than MAX_ROWS."""
     if len(rates) <= MAX_ROWS:
         return table
     ordered = rates["mean"].sort_values(kind="stable").index
@@ -223,19 +222,19 @@ def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _integrated(view: "FitView") -> str:
-    """Why the leave-one-out values are not those of PSIS; empty if they are."""
+    """Why the leave-one-out values are not from PSIS; empty if they are."""
     loo = view.loo
     if loo.psis is None:
         return ""
     return (
         f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
-        "sampling. Pareto-smoothed importance sampling leaves some in doubt: its largest Pareto k is "
-        f"{loo.k_max_psis:.2f} (limit {loo.k_threshold:.2f}). The conditions judge the values as they now are."
+        "sampling, because Pareto-smoothed importance sampling is not reliable for some rows: its largest Pareto k is "
+        f"{loo.k_max_psis:.2f} (limit {loo.k_threshold:.2f}). The conditions judge the integrated values."
     )
 
 
 def _exact(found: "Agreement") -> dict[str, object]:
-    """The exact answer against the fit: its rows, the worst first where there are many, and what they amount to."""
+    """The exact answer and the fit: the rows, the worst of many, and a summary sentence."""
     table = found.table
     z = table["z"].abs().dropna()
     words = ""
@@ -243,7 +242,7 @@ def _exact(found: "Agreement") -> dict[str, object]:
         agrees = "agrees with it" if found.agrees else "does not agree with it"
         words = (
             f"The fit {agrees}: the largest of {len(z)} z-scores is {z.max():.2f} ({short(str(z.idxmax()))}), "
-            f"where up to {found.limit:.1f} is chance."
+            f"and Monte Carlo error explains up to {found.limit:.1f}."
         )
     kept = table
     if len(table) > MAX_ROWS:
@@ -253,7 +252,7 @@ def _exact(found: "Agreement") -> dict[str, object]:
 
 
 def _left_out(found: "GroupsOut") -> dict[str, object]:
-    """Groups predicted from the others: the rows, of many those least expected, and their total with its errors."""
+    """Groups predicted from the others: the rows, the least expected of many, and the total with its errors."""
     table = pd.DataFrame({"elpd": found.elpd, "mcse": found.mcse}, index=pd.Index(found.labels))
     size = len(table)
     kept = table if size <= MAX_ROWS else table.sort_values("elpd", kind="stable").head(MAX_ROWS)
@@ -268,7 +267,7 @@ def _left_out(found: "GroupsOut") -> dict[str, object]:
 
 
 def _plain(name: str, table: pd.DataFrame) -> dict[str, object]:
-    """The table of a check that has no section of its own, its first rows."""
+    """The first rows of the table of a check without its own section."""
     left_out = f"the first {MAX_ROWS} of {len(table)} rows" if len(table) > MAX_ROWS else ""
     columns = {str(column): str(column) for column in table.columns}
     rows = list(_records(table.head(MAX_ROWS)))
@@ -289,7 +288,7 @@ def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[Hashable, object]]
 
 
 def _sections(pictures: Mapping[str, tuple[bytes, str]], *, is_named: bool) -> list[dict[str, object]]:
-    """The pictures by section; one without pictures is left out, but for the model."""
+    """The pictures by section; a section without pictures is dropped, except the model."""
     known = {name for _, _, names in SECTIONS.values() for name in names}
     found: list[dict[str, object]] = []
     for anchor, (title, words, names) in SECTIONS.items():
@@ -309,7 +308,7 @@ def _images(names: Iterable[str], pictures: Mapping[str, tuple[bytes, str]]) -> 
 
 
 def _table(name: str, table: pd.DataFrame) -> dict[str, object]:
-    """A table for the page: its rows, and how many there are; of many, the first and the last ten in its order."""
+    """A table for the page: its rows and their number; of many, the first and the last ten in its order."""
     caption, heading, columns = TABLES[name]
     table = table.set_index(heading) if heading in table.columns else table
     order = table.sort_values("mean", kind="stable") if name == "groups" else table

@@ -1,4 +1,4 @@
-"""A bar while a run samples, and lines when it is done."""
+"""A progress bar while a run samples, and lines when it is done."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 @contextmanager
 def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[str, int, int, float], None]]:
-    """A bar of `num_steps` steps per chain; yields what to call after every chunk. Silent if asked, and off a terminal.
+    """A bar of `num_steps` steps per chain; yields the callback for every chunk. Silent on request and off a terminal.
 
-    The callable takes the phase, the steps done in all, the divergences and the step size.
+    The callback takes the phase, the total steps done, the divergences and the step size.
     """
     told = ("steps", "{task.fields[divergences]} divergences", "step size {task.fields[step_size]:.3f}")
     with _bar(*told, quiet=quiet) as bar:
@@ -26,7 +26,7 @@ def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[s
 
 @contextmanager
 def table_bar(number: int, done: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar of so many simulated tables; yields what to call with those done and those with divergences."""
+    """A bar of simulated tables; yields the callback that takes the number done and the number with divergences."""
     with _bar("simulations", "{task.fields[divergent]} with divergences") as bar:
         task = bar.add_task("fitting", total=number, completed=done, divergent=0)
 
@@ -37,7 +37,7 @@ def table_bar(number: int, done: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def _bar(unit: str, *told: str, quiet: bool = False) -> Progress:
-    """A bar that tells what is being done, how much of it in this unit, more, and the time left."""
+    """A bar with the current phase, the progress in this unit, further fields and the time left."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<9}"),

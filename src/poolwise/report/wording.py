@@ -1,4 +1,4 @@
-"""A fit in the words of its report: question, answer, the model and its formulas, numbers and labels."""
+"""The wording of a report: question, answer, the model and its formulas, numbers and labels."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def question(counts: "Counts") -> str:
-    """Ask what the page answers."""
+    """The question that the page answers."""
     events, groups = words_of(counts.columns.count), words_of(counts.columns.group)
     if counts.num_groups == 1:
         return f"At what rate do {events} occur in the one {groups}?"
@@ -24,16 +24,16 @@ def question(counts: "Counts") -> str:
 
 
 def unit(counts: "Counts") -> str:
-    """Say what a rate is in."""
+    """The unit of a rate."""
     per = f"unit of {words_of(counts.columns.exposure)}" if counts.columns.exposure else "row"
     return f"{words_of(counts.columns.count)} per {per}"
 
 
 def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: Pooling) -> str:
-    """Answer it in a sentence or two, with intervals."""
+    """The answer in one or two sentences, with intervals."""
     if pooling.is_shared:
         lam = rates.iloc[0]
-        return f"This model takes for granted that they do: one rate of {interval(lam)} {unit(counts)}."
+        return f"This model assumes that they do: one rate of {interval(lam)} {unit(counts)}."
     low, high = (rates.iloc[int(place)] for place in (rates["mean"].argmin(), rates["mean"].argmax()))
     if len(rates) == 1:
         return f"The rate is {interval(low)} {unit(counts)}."
@@ -49,20 +49,20 @@ def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling
 
 
 def model_words(model: Model) -> str:
-    """What the model takes for granted."""
+    """What the model assumes."""
     return f"{model.pooling.meaning} {model.likelihood.meaning}"
 
 
 def model_maths(
     model: Model, priors: Mapping[str, Mapping[str, object]], *, has_exposure: bool
 ) -> list[tuple[Markup, str]]:
-    """The formulas of a variant from the counts down to the priors, each with what it says."""
+    """The formulas of a variant from the counts down to the priors, each with its meaning."""
     pooling = model.pooling
     size = "e<sub>i</sub> · " if has_exposure else ""
     mean = "its exposure times " if has_exposure else ""
     rate = (f"r<sub>i</sub> = {size}{pooling.rate_symbol}", f"its rate: {mean}{pooling.whose_rate}")
     lines = (*model.likelihood.formula, rate, *pooling.formula)
-    formulas = [(Markup(formula), words) for formula, words in lines]  # nothing in it was given
+    formulas = [(Markup(formula), words) for formula, words in lines]  # contains no user input
     sites = {site.name: site for site in (*pooling.sites, *model.likelihood.sites)}
     for name, prior in priors.items():
         values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
@@ -77,5 +77,5 @@ def interval(row: pd.Series) -> str:
 
 
 def label_of(name: str) -> str:
-    """Name of a rate as the data call its group."""
+    """Label of a rate: its group as named in the data."""
     return short(name.removeprefix("lam.")) if name != "lam" else "all groups"

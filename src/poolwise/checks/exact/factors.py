@@ -2,7 +2,7 @@
 
     F_g(h) = int p(lam | h) prod_{i in g} p(y_i | lam, delta) dlam
 
-in closed form for a gamma law of lam and Poisson counts, else a sum over a grid of log lam for each group and node.
+in closed form for a gamma law of lam and Poisson counts, otherwise a sum over a grid of log lam per group and node.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from scipy.special import gammaln, log_expit
 from poolwise.checks.exact.quadrature import FARTHEST, Place, log_sum, peak, place_around
 from poolwise.model.priors import FAMILIES, law
 
-NARROWEST = 1e-6  # sigma / mu at least where lam is integrated numerically
+NARROWEST = 1e-6  # smallest sigma / mu for which lam is integrated numerically
 BLOCK = 2**14  # cells x nodes held at once
 
 Array = np.ndarray
@@ -43,7 +43,7 @@ class Table:
     group_exposure: Array
 
     def log_likelihood(self, log_lam: Array, delta: Array | None) -> Array:
-        """Log p(y_g | lam) less its constant, (G, ...), at log lam (G, ...) and delta (...)."""
+        """Log p(y_g | lam) without its constant, (G, ...), at log lam (G, ...) and delta (...)."""
         like = (-1, *[1] * (log_lam.ndim - 1))
         total, rows = self.stratum_total.reshape(like), self.stratum_rows.reshape(like)
         rate = self.stratum_exposure.reshape(like) * np.exp(log_lam)[self.stratum_group]
@@ -51,7 +51,7 @@ class Table:
         return np.add.reduceat(total * log_lam[self.stratum_group] - lost, self.first, axis=0)
 
     def log_rows(self, log_lam: Array, delta: Array | None, cells: slice) -> Array:
-        """Log p(y) of one row of each cell less its constant, (C, N, K)."""
+        """Log p(y) of one row of each cell without its constant, (C, N, K)."""
         count, group, stratum = self.count[cells, None, None], self.group[cells], self.stratum[cells]
         rate = self.stratum_exposure[:, None, None] * np.exp(log_lam)[self.stratum_group]
         if delta is None:
@@ -59,12 +59,12 @@ class Table:
         return count * log_lam[group] - (count + 1 / delta**2) * np.log1p(delta**2 * rate)[stratum]
 
     def constant(self, delta: Array | None) -> Array:
-        """What log p(y) of one row of each cell has beside lam, (C, D); delta (D,)."""
+        """Terms of log p(y) of one row of each cell that do not depend on lam, (C, D); delta (D,)."""
         constant = (self.count * np.log(self.exposure) - gammaln(self.count + 1))[:, None]
         return constant if delta is None else constant + log_rising(delta**-2, self.count[:, None])
 
     def of_rows(self, of_one: Array) -> Array:
-        """Sums over each group's rows (G, D) of what each cell has for one row (C, D)."""
+        """Sums over each group's rows (G, D) of values per row of each cell (C, D)."""
         return np.add.reduceat(self.rows[:, None] * of_one, np.flatnonzero(np.diff(self.group, prepend=-1)))
 
     def merged(self) -> "Table":
@@ -73,7 +73,7 @@ class Table:
         return table_of(0 * self.group, *(each[order] for each in (self.exposure, self.count, self.rows)))
 
     def parts(self, size: int) -> Iterator["Table"]:
-        """Blocks of groups in order, of about so many cells and strata."""
+        """Blocks of groups in order, of about this many cells and strata."""
         first = np.flatnonzero(np.diff(self.group, prepend=-1))
         block = ((np.arange(len(self.group)) + self.stratum)[first] // max(size, 1))[self.group]  # (C,)
         for each in np.unique(block):
@@ -109,7 +109,7 @@ def table_of(group: Array, exposure: Array, count: Array, rows: Array) -> Table:
     )
 
 
-# Laws of one positive quantity, in a coordinate u on the whole line.
+# Laws of one positive quantity, in a coordinate u on the real line.
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class PriorLaw:
         return log_expit(u) + log_expit(-u) if self.bounds else self.law.logpdf(np.exp(self.log_x(u))) + u
 
     def place(self, table: Table, delta: Array | None) -> Place:
-        """Where lam lies in each group, at the values of delta (N, 1); (G, N)."""
+        """Place of lam in each group, at the values of delta (N, 1); (G, N)."""
 
         def log_f(u: Array) -> Array:
             return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
@@ -152,7 +152,7 @@ class GammaLaw:
         return np.clip(u, -FARTHEST, FARTHEST)
 
     def log_density(self, u: Array) -> Array:
-        """Of u (..., N, K), for mu and cv2 (N,)."""
+        """Log density of u (..., N, K), for mu and cv2 (N,)."""
         a = 1 / np.maximum(self.cv2, NARROWEST**2)
         z, large = u - self.log_mu[:, None], np.maximum(a, 16.0)
         series = np.log(large / (2 * np.pi)) / 2 - _stirling(large)
@@ -165,7 +165,7 @@ class GammaLaw:
         return log_rising(a, total) + total * self.log_mu - (a + total) * spread
 
     def place(self, table: Table, delta: Array) -> Place:
-        """Where lam lies in each group, at the values of delta (N, 1); (G, N). Newton: the integrand is log-concave."""
+        """Place of lam in each group, at the values of delta (N, 1); (G, N). Newton: the integrand is log-concave."""
         a = 1 / np.maximum(self.cv2, NARROWEST**2)
         b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group
         total = table.stratum_total[:, None] + table.stratum_rows[:, None] / square  # (S, N)
@@ -208,7 +208,7 @@ class Nodes:
     values: dict[str, Array]  # site -> (N,)
 
     def at(self, kept: Array | slice) -> "Nodes":
-        """Some of them."""
+        """A subset of the nodes."""
         law = self.law
         if isinstance(law, GammaLaw):
             law = GammaLaw(law.log_mu[kept], law.cv2[kept])
@@ -218,12 +218,12 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Factors:
-    """At every node: the factors, moments of lam, and what leaving out a row does."""
+    """At every node: the factors, moments of lam, and the effect of leaving out a row."""
 
     log_f: Array  # (G, N)
     lam: Array  # (G, N), mean of lam given the node and the data
     square: Array  # of lam^2
-    lam_end: Array  # what the ends of the grid of lam add to them
+    lam_end: Array  # contribution of the ends of the grid of lam
     square_end: Array
     less: Array  # (C, N), log of (factor without one row of the cell / factor)
     less_end: Array  # (C, N), share of the ends in it
@@ -249,7 +249,7 @@ def factors_of(table: Table, nodes: Nodes, step: float, *, with_cells: bool) -> 
 
 
 def _closed(part: Table, constant: Array, law: GammaLaw, cells: slice) -> Factors:
-    """Poisson counts and a gamma law: given the node, lam is gamma again."""
+    """Poisson counts and a gamma law: conjugate given the node."""
     group = part.group[cells]
     total, exposure = part.group_total[:, None], part.group_exposure[:, None]
     log_f = law.log_integral(total, exposure)  # (G, N)
@@ -261,7 +261,7 @@ def _closed(part: Table, constant: Array, law: GammaLaw, cells: slice) -> Factor
 
 
 def _integrated(part: Table, constant: Array, nodes: Nodes, cells: slice, *, step: float) -> Factors:
-    """Any other: a sum over a grid of lam for each group and node; of one point if lam is of the node."""
+    """All other cases: a sum over a grid of lam per group and node, of one point if the node fixes lam."""
     delta = None if nodes.delta is None else nodes.delta[nodes.which][:, None]  # (N, 1)
     if nodes.law is None:
         log_lam = np.broadcast_to(np.log(nodes.values["lam"])[:, None], (len(part.group_rows), len(nodes.which), 1))

@@ -1,8 +1,8 @@
 """A model and its counts to nodes of the hyperparameters.
 
-These are delta, mu and sigma of a hierarchy, and the one rate of a pooled model. Grids are
-nested, the spread of the rates in delta and mu in both, each placed where its own integrand lies by an approximation of
-the factors. Of a hierarchy only the nodes are kept that matter to all data, or to all but one group.
+The hyperparameters are delta, mu and sigma of a hierarchy, or the one rate of a pooled model. Grids are nested: the
+spread of the rates in delta, mu in both. An approximation of the factors places each grid where its integrand lies.
+A hierarchy keeps only the nodes that matter to all data, or to all but one group.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ from poolwise.checks.exact.factors import GammaLaw, Nodes, PriorLaw, Table, tabl
 from poolwise.checks.exact.quadrature import Place, peak, place_around
 from poolwise.model.poolings.base import Pooling
 
-# nodes are left out where the approximate posterior has fallen by this much, of all data and of all but any one group
+# nodes are dropped where the log of the approximate posterior falls by this, for all data and without any one group
 SCREEN = 40.0
-RIM = 3.0  # the nodes this close to being left out count as the end of a grid
+RIM = 3.0  # nodes this close to being dropped count as the end of a grid
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is integrated; `with_cells`: with each row left out."""
+    """The integrals to compute; `with_cells`: also with each row left out."""
 
     pooling: Pooling
     priors: dict[str, PriorLaw]
@@ -31,7 +31,7 @@ class Problem:
     with_cells: bool = True
 
     def without(self, rows: Array) -> "Problem":
-        """The marginal likelihood alone, of the table less so many rows of each cell."""
+        """The marginal likelihood alone, of the table without this many rows of each cell."""
         table = self.table
         rest = table_of(table.group, table.exposure, table.count, table.rows - rows)
         return replace(self, table=rest, with_cells=False)
@@ -79,7 +79,7 @@ def _align(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def places_of(problem: Problem) -> dict[str, Place]:
-    """Where delta and the spread of the rates lie, by the approximation of `Approximation`."""
+    """Places of delta and the spread of the rates, by `Approximation`."""
     places, delta = {}, None
     if "delta" in problem.priors:
         prior = problem.priors["delta"]
@@ -103,13 +103,13 @@ def places_of(problem: Problem) -> dict[str, Place]:
 
 @dataclass(frozen=True)
 class Approximation:
-    """Factors as if of Poisson counts: exact for the Poisson, and good enough to place grids by.
+    """Factors of Poisson counts with less information: exact for the Poisson, good enough to place grids otherwise.
 
     At its group's own rate a count carries kappa = 1 / (1 + delta^2 rate exposure) of a Poisson count's information:
-    F_g = exp(base) int Gamma(lam; mu, sigma) lam^(kappa total) exp(-kappa exposure lam) dlam, nearly.
+    approximately F_g = exp(base) int Gamma(lam; mu, sigma) lam^(kappa total) exp(-kappa exposure lam) dlam.
 
-    The coordinates are w = log(sigma / mu) and u = log mu: given w, the joint is log-concave in u, which given sigma it
-    is not. A Uniform sigma would have its bounds in the midst of u; then w is the coordinate of sigma.
+    The coordinates are w = log(sigma / mu) and u = log mu: the joint is log-concave in u given w, but not given sigma.
+    The bounds of a Uniform sigma would fall inside the range of u; w is then the coordinate of sigma.
     """
 
     priors: dict[str, PriorLaw]
@@ -129,7 +129,7 @@ class Approximation:
         return Approximation(problem.priors, base - total * log_rate + exposure * rate, total, exposure)
 
     def log_free(self) -> Array:
-        """Log of the product of the factors under a flat law of log lam, but for a constant, (D,)."""
+        """Log of the product of the factors under a flat law of log lam, up to a constant, (D,)."""
         total = self.total + 0.5
         return np.sum(self.base + total * (np.log(total / self.exposure) - 1) - np.log(total) / 2, axis=0)
 
@@ -159,7 +159,7 @@ class Approximation:
         return peak(partial(self.log_joint, w), (self.base.shape[1], len(w)))
 
     def margin(self, log_weight: Array, w: Array, u: Array) -> Array:
-        """By how much a node falls short of the largest, at least: for all data, or without any one group."""
+        """Smallest drop of each node below the largest: for all data, or without any one group."""
         log_f, log_prior = self.log_factors(w, u), self.log_prior(w, u)
         joint = log_weight + log_prior + log_f.sum(axis=0)
         margin = joint - joint.max()

@@ -1,7 +1,7 @@
 """Peaked functions to trapezoid grids in t, u = centre + BEND scale sinh(t / BEND).
 
-Near the mode u is almost linear in t; far out it is exponential, so that tails which fall exponentially in u fall
-doubly so in t. Functions take and give arrays (..., K) of points in u.
+Near the mode u is almost linear in t; far from it u is exponential, so tails that fall exponentially in u fall doubly
+exponentially in t. Functions take and return arrays (..., K) of points in u.
 
 References
 ----------
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 BEND = 4.0
-WIDEST = 0.5  # scale of a grid at most: exp(-lam) is as narrow as that in log lam
-DROP = 40.0  # a grid ends where the logarithm of its integrand has fallen by this much
-FARTHEST = 170.0  # a logarithm beyond is taken for this: squares and ratios of the numbers are floats
+WIDEST = 0.5  # largest scale of a grid: exp(-lam) is this narrow in log lam
+DROP = 40.0  # a grid ends where the log integrand has fallen by this much
+FARTHEST = 170.0  # larger logarithms are clipped: squares and ratios remain finite floats
 
 Array = np.ndarray
 
@@ -56,7 +56,7 @@ def peak(log_f: Callable[[Array], Array], shape: tuple[int, ...]) -> tuple[Array
 
 
 def place_around(log_f: Callable[[Array], Array], centre: Array, scale: Array) -> Place:
-    """Grids around modes: to where log_f has fallen by `DROP`; the steeper side sets the scale."""
+    """Grids around modes, out to where log_f has fallen by `DROP`; the steeper side sets the scale."""
     top, scale = log_f(centre[..., None])[..., 0], np.minimum(scale, WIDEST)
 
     def fall(distance: Array) -> Array:

@@ -6,13 +6,13 @@ independent, and everything follows from one factor a group:
     p(y) = int p(h) prod_g F_g(h) dh,    F_g(h) = int p(lam | h) prod_{i in g} p(y_i | lam, delta) dlam
     p(y_i | y_-i) = 1 / E[F_g without the row / F_g],    p(y_g | y_-g) = 1 / E[1 / F_g],    E over p(h | y)
 
-F_g is closed for a gamma law of lam and Poisson counts, else an integral over log lam (`factors`). Integrals are
-trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit between the bounds of a Uniform, on grids
-that are nested (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`nodes`).
+F_g has a closed form for a gamma law of lam and Poisson counts, otherwise it is an integral over log lam (`factors`).
+Integrals are trapezoid sums (`quadrature`) in the logarithm of a quantity, or the logit between the bounds of a
+Uniform, on nested grids (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`nodes`).
 
-Nothing is returned on trust: steps are refined until two in a row agree, and a leave-out whose mass lies where the grid
-of all the data ends is integrated again on a grid of its own. To agree is to differ by no more than `TOLERANCE` and
-rounding, which grows with |log p(y)|.
+Every result is verified: steps are refined until two in a row agree, and a leave-out with mass at the end of the grid
+of all data is integrated again on its own grid. Two results agree if they differ by at most `TOLERANCE` plus rounding,
+which grows with |log p(y)|.
 """
 
 import itertools
@@ -33,21 +33,21 @@ TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between tw
 # of |log p(y)|: float64 holds a marginal likelihood no better, whatever the step; a row left out is a difference of two
 ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
-CUT = 26.0  # nodes are left out where the logarithm of the posterior has fallen by this, once groups are left out
-FAR = 3e-7  # share of a sum at the ends from which on a grid is too short
-ALONE = 10  # leave-outs on grids of their own: at most so many times the cells of the largest table
+CUT = 26.0  # nodes are dropped where the log posterior has fallen by this, once groups are left out
+FAR = 3e-7  # share of a sum at the ends above which a grid is too short
+ALONE = 10  # leave-outs on their own grids: at most this many times the cells of the largest table
 
 
 Array = np.ndarray
 
 
 class NotExact(PoolwiseError):
-    """The quadrature does not settle to `TOLERANCE`, or would take more than seconds."""
+    """The quadrature does not converge to `TOLERANCE`, or would take longer than seconds."""
 
 
 @dataclass(frozen=True)
 class Exact:
-    """What a fit is held against.
+    """The exact answer that a fit is compared with.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class Exact:
     elpd_loo : sum over rows of log p(y_i | y_-i)
     cell_elpd : (C,), log p(one row of the cell | all other rows)
     leave_group_out : (G,), log p(y_g | y_-g), of all its rows jointly
-    new_group : mean and sd of one count, of exposure 1, of a group not seen; NaN where they do not exist
-    error : the largest change of log_marginal, elpd_loo and leave_group_out at the last refinement
+    new_group : mean and sd of one count, of exposure 1, of a new group; NaN where they do not exist
+    error : largest change of log_marginal, elpd_loo and leave_group_out at the last refinement
     """
 
     log_marginal: float
@@ -71,9 +71,9 @@ class Exact:
 
 
 def reason_against(model: Model, counts: Counts) -> str:
-    """Why there is no exact answer within seconds, or nothing."""
+    """Why there is no exact answer within seconds; empty if there is one."""
     if model.likelihood.exact_cells is None:
-        return f"none is known for {model.likelihood.name.replace('_', ' ')} counts"
+        return f"none is available for {model.likelihood.name.replace('_', ' ')} counts"
     most = most_cells(model)
     if counts.num_cells <= most:
         return ""
@@ -83,7 +83,7 @@ def reason_against(model: Model, counts: Counts) -> str:
 
 
 def most_cells(model: Model) -> int:
-    """How many cells take seconds; 0 where there is no exact answer."""
+    """Largest number of cells that takes seconds; 0 if there is no exact answer."""
     limits = model.likelihood.exact_cells
     if limits is None:
         return 0
@@ -91,7 +91,7 @@ def most_cells(model: Model) -> int:
 
 
 def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]]) -> Exact:
-    """The exact answer of one model; `reason_against` says beforehand where there is none.
+    """The exact answer of one model; `reason_against` says beforehand if there is none.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]
     Raises
     ------
     NotExact
-        Two resolutions do not agree, as for totals so large that float64 does not hold their log likelihood, or too
-        many leave-outs need a grid of their own.
+        Two resolutions do not agree, for example with totals so large that float64 does not resolve their log
+        likelihood, or too many leave-outs need their own grid.
     """
     priors = {site: prior_law(family, values[site]) for site, family in model.families}
     table = table_of(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity)
@@ -116,10 +116,10 @@ def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]
             if result is not None and result.error <= TOLERANCE + _rounding(now) * table.rows.sum():
                 return result
             change = _change(before, now)
-            if result is None and not change <= max(last / 2, TOLERANCE):  # a smaller step does not help
+            if result is None and not change <= max(last / 2, TOLERANCE):  # smaller steps do not help
                 break
             last = change
-    raise NotExact(f"{counts.name}: the quadrature of {model.name} does not settle.")
+    raise NotExact(f"{counts.name}: the quadrature of {model.name} does not converge.")
 
 
 def _pooled_gamma_poisson(table: Table, law: GammaLaw) -> Exact:
@@ -142,7 +142,7 @@ def _pooled_gamma_poisson(table: Table, law: GammaLaw) -> Exact:
     )
 
 
-# Passes: the whole at one step, then at a finer one, until nothing moves.
+# Passes: all integrals at one step, then at a finer one, until nothing moves.
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,17 @@ def _log_marginal(problem: Problem) -> tuple[float, float]:
 
 
 def _rounding(now: _Pass) -> float:
-    """By how much log p(y) strays for want of digits."""
+    """Rounding error of log p(y)."""
     return ROUNDING * abs(now.log_z)
 
 
 def _change(before: _Pass, now: _Pass) -> float:
-    """By how much log p(y) may still be off."""
+    """Bound on the remaining error of log p(y)."""
     return abs(now.log_z - before.log_z) + now.end
 
 
 def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exact | None:
-    """Two passes as one answer, with the leave-outs that they do not settle integrated by themselves; None: go on."""
+    """Two passes as one answer, the leave-outs that have not converged integrated separately; None: refine."""
     table, limit, rounding = problem.table, TOLERANCE / 2, _rounding(now)
     cell_elpd, left_out = now.cell_elpd.copy(), now.left_out.copy()
     cell_error, group_error = table.rows * abs(cell_elpd - before.cell_elpd), abs(left_out - before.left_out)
@@ -201,7 +201,9 @@ def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exa
     groups_alone = np.flatnonzero(group_is_open | now.group_is_far)
     cells_alone = np.flatnonzero((cell_is_open | now.cell_is_far) & ~is_alone)
     if len(groups_alone) + len(cells_alone) > most_alone:
-        raise NotExact(f"{len(cells_alone)} rows and {len(groups_alone)} groups left out need quadrature of their own.")
+        raise NotExact(
+            f"{len(cells_alone)} left-out rows, {len(groups_alone)} left-out groups need their own quadrature."
+        )
     for g in groups_alone:
         rest, error = _log_marginal(problem.without(table.rows * (table.group == g)))
         left_out[g], group_error[g] = now.log_z - rest, error + whole_error
@@ -223,7 +225,7 @@ def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exa
 
 
 def _moments(before: _Pass, now: _Pass) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Means and standard deviations; NaN where a moment does not settle, as one that does not exist."""
+    """Means and standard deviations; NaN if a moment does not converge, for example because it does not exist."""
     mean, sd = {}, {}
     for site, first in now.mean.items():
         second = now.square[site]
@@ -235,7 +237,7 @@ def _moments(before: _Pass, now: _Pass) -> tuple[dict[str, Array], dict[str, Arr
 
 
 def _integrate(problem: Problem, places: dict[str, Place], step: float) -> _Pass:
-    """One pass: leave-group-out from all nodes, then the rest from those that matter to the posterior."""
+    """One pass: leave-group-out from all nodes, everything else from those that matter to the posterior."""
     nodes = nodes_of(problem, places, step)
     log_f = factors_of(problem.table, nodes, step, with_cells=False).log_f
     joint = nodes.log_weight + log_f.sum(axis=0)  # (N,)
@@ -266,7 +268,7 @@ def _integrate(problem: Problem, places: dict[str, Place], step: float) -> _Pass
 def _expectations(
     problem: Problem, nodes: Nodes, factors: Factors, share: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """E x and E x^2 of every site and of a new group's count; NaN if the ends of a grid matter to them."""
+    """E x and E x^2 of every site and of a new group's count; NaN if they depend on the ends of a grid."""
 
     def expectation(value: Array, end: Array | float = 0.0) -> Array:
         total, at_end = value @ share, np.where(nodes.is_end, value, end) @ share

@@ -1,4 +1,4 @@
-"""What an engine is: a model and its counts to posterior draws, in chunks that can be saved and gone on from."""
+"""The interface of an engine: a model and its counts to posterior draws, in chunks that can be saved and resumed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Draws = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after a chunk.
+    """Progress after a chunk.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Progress:
     done, total : steps per chain of this phase
     divergences : after the warm-up, over all chains
     step_size : mean over the chains
-    posterior : function giving the draws so far, site -> (chain, draw, ...)
+    posterior : returns the draws so far, site -> (chain, draw, ...)
     """
 
     phase: str
@@ -37,7 +37,7 @@ class Fit:
 
     Attributes
     ----------
-    posterior : site -> (chain, draw, ...), the sampled sites, rates that were integrated out, and what is derived
+    posterior : site -> (chain, draw, ...), sampled sites, rates that were integrated out, and derived sites
         (`alpha`, `beta`, `phi`)
     sample_stats : diverging, energy, lp, n_steps, tree_depth, acceptance_rate, step_size -> (chain, draw)
     seconds : stage ("compile", "sample") -> seconds
@@ -57,7 +57,7 @@ class Engine:
     name : in configs, `sampler.name`
     sample : (model, counts, values, *, seed, sampler, device, resume_from, on_chunk, on_progress) -> Fit; see
         `inference.engines.nuts.sample`
-    refusal : model -> why it cannot be sampled, a sentence with the remedy; empty if it can
+    refusal : model -> why it cannot be sampled, one sentence with the remedy; empty if it can
     """
 
     name: str

@@ -1,12 +1,12 @@
 """A model and its data to posterior draws: NUTS as one program on any number of devices.
 
-The chains are spread over the devices and on each device follow one another (`map`) or run side by side (`vmap`). The
-program advances a chain by one chunk of `checkpoint_every` steps; the number of steps is an argument, so the same
-program serves warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. Nor do they
-depend on the number of devices: each is given the program of a single chain. (One program for all chains, over all
-devices, is compiled otherwise for one device than for two, and gives other bits.) Data and prior values are arguments
-too: another table of the same shape, another prior value or another seed compiles nothing. After a chunk, a `Snapshot`
-is all that is needed to go on to the very draws, in another process too.
+The chains are spread over the devices and run on each device in sequence (`map`) or side by side (`vmap`). The program
+advances a chain by one chunk of `checkpoint_every` steps. The number of steps is an argument, so one program serves
+warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. They do not depend on the
+number of devices either: each device runs the program of a single chain. (One program for all chains over all devices
+compiles differently for one device than for two, and gives other bits.) Data and prior values are arguments too:
+another table of the same shape, prior value or seed compiles nothing. A `Snapshot` after a chunk suffices to resume to
+the same draws, also in another process.
 """
 
 import functools
@@ -42,20 +42,20 @@ def sample(
     on_chunk: Callable[[Snapshot], None] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
-    """Draw from the posterior. The same arguments give the same bits, whatever `device.num_devices` and `resume_from`.
+    """Draw from the posterior. The same arguments give the same bits for any `device.num_devices` and `resume_from`.
 
     Parameters
     ----------
     values : site -> parameter -> (), the values of the priors (`priors.prior_values`)
-    resume_from : where to go on, with all draws so far, from a fit with the same arguments, `checkpoint_every` and
-        `device.num_devices` excepted; only shapes are checked, the caller answers for the values
-    on_chunk : called after every chunk, those of the warm-up included, with the draws of that chunk alone
+    resume_from : the state to resume from, with all draws so far, of a fit with the same arguments, except
+        `checkpoint_every` and `device.num_devices`; only shapes are checked, the caller is responsible for the values
+    on_chunk : called after every chunk, also in the warm-up, with the draws of that chunk alone
     on_progress : called after every chunk, and after `on_chunk`
 
     Raises
     ------
     FitError
-        if a chain finds no starting point with a finite density, or `resume_from` is of another kind of fit.
+        if a chain finds no starting point with a finite density, or `resume_from` belongs to another kind of fit.
     """
     args = (model.likelihood.statistics.of(counts), values)
     began = time.perf_counter()
@@ -79,7 +79,7 @@ def sample(
         _compile(advance, states, batches, given)
     _check_start(states)
     compiled = time.perf_counter()
-    sampling_began = compiled - begin.seconds  # as if there had been no break
+    sampling_began = compiled - begin.seconds  # excludes the interruption
     kept = [begin.drawn] if begin.drawn else []
     steps = begin.steps
     for phase, done, total, num_steps in chunks:
@@ -133,14 +133,14 @@ def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable,
 
 @dataclass(frozen=True)
 class ChainBatch:
-    """Chains that advance in one call, and where."""
+    """Chains that advance in one call, and their device."""
 
     chains: slice
     device: jax.Device
 
 
 def _batches(num_chains: int, device: Device) -> list[ChainBatch]:
-    """The batches in the order of the chains: of one chain each, or of all chains of a device."""
+    """The batches in the order of the chains: one chain each, or all chains of a device."""
     devices = jax.devices()[: device.num_devices]
     per_device = num_chains // len(devices)
     width = 1 if device.chain_method == "map" else per_device
@@ -160,26 +160,26 @@ def _over_chains(fn: Callable, *, device: Device) -> Callable:
 
 
 def _compile(advance: Callable, states: list[Any], batches: list[ChainBatch], given: Mapping[jax.Device, Any]) -> None:
-    """Compile for every device, at the same time: by no step, which changes nothing."""
-    jax.eval_shape(advance, states[0], 0, *given[batches[0].device])  # traced once, for all: NumPyro has one stack
+    """Compile for all devices in parallel, by advancing 0 steps, which changes nothing."""
+    jax.eval_shape(advance, states[0], 0, *given[batches[0].device])  # traced once for all: NumPyro has one stack
     first = {batch.device: state for state, batch in reversed(list(zip(states, batches, strict=True)))}
     with ThreadPoolExecutor(len(first)) as pool:
         list(pool.map(lambda device: advance(first[device], 0, *given[device])[0].i.block_until_ready(), first))
 
 
 def _of_chains(shapes: Any, num_chains: int) -> Any:
-    """The shapes of a batch as those of all chains."""
+    """Shapes of a batch to shapes of all chains."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_chains, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
 def _of_all(by_batch: Sequence[Mapping[str, jax.Array]]) -> Draws:
-    """What batches have, (chain, ...), of all chains."""
+    """Arrays of batches joined to arrays of all chains, (chain, ...)."""
     batches = jax.device_get(by_batch)
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int]]:
-    """The chunks after so many steps: (phase, steps done after the chunk, steps of the phase, steps of the chunk).
+    """The chunks after this many steps: (phase, steps done after the chunk, steps of the phase, steps of the chunk).
 
     Chunks end with the warm-up.
     """
@@ -213,7 +213,7 @@ def _sites(drawn: Draws) -> Draws:
 
 
 def _with_rates(model: Model, posterior: Draws, statistics: Mapping[str, np.ndarray], seed: int) -> Draws:
-    """The draws with the rates that were integrated out, drawn given each: on one device, after all chunks."""
+    """The draws with the integrated-out rates, drawn given each draw: on one device, after all chunks."""
     if not model.is_marginal:
         return posterior
     key = named_key(seed, "rates")
@@ -229,7 +229,7 @@ def _rates_program(model: Model) -> Callable:
 
 
 def _sample_stats(drawn: Draws) -> Draws:
-    """The statistics of the sampler under ArviZ's names."""
+    """The sampler statistics under ArviZ's names."""
     return {
         "diverging": drawn["diverging"],
         "energy": drawn["energy"],
@@ -246,7 +246,7 @@ def _check_start(states: list[Any]) -> None:
     if lost.size:
         raise FitError(
             f"chains {', '.join(map(str, lost))}: no starting point with a finite density in 100 tries. "
-            "The priors and the scale of the counts do not meet; compare prior.* with the rates in the data."
+            "The priors and the scale of the counts are incompatible; compare prior.* with the rates in the data."
         )
 
 

@@ -1,8 +1,8 @@
-"""What a likelihood is: the law of one count given its rate, and what it can do better than by cell.
+"""The interface of a likelihood: the law of one count given its rate, and optional closed forms.
 
-An instance must give its name, its sites, its distribution and its words. Everything else has a default that serves any
-distribution of NumPyro and costs by cell; an instance overrides what it has in closed form. Parameters are passed as a
-mapping: the sites (`delta`) and what is derived from them (`phi`).
+An instance must give its name, sites, distribution and texts. Everything else has a default that works for any NumPyro
+distribution at a cost per cell; an instance overrides what it has in closed form. Parameters are passed as a mapping:
+the sites (`delta`) and the values derived from them (`phi`).
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ExactCells:
-    """Up to how many cells an exact answer takes seconds: with a prior on each rate, and with a population of rates."""
+    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates."""
 
     by_group: int
     by_population: int
@@ -39,13 +39,13 @@ class Likelihood(ABC):
     ----------
     name, short : in configs, and in the names of runs
     sites : its parameters that take a prior
-    meaning : what it takes for granted, a sentence
-    formula : (HTML formula, what it says), from the count down
-    statistics : what `log_likelihood` needs of a table
+    meaning : its assumption, one sentence
+    formula : (HTML formula, its meaning), from the count down
+    statistics : the kind of statistics that `log_likelihood` needs
     has_marginal : whether rates with a gamma law can be integrated out: `log_marginal` and `draw_rates`
-    without_mean : names of what is derived and has no finite posterior mean
-    exact_cells : up to how many cells the exact answer takes seconds; None where `checks.exact` has none, since it is
-        worked out for counts of the Poisson or the negative binomial with dispersion `delta`
+    without_mean : names of derived values without a finite posterior mean
+    exact_cells : most cells for which the exact answer takes seconds; None if `checks.exact` has none: it supports the
+        Poisson and the negative binomial with dispersion `delta`
     """
 
     name: str
@@ -63,22 +63,22 @@ class Likelihood(ABC):
         """The law of one count; arguments broadcast."""
 
     def derived(self, params: Params) -> dict[str, jax.Array]:
-        """What is computed from the sites and stored beside them."""
+        """Values derived from the sites and stored with them."""
         return {}
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the sites and of what is derived from them."""
+        """Names of the sites and of the derived values."""
         shapes = {site.name: jax.ShapeDtypeStruct((), float) for site in self.sites}
         return (*shapes, *jax.eval_shape(self.derived, shapes))
 
     def sample_params(self, prior: Priors) -> Params:
-        """The parameters, inside a NumPyro model; outside every plate: one of each for all groups."""
+        """The parameters, inside a NumPyro model and outside every plate: one of each for all groups."""
         sampled = {site.name: numpyro.sample(site.name, prior[site.name]) for site in self.sites}
         return sampled | {name: numpyro.deterministic(name, x) for name, x in self.derived(sampled).items()}
 
     def params_of(self, draws: Mapping[str, Any]) -> Params:
-        """Its parameters, picked from draws by name."""
+        """Its parameters, selected from draws by name."""
         return {name: draws[name] for name in self.parameters}
 
     # Densities, with JAX.
@@ -95,7 +95,7 @@ class Likelihood(ABC):
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Fisher information of the counts of each group on log lam, (G,).
 
-        It only places z in the standardised parameterisation, so any positive value is right; by default the Poisson's.
+        It only places z in the standardised parameterisation, so any positive value is valid; by default the Poisson's.
         """
         return statistics["group_exposure"] * lam
 
@@ -125,7 +125,7 @@ class Likelihood(ABC):
         return np.asarray(self.distribution(rate, params).sample(key)).astype(np.int64)
 
     def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray] | None:
-        """E y and E y^2 where E r and E r^2 are these, if that is all they depend on; else None."""
+        """E y and E y^2 from E r and E r^2, if they depend on nothing else; otherwise None."""
         return None
 
     def moments_at(self, rate: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Negative binomial counts: wider than Poisson by one disturbance a row."""
+"""Negative binomial counts: a Poisson with one gamma disturbance per row."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from poolwise.model.priors import Arrays
 from poolwise.model.sites import Site
 from poolwise.model.special import concentration_of, log_rising, mean_one_gamma
 
-NEARLY_POISSON = 1e8  # concentration from which on the distribution function is the Poisson's, to 1e-8
+NEARLY_POISSON = 1e8  # from this concentration on the distribution function equals the Poisson's to 1e-8
 
 
 class NegativeBinomial(Likelihood):
@@ -46,15 +46,15 @@ class NegativeBinomial(Likelihood):
         return {"phi": concentration_of(params["delta"])}
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
-        """Log probability of single counts; NumPyro's own errs by up to 7e-7."""
+        """Log probability of single counts; NumPyro's own has errors up to 7e-7."""
         spread = (count + params["phi"]) * jnp.log1p(rate / params["phi"])
         return xlogy(count, rate) - spread + log_rising(params["phi"], jnp.asarray(count)) - gammaln(count + 1.0)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum, and by distinct count: see `counts.statistics.sufficient_statistics`."""
         concentration = params["phi"]
-        one_each = lam.shape == statistics["stratum_group"].shape  # exposures are the same: strata are the groups
-        lam_t = lam if one_each else lam[statistics["stratum_group"]]  # (T,); a gather costs as much as all the rest
+        one_each = lam.shape == statistics["stratum_group"].shape  # equal exposures: strata are the groups
+        lam_t = lam if one_each else lam[statistics["stratum_group"]]  # (T,); a gather costs as much as everything else
         total, rows = statistics["stratum_total"], statistics["stratum_rows"]
         by_stratum = xlogy(total, lam_t) - (total + rows * concentration) * jnp.log1p(
             statistics["stratum_exposure"] * lam_t / concentration

@@ -18,7 +18,7 @@ class Poisson(Likelihood):
     """y ~ Poisson(r)."""
 
     name, short = "poisson", "pois"
-    meaning = "Given its rate, a count varies as a Poisson count does: variance equal to the mean."
+    meaning = "Given its rate, a count varies like a Poisson count: variance equal to the mean."
     formula = (("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i"),)
     statistics = SUFFICIENT
     has_marginal = True

@@ -1,7 +1,7 @@
-"""What a pooling is: how the rates of groups relate, how they can be sampled, what they say of a new group.
+"""The interface of a pooling: the relation of the groups' rates, its parameterisations, the rate of a new group.
 
-An instance must give its name, its sites, its rates and its words. A parameterisation states the joint density of
-parameters and counts for the sampler; all parameterisations of a pooling have one posterior.
+An instance must give its name, sites, rates and texts. A parameterisation states the joint density of parameters and
+counts for the sampler; all parameterisations of a pooling have the same posterior.
 """
 
 from abc import ABC, abstractmethod
@@ -23,13 +23,13 @@ Density = Callable[[Priors, Arrays, Likelihood], None]
 
 @dataclass(frozen=True)
 class RateLaw:
-    """The law that the rate of a group has, given the parameters that are not rates.
+    """The law of the rate of a group, given the parameters that are not rates.
 
     Attributes
     ----------
     family : a key of `FAMILIES`, or "Gamma" with `shape` and mean `mu`
-    values : its parameters, so far as they are fixed
-    drawn : parameter -> site of the posterior, for those that are not
+    values : its fixed parameters
+    drawn : parameter -> site of the posterior, for all others
     """
 
     family: str
@@ -39,7 +39,7 @@ class RateLaw:
 
 @dataclass(frozen=True)
 class NewGroupWords:
-    """A new group in words: the title of its picture, what the caption says first, a remark on where it comes from."""
+    """A new group in words: the title of its picture, the start of the caption, a remark on the source."""
 
     title: str
     caption: str
@@ -47,20 +47,20 @@ class NewGroupWords:
 
 
 class Pooling(ABC):
-    """How the groups' rates relate.
+    """The relation of the groups' rates.
 
     Attributes
     ----------
     name, short : in configs, and in the names of runs
     sites : its parameters that take a prior
-    meaning : what it takes for granted, a sentence
-    formula : (HTML formula, what it says), from the rates down to what has a prior
+    meaning : its assumption, one sentence
+    formula : (HTML formula, its meaning), from the rates down to the sites with a prior
     rate_symbol : of the rate of row i, HTML
     whose_rate : "the rate of its group"
-    is_shared : whether all groups have one rate, so that `lam` is one number
-    has_population : whether the rates come from a distribution that is learnt, with mean `mu` and sd `sigma`
-    informs_new_group : whether the data say anything of a group that is not in them
-    without_mean : names of what is derived and has no finite posterior mean
+    is_shared : whether all groups have one rate, so `lam` is one number
+    has_population : whether the rates come from an estimated distribution, with mean `mu` and sd `sigma`
+    informs_new_group : whether the data inform a new group
+    without_mean : names of derived values without a finite posterior mean
     """
 
     name: str
@@ -92,7 +92,7 @@ class Pooling(ABC):
         numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
 
     def offered(self, likelihood: Likelihood) -> list[str]:
-        """The parameterisations that can be used with a likelihood."""
+        """The parameterisations available with a likelihood."""
         return list(self.parameterisations)
 
     def rate_law(self, families: Families, values: PriorValues) -> RateLaw:
@@ -105,8 +105,8 @@ class Pooling(ABC):
 
     @abstractmethod
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
-        """The rate of a group that is not in the data, one for each draw of the posterior, (S,)."""
+        """The rate of a new group, one per draw of the posterior, (S,)."""
 
     def new_rate_moments(self, draws: Draws, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """E lam and E lam^2 of a new group for each draw; by default of the one rate drawn for it."""
+        """E lam and E lam^2 of a new group for each draw; by default from the one rate drawn for it."""
         return rates, rates**2

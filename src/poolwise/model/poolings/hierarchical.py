@@ -1,4 +1,4 @@
-"""Partial pooling: the rates come from one gamma distribution, whose mean and standard deviation are learnt."""
+"""Partial pooling: the rates come from one gamma distribution with estimated mean and standard deviation."""
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ class Hierarchical(Pooling):
         Site("sigma", "σ", "standard deviation between the groups' rates"),
     )
     meaning = (
-        "Every group has a rate of its own; the rates come from one distribution, whose mean and spread"
-        " are estimated too, so that groups with few data lean on the others."
+        "Every group has its own rate. The rates come from one distribution, whose mean and spread"
+        " are also estimated, so groups with few data borrow strength from the others."
     )
     formula = (
         ("λ<sub>g</sub> ~ Gamma(α, β)", "lam: the rate of group g, with mean μ and standard deviation σ"),
@@ -36,8 +36,7 @@ class Hierarchical(Pooling):
     without_mean = ("alpha", "beta")
     new_group_words = NewGroupWords(
         title="What would a new group be like?",
-        caption="Here a new group is drawn from the distribution that the groups of the data come from, with what "
-        "is not known of it.",
+        caption="Here a new group is drawn from the distribution of the groups in the data, including its uncertainty.",
     )
 
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:
@@ -52,7 +51,7 @@ class Hierarchical(Pooling):
         return {"standardised": standardised, "centred": self.centred, "marginal": marginal}
 
     def offered(self, likelihood: Likelihood) -> list[str]:
-        """The marginal one needs a likelihood that can integrate the rates out."""
+        """The marginal parameterisation needs a likelihood that integrates the rates out."""
         return [name for name in self.parameterisations if name != "marginal" or likelihood.has_marginal]
 
     def rate_law(self, families: Families, values: PriorValues) -> RateLaw:
@@ -60,11 +59,11 @@ class Hierarchical(Pooling):
         return RateLaw("Gamma", {}, {"mu": "mu", "shape": "alpha"})
 
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
-        """From the Gamma of each draw."""
+        """One draw from the Gamma of each posterior draw."""
         return draws["mu"] * mean_one_gamma(draws["alpha"], rng)
 
     def new_rate_moments(self, draws: Draws, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Given mu and sigma: less noise than of one rate."""
+        """Given mu and sigma: less noise than from one drawn rate."""
         return draws["mu"], draws["mu"] ** 2 + draws["sigma"] ** 2
 
 
@@ -80,10 +79,10 @@ def population(prior: Priors) -> tuple[jax.Array, ...]:
 def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
     """Log lam[g] = centre + scale z[g], with z[g] sampled in place of lam[g].
 
-    Centre and scale are about mean and sd of log lam given everything else: the prior weighs alpha, the counts what
-    they tell of log lam (Fisher information), at their own rate, half a count of the overall rate added. So z is about
-    standard normal for any mu and sigma, and small sigma are no funnel. They only place z: its density is that of lam,
-    with the Jacobian.
+    Centre and scale approximate the mean and sd of log lam given everything else. The prior has weight alpha, the
+    counts the Fisher information on log lam at their own rate, plus half a count of the overall rate. So z is about
+    standard normal for any mu and sigma, and small sigma make no funnel. They only place z: its density is that of
+    lam, with the Jacobian.
     """
     params = likelihood.sample_params(prior)
     mu, sigma, *_ = population(prior)

@@ -20,8 +20,8 @@ class Pooled(Pooling):
     is_shared = True
     new_group_words = NewGroupWords(
         title="A new group, by the model: the same rate as all others",
-        caption="Here the model takes for granted that a new group has the one rate of all; the shape is what is not "
-        "known of that rate.",
+        caption="Here the model assumes that a new group has the one rate of all groups; the shape is the uncertainty "
+        "of that rate.",
     )
 
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""No pooling: every group has a rate of its own."""
+"""No pooling: every group has its own rate."""
 
 import jax
 import numpy as np
@@ -14,17 +14,17 @@ class Unpooled(Pooling):
 
     name, short = "unpooled", "unpooled"
     sites = (Site("lam", "λ<sub>g</sub>", "the rate of group g, independently for every group"),)
-    meaning = "Every group has a rate of its own and learns nothing from the others."
+    meaning = "Every group has its own rate, independent of the others."
     informs_new_group = False
     new_group_words = NewGroupWords(
-        title="A new group: these data have no answer, this is only the prior",
-        caption="Here there is nothing to see but the prior: in this model the groups tell nothing of each other, so "
-        "that no data say anything of a new one.",
-        source="from the prior alone: unpooled groups say nothing of a new one",
+        title="A new group: the data do not inform it, this is only the prior",
+        caption="Here only the prior is shown: in this model the groups are independent, so the data "
+        "do not inform a new one.",
+        source="from the prior alone: unpooled groups do not inform a new one",
     )
 
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:
-        """One rate a group."""
+        """One rate per group."""
         with numpyro.plate("group", num_groups):
             return numpyro.sample("lam", prior["lam"])
 
