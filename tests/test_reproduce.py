@@ -321,7 +321,7 @@ def test_a_key_that_decides_no_draw_is_taken_from_today_and_said(again, forge, s
         del settings[section]
     ended = again(forge(settings))
     assert ended.code == 0
-    assert re.search(rf"^run \w{{6}} recorded no {re.escape(told)}.*: taken as it is today", ended.out)
+    assert re.search(rf"^run \w{{6}} did not record {re.escape(told)}.*: current defaults used", ended.out)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ NOT_TAKEN: Hostile = {
     "a prior's value, nan": ({"prior.mu.rate": float("nan")}, "prior.mu.rate is nan"),
     "a prior's value, inf": ({"prior.mu.rate": float("inf")}, "prior.mu.rate is inf"),
     "a prior's value, a list": ({"prior.mu.rate": [0.2]}, "prior.mu.rate is [0.2]"),
-    "a prior of no use": ({"prior.delta": {"name": "os.system"}}, "prior.delta is of no use"),
+    "a prior of no use": ({"prior.delta": {"name": "os.system"}}, "prior.delta is not used"),
     "a site of no model": ({"prior.os": {"name": "system"}}, "prior.os is not a site of any model"),
     "import path of a pooling": ({"pooling.name": "os.system"}, "pooling.name is 'os.system'"),
     "a pooling that is a path": ({"pooling.name": "../../pooled"}, "pooling.name is '../../pooled'"),
@@ -552,7 +552,7 @@ def test_data_that_were_changed_are_not_fitted(again, forge, settings, tmp_path)
         (["hydra.run.dir=x"], "hydra.run.dir=x is not a setting of a run."),
         (["seed.x=1"], "unknown key seed.x. seed has a value and no keys."),
         (["sampler.num_sample=1"], "Did you mean sampler.num_samples?"),
-        (["prior.delta.scale=1"], "prior.delta is of no use to the hierarchical poisson model."),
+        (["prior.delta.scale=1"], "prior.delta is not used by the hierarchical poisson model."),
         (["device.num_devices=3"], "does not divide"),
         (["device.platform=gpu"], "DeviceError"),
     ],
@@ -594,7 +594,7 @@ def test_a_store_that_does_not_answer_is_told(again, original):
         ({"tags": {"kind": "comparison"}}, "is a comparison. Name one of its fits."),
         ({"status": "FAILED"}, "is FAILED: it has no result to compare with."),
         ({"status": "KILLED"}, "is KILLED: it has no result"),
-        ({"files": {"config/resolved.json": None, "config/resolved.yaml": None}}, "it is no fit of poolwise."),
+        ({"files": {"config/resolved.json": None, "config/resolved.yaml": None}}, "it is not a fit of poolwise."),
         ({"files": {"tables/summary.csv": None}}, "has no tables/summary.csv"),
         ({"tags": {"posterior_sha256": "0" * 64}}, "contradicts itself: posterior_sha256"),
         ({"tags": {"data_sha256": "0" * 64}}, "contradicts itself: data_sha256"),
@@ -766,7 +766,7 @@ def test_a_commit_that_is_not_the_code_that_ran_is_refused(at_commit, handed, cl
 @pytest.mark.parametrize(
     ("lock", "told"),
     [
-        ({"name": "../../../etc/passwd"}, "'../../../etc/passwd': refused. It is one of requirements.lock"),
+        ({"name": "../../../etc/passwd"}, "'../../../etc/passwd': refused. It must be requirements.lock"),
         ({"name": "/etc/passwd"}, "'/etc/passwd': refused."),
         ({"name": "src/poolwise/run.py"}, "'src/poolwise/run.py': refused."),
         ({"name": ["x"]}, "refused."),

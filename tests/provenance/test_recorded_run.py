@@ -210,7 +210,7 @@ def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
         ('a: "$\\x7bb}"', "an interpolation, '${b}'"),
         ("a: 2020-01-01", "a date, '2020-01-01'"),
         (f"a: {2**64}", "a number of more than 64 bits"),
-        ('a: "\\0"', "what is no text"),
+        ('a: "\\0"', "an invalid string"),
         ("x" * 100_001, "100001 characters"),
         (NESTED[:50_000], "more than 1000 brackets"),
         ("- " * 10_000, "cannot be read"),
@@ -227,8 +227,8 @@ def test_what_is_more_than_plain_values_is_refused(text, told):
     [
         ('{"a": {"b": ["${oc.env:HOME}"]}}', "an interpolation, '${oc.env:HOME}'"),
         ('{"$\\u007ba}": 1}', "an interpolation, '${a}'"),
-        ('{"a": "\\u0000"}', "what is no text"),
-        ('{"a": "\\ud800"}', "what is no text"),
+        ('{"a": "\\u0000"}', "an invalid string"),
+        ('{"a": "\\ud800"}', "an invalid string"),
         (f'{{"a": {2**64}}}', "a number of more than 64 bits"),
         ("9" * 5000, "cannot be read: Exceeds the limit"),
         (NESTED[:50_000], "cannot be read"),
@@ -487,7 +487,7 @@ def test_who_trusts_a_path_can_give_it(record, tmp_path):
 @pytest.mark.parametrize("given", [False, True])
 def test_a_name_that_is_a_way_out_is_refused(record, tmp_path, name, given):
     path = str(write(tmp_path / "given.csv")) if given else ""
-    assert ": refused. It is no name." in no_counts(of_folder(record(changed(data={"name": name}))), path)
+    assert ": refused. It is not a name." in no_counts(of_folder(record(changed(data={"name": name}))), path)
 
 
 @pytest.mark.parametrize(

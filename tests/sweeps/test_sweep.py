@@ -308,7 +308,7 @@ def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
         wait_for_child(outputs)
         done = command(*arguments)
         assert done.returncode == 1
-        assert "is running already" in done.stderr
+        assert "is already running" in done.stderr
     finally:
         process.kill()
         process.wait()
