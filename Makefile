@@ -1,8 +1,8 @@
 # make run      fit the default model on the cookies; ARGS="..." is passed on
-# make test     the tests but the slow ones; ARGS="-m unit" is the first layer, ARGS="..." goes to pytest
-# make ui       the MLflow UI on the runs so far
+# make test     all tests except the slow ones; ARGS="-m unit" selects the fast layer, ARGS="..." is passed to pytest
+# make ui       the MLflow UI of the runs so far
 # make check    lint, format and types
-# make lock     renew requirements.lock and requirements-ray.lock from pyproject.toml
+# make lock     recompile requirements.lock and requirements-ray.lock from pyproject.toml
 # make bench    seconds per stage, cold, warm and with other priors
 python := .venv/bin/python
 ARGS :=

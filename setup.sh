@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv from the hash-locked requirements, with the first Python >= 3.12 that really runs.
-# An interpreter found on PATH may be a shim that fails, so each is tried before it is chosen.
+# Creates .venv from the hash-locked requirements, with the first working Python >= 3.12.
+# An interpreter on PATH may be a broken shim, so each is tried before it is chosen.
 set -eu
 cd "$(dirname "$0")"
 
@@ -10,7 +10,7 @@ runs() {
 }
 
 find_python() {
-    for version in 3.12 3.13 3.14; do # 3.12 first: the lock is made and tested with it
+    for version in 3.12 3.13 3.14; do # 3.12 first: the lock is compiled and tested with it
         for python in "python$version" "$HOME/.pyenv/versions/$version"*/bin/python3 \
             "$HOME/.local/share/uv/python/cpython-$version"*/bin/python3 \
             "/usr/local/bin/python$version" "/opt/homebrew/bin/python$version"; do
@@ -29,26 +29,26 @@ find_python() {
 }
 
 if [ -n "${PYTHON:-}" ]; then
-    runs "$PYTHON" || { echo "setup: PYTHON=$PYTHON is no working Python 3.12 to 3.14. Name another." >&2; exit 2; }
+    runs "$PYTHON" || { echo "setup: PYTHON=$PYTHON is not a working Python 3.12 to 3.14. Name another." >&2; exit 2; }
     python=$PYTHON
 else
     python=$(find_python)
 fi
 
 if [ -n "$python" ]; then
-    echo "setup: making .venv with $("$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"
+    echo "setup: creating .venv with $("$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"
     rm -rf .venv
     "$python" -m venv .venv
 elif command -v uv >/dev/null 2>&1; then
-    echo "setup: no Python >= 3.12 here; uv provides one"
+    echo "setup: no Python >= 3.12 found; uv provides one"
     rm -rf .venv
     uv venv --quiet --seed --python 3.12 .venv
 else
     echo "setup: no Python 3.12 to 3.14 found. Install one (from your system, pyenv or uv) and run make again," >&2
-    echo "setup: or name it: make PYTHON=/path/to/python3.12" >&2
+    echo "setup: or give its path: make PYTHON=/path/to/python3.12" >&2
     exit 2
 fi
-echo "setup: installing the locked requirements (some minutes, once)"
+echo "setup: installing the locked requirements (takes a few minutes, once)"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 .venv/bin/pip install --quiet --require-hashes -r requirements.lock
 .venv/bin/pip install --quiet --no-deps --no-build-isolation -e .

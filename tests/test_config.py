@@ -353,7 +353,7 @@ def test_the_label_of_a_group_is_text_though_it_look_like_a_number(override, lab
 
 
 def test_nothing_to_predict_is_refused_and_a_group_of_the_data_is_enough():
-    refusal = "predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."
+    refusal = "predict.new_group=false needs a group of the data to predict. Name it: predict.group=<label>."
     with pytest.raises(ConfigError, match=just(refusal)):
         checked("predict.new_group=false")
     assert checked("predict.new_group=false", "predict.group=3").predict.group == "3"
@@ -403,7 +403,7 @@ def without_marginal(monkeypatch) -> list[str]:
 
 def test_the_marginal_form_is_refused_in_one_sentence_for_a_likelihood_without_it(without_marginal):
     for name in without_marginal:
-        told = f"pooling.parameterisation is marginal, which {name} does not have; choose standardised or centred."
+        told = f"pooling.parameterisation is marginal, which {name} does not support; choose standardised or centred."
         with pytest.raises(ConfigError, match=just(told)):
             altered({"likelihood.name": name, "pooling.parameterisation": "marginal"})
         for other in ("standardised", "centred"):
@@ -536,7 +536,7 @@ def test_a_site_without_a_prior_is_refused_with_the_remedy(value):
 
 
 def test_no_priors_at_all_are_refused():
-    with pytest.raises(ConfigError, match=just("prior must hold a choice per site, e.g. prior=notebook.")):
+    with pytest.raises(ConfigError, match=just("prior must have one choice per site, e.g. prior=notebook.")):
         altered({"prior": GONE})
 
 
@@ -587,7 +587,7 @@ def test_whole_numbers_in_priors_become_floats():
     ],
 )
 def test_credentials_in_the_config_are_refused_and_not_repeated(uri, shown):
-    with pytest.raises(ConfigError, match=r"^tracking\.uri holds a user name or password") as caught:
+    with pytest.raises(ConfigError, match=r"^tracking\.uri contains a user name or password") as caught:
         altered({"tracking.uri": uri})
     assert f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={shown}." in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))

@@ -282,7 +282,7 @@ def test_credentials_in_a_config_file_are_refused_unseen(command, outputs, tmp_p
     (tmp_path / "tracking" / "mine.yaml").write_text(f"uri: http://me:{SECRET}@host/\ntable_limit_mb: 1\n")
     done = command(f"hydra.searchpath=[file://{tmp_path}]", "tracking=mine")
     assert done.returncode == 2
-    assert "tracking.uri holds a user name or password" in done.stderr
+    assert "tracking.uri contains a user name or password" in done.stderr
     assert SECRET not in done.stdout + done.stderr
 
 

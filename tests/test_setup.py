@@ -46,13 +46,13 @@ def test_a_shim_that_fails_is_passed_over_for_an_interpreter_that_runs(machine):
     real = machine / "home" / ".pyenv" / "versions" / "3.12.99" / "bin" / "python3"
     real.parent.mkdir(parents=True)
     real.symlink_to(Path(sys.executable).resolve())
-    assert "making .venv with" in set_up(machine).stdout
+    assert "creating .venv with" in set_up(machine).stdout
 
 
 def test_an_interpreter_that_was_named_and_does_not_run_is_refused(machine):
     done = set_up(machine, PYTHON=str(machine / "bin" / "python3.12"))
     assert done.returncode == 2
-    assert "is no working Python 3.12 to 3.14" in done.stderr
+    assert "is not a working Python 3.12 to 3.14" in done.stderr
 
 
 def test_every_command_has_a_console_script():

@@ -38,7 +38,7 @@ def waiting(outputs) -> tracking.Run:
 
 def test_sync_with_nothing_to_send_says_so(command):
     done = command(module="poolwise.sync")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing waits to be sent\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no runs to send\n", "")
 
 
 def test_sync_to_a_store_that_is_gone_names_it_and_what_waits(command, waiting):
@@ -321,7 +321,7 @@ def test_a_run_whose_server_is_back_before_its_end_delivers_itself(story):
 @pytest.mark.slow
 def test_a_server_killed_after_a_run_has_it(story):
     d = story["d_killed_after"]
-    assert d.printed[1] == "nothing waits to be sent\n"
+    assert d.printed[1] == "no runs to send\n"
     assert_one_run_of_the_same_id(d)
 
 

@@ -1,8 +1,8 @@
-"""The command: a variant to its simulation-based calibration, a logged run with a verdict.
+"""The command: a model to its simulation-based calibration, a logged run with a verdict.
 
     config -> truths and tables -> fits -> ranks -> verdict, figure -> MLflow
 
-Only what composing needs is imported here; jax and mlflow come with `calibration`.
+This module imports only what composing needs; `calibration` imports jax and mlflow.
 """
 
 import os
@@ -20,36 +20,36 @@ from poolwise.paths import CONF, register_resolvers
 from poolwise.report.terminal import say
 from poolwise.tracking import credentials
 
-SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # what asks for more than one variant
+SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # arguments that request more than one model
 
 register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
 def main(composed: DictConfig) -> None:
-    """Calibrate the composed variant."""
+    """Calibrate the composed model."""
     try:
         config = check_as(Calibration, composed)
         if config.sweep.dry_run:
             model = f"{config.pooling.name} {config.likelihood.name} model"
-            say(f"{config.simulations} tables like {config.data.path} would be simulated, the {model} fitted to each")
+            say(f"would simulate {config.simulations} tables like {config.data.path} and fit the {model} to each")
             return
         from poolwise.calibration.pipeline import calibrate
 
         calibrate(config, list(HydraConfig.get().overrides.task))
     except PoolwiseError as error:
-        end(error)  # here, or Hydra would announce it in words of its own first
+        end(error)  # here: Hydra would print a message of its own first
 
 
 def cli() -> None:
     """The console command `poolwise-calibrate`."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     sys.argv[1:] = credentials.hide(sys.argv[1:])
     with exit_codes():
         for each in sys.argv[1:]:
             if each.startswith(SWEEPS):
                 raise ConfigError(
-                    f"{each} asks for a sweep, and a calibration is of one variant. Start a command for each: "
+                    f"{each} requests a sweep, but a calibration takes one model. Start one command per model: "
                     "for pooling in pooled unpooled; do python -m poolwise.calibrate pooling=$pooling; done"
                 )
         try:

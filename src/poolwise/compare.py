@@ -1,8 +1,8 @@
-"""Logged runs to a comparison: one ranked table, figures, and a run that holds them.
+"""Logged runs to a comparison: one ranked table, figures, and a run that contains them.
 
-    run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, words, figures -> MLflow
+    run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, sentences, figures -> MLflow
 
-Nothing is fitted again: the table needs `loo/pointwise.csv` of every run, some of the figures the stored draws.
+Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figures need the stored draws.
 """
 
 import argparse
@@ -20,12 +20,12 @@ def cli() -> None:
     parser.add_argument("--sweep", metavar="PARENT_RUN_ID", help="compare the runs of a sweep")
     parser.add_argument("--filter", metavar="SEARCH", help="compare the runs that match, in MLflow's search language")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store; default: MLFLOW_TRACKING_URI, else outputs/")
-    parser.add_argument("--experiment", metavar="NAME", help="look for --filter in this experiment alone")
+    parser.add_argument("--experiment", metavar="NAME", help="apply --filter to this experiment only")
     asked = parser.parse_args()
     if sum([bool(asked.runs), asked.sweep is not None, asked.filter is not None]) != 1:
-        parser.error("name the runs in one way: run ids, --sweep PARENT_RUN_ID or --filter SEARCH")
+        parser.error("give exactly one of: run ids, --sweep PARENT_RUN_ID, --filter SEARCH")
     if asked.experiment is not None and asked.filter is None:
-        parser.error("--experiment goes with --filter")
+        parser.error("--experiment needs --filter")
     with exit_codes():
         uri = store_uri(given_uri(asked.tracking_uri), outputs())
         if asked.sweep is not None:

@@ -1,8 +1,7 @@
 """A composed Hydra config to checked settings.
 
-`check` looks at a config once, before anything is read or computed, and reports every fault at once. What comes
-out is frozen; sites whose prior the composed model does not use are gone from it, so that they reach neither the
-fingerprints nor the logged parameters.
+`check` runs before any data is read and reports all faults at once. Its result is frozen. It drops the priors that
+the composed model does not use, so they enter neither the fingerprints nor the logged parameters.
 """
 
 import difflib
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from poolwise.model.count_model import Model
 
 
-RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys of earlier versions, which their records have
+RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys in the records of earlier versions
 RENAMED_CHOICES = {"pooling.rates": {"sampled": "centred", "integrated": "marginal"}}  # and their values
-LATER = {"sampler.name": "nuts"}  # keys that earlier versions had no choice of
+LATER = {"sampler.name": "nuts"}  # keys that earlier versions did not have, with the value they implied
 if TYPE_CHECKING:
     FigureName = str
 else:
@@ -60,7 +59,7 @@ def likelihoods() -> list[str]:
 
 
 def _registered(names: Callable[[], list[str]]) -> Callable[[str], str]:
-    """A validator of a name in a registry, which is loaded when a config is checked: it brings JAX."""
+    """Validator of a name in a registry. The registry imports JAX, so it is loaded only when a config is checked."""
 
     def check(name: str) -> str:
         if name not in (known := names()):
@@ -71,13 +70,13 @@ def _registered(names: Callable[[], list[str]]) -> Callable[[str], str]:
 
 
 class Section(BaseModel):
-    """A part of the config: no unknown key, no conversion between types, no change afterwards."""
+    """A section of the config: rejects unknown keys, converts no types, is frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(Section):
-    """Which table; see `conf/data`."""
+    """The table and its columns; see `conf/data`."""
 
     name: Annotated[str, Field(min_length=1)]
     path: str
@@ -98,13 +97,13 @@ class Pooling(Section):
 
 
 class Likelihood(Section):
-    """The noise of a count around its rate; see `conf/likelihood`."""
+    """The distribution of a count given its rate; see `conf/likelihood`."""
 
     name: Annotated[str, AfterValidator(_registered(likelihoods))]
 
 
 class Checks(Section):
-    """What is checked beyond the gate; see `conf/checks`."""
+    """Which checks run besides the gate; see `conf/checks`."""
 
     progress: Annotated[int, Field(ge=0)]
     exact: bool
@@ -136,14 +135,14 @@ class Tracking(Section):
 
 
 class Sweep(Section):
-    """How a sweep behaves; see `conf/sweep`."""
+    """Options of a sweep; see `conf/sweep`."""
 
     dry_run: bool
     compare: bool
 
 
 class Config(Section):
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     data: Data
     pooling: Pooling
@@ -161,14 +160,14 @@ class Config(Section):
 
     @property
     def model(self) -> "Model":
-        """The variant that is fitted."""
+        """The model to fit."""
         from poolwise.model.count_model import count_model
 
         return count_model(self.pooling.name, self.likelihood.name, dict(self.families), self.pooling.parameterisation)
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The sites that take a prior in this variant."""
+        """The sites of this model that take a prior."""
         return tuple(self.prior)
 
     @property
@@ -177,7 +176,7 @@ class Config(Section):
         return tuple((site, str(prior["name"])) for site, prior in self.prior.items())
 
     def on_devices(self, num_devices: int) -> "Config":
-        """The same settings with the number of devices that are really used."""
+        """The same settings with the number of devices actually used."""
         return self.model_copy(update={"device": replace(self.device, num_devices=num_devices)})
 
     def resolved(self) -> dict[str, Any]:
@@ -190,30 +189,30 @@ class Config(Section):
 
 
 class Calibration(Config):
-    """Everything that decides a simulation-based calibration; see `conf/calibrate.yaml`."""
+    """All settings of a simulation-based calibration; see `conf/calibrate.yaml`."""
 
-    simulations: Annotated[int, Field(ge=10, le=100_000)]  # a curve of fewer ranks tells nothing
+    simulations: Annotated[int, Field(ge=10, le=100_000)]  # the ECDF of fewer ranks shows nothing
     draws: Annotated[int, Field(ge=4, le=9999)]
     thin: Positive
     batch: Positive
 
 
 def check(composed: DictConfig | Mapping[str, Any]) -> Config:
-    """Checked settings of a run from a composed config; see `check_as`."""
+    """Check the composed config of a run; see `check_as`."""
     return check_as(Config, composed)
 
 
 def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Mapping[str, Any]) -> Settings:
-    """Checked settings from a composed config.
+    """Check a composed config and return its settings.
 
     Parameters
     ----------
-    schema : what the config has to be, `Config` or more
+    schema : `Config` or a subclass
 
     Raises
     ------
     ConfigError
-        with a line for every fault: key, value and remedy.
+        with one line per fault: key, value and remedy.
     """
     raw = _plain(composed)
     priors, prior_faults = _used_priors(raw)
@@ -237,7 +236,7 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
 
 
 def leaves_of(nested: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf; a section without keys is one."""
+    """Yield dotted key and value of every leaf; an empty section counts as a leaf."""
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
             yield from leaves_of(value, f"{prefix}{key}.")
@@ -246,7 +245,7 @@ def leaves_of(nested: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tu
 
 
 def unknown_key(key: str, schema: type[Config] = Config) -> str:
-    """The sentence for a key that the schema does not have, with the nearest one that it has."""
+    """Message for a key that is not in the schema, with the nearest known key."""
     if re.match(r"prior[./]", key):
         return (
             f"unknown key {key}. A prior has the keys of its family. Choose the family first, "
@@ -261,18 +260,18 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
 
 
 def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values of a record of any version, as this version has them."""
+    """Convert dotted keys and values recorded by any version to those of this version."""
     return LATER | renamed(leaves)
 
 
 def renamed(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The same keys and values under the names of this version, and no others."""
+    """Rename keys and values to those of this version; add none."""
     choices = {key: RENAMED_CHOICES[key].get(str(leaves[key]), leaves[key]) for key in RENAMED_CHOICES.keys() & leaves}
     return {RENAMED.get(key, key): value for key, value in {**leaves, **choices}.items()}
 
 
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
-    """What Hydra refused, in this project's words: an unknown key or choice, with what there is."""
+    """Convert a Hydra error: an unknown key or choice, with the known ones."""
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
         return ConfigError(unknown_key(found[1], schema))
@@ -291,7 +290,7 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(str(error).splitlines()[0]) from None
     raw = typing.cast("dict[str, Any]", raw)
     raw.pop("hydra", None)
-    raw.pop("experiments", None)  # a choice that leaves no setting of its own
+    raw.pop("experiments", None)  # a choice without settings of its own
     data = raw.get("data")
     if isinstance(data, dict) and data.get("name") is None and isinstance(data.get("path"), str):
         data["name"] = "table" if data["path"] == "???" else Path(data["path"]).name.split(".")[0] or "table"
@@ -299,7 +298,7 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
-    """Without `parameterisation` where there is only one, so that a sweep may set it for all; and its faults."""
+    """The pooling and its faults. Drops `parameterisation` if only one exists, so a sweep may set it for all jobs."""
     from poolwise.model.likelihoods import LIKELIHOODS
     from poolwise.model.poolings import POOLINGS
 
@@ -308,14 +307,14 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
     used = POOLINGS[pooling["name"]]
     if len(used.parameterisations) == 1:
         return {key: value for key, value in pooling.items() if key != "parameterisation"}, []
-    if "rates" in pooling or likelihood not in LIKELIHOODS:  # either is answered elsewhere
+    if "rates" in pooling or likelihood not in LIKELIHOODS:  # both are reported elsewhere
         return pooling, []
     asked, offered = pooling.get("parameterisation"), used.offered(LIKELIHOODS[likelihood])
     if asked in offered:
         return pooling, []
     if asked in used.parameterisations:
         return pooling, [
-            f"pooling.parameterisation is {asked}, which {likelihood} does not have; choose {_either(offered)}."
+            f"pooling.parameterisation is {asked}, which {likelihood} does not support; choose {_either(offered)}."
         ]
     place = (
         "pooling.parameterisation must be given:"
@@ -326,7 +325,7 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The priors of the composed variant, and the faults of these and of sites that no variant knows."""
+    """The priors that the composed model uses, with their faults and those of unknown sites."""
     from poolwise.model.count_model import SITES, sites_of
     from poolwise.model.likelihoods import LIKELIHOODS
     from poolwise.model.poolings import POOLINGS
@@ -334,7 +333,7 @@ def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     priors = raw.get("prior")
     if not isinstance(priors, dict):
-        return {}, ["prior must hold a choice per site, e.g. prior=notebook."]
+        return {}, ["prior must have one choice per site, e.g. prior=notebook."]
     faults = [
         f"prior.{site} is not a site of any model. Remove it; sites are {', '.join(SITES)}."
         for site in priors
@@ -355,12 +354,12 @@ def _sites() -> list[str]:
 
 
 def _as_floats(prior: dict[str, Any]) -> dict[str, Any]:
-    """Whole numbers as floats: a rate of 1 and one of 1.0 are the same prior."""
+    """Convert whole numbers to floats: rate 1 and rate 1.0 are the same prior."""
     return {key: float(value) if type(value) is int and abs(value) < 2**53 else value for key, value in prior.items()}
 
 
 def _missing(raw: dict[str, Any]) -> list[str]:
-    """Keys left open (`???`), as in `data=table` without `data.path`."""
+    """Faults of keys without a value (`???`), as in `data=table` without `data.path`."""
     return [f"{key} must be given: {key}=<value>." for key, value in leaves_of(raw) if value == "???"]
 
 
@@ -368,7 +367,7 @@ def _credential_faults(uri: str | None) -> list[str]:
     if uri is None or public(uri) == uri:
         return []
     return [
-        "tracking.uri holds a user name or password, and configs are recorded. "
+        "tracking.uri contains a user name or password, and configs are recorded. "
         f"Put the whole address into MLFLOW_TRACKING_URI and write tracking.uri={public(uri)}."
     ]
 
@@ -377,13 +376,13 @@ def _engine_faults(sampler: Any) -> list[str]:
     from poolwise.inference.engines import ENGINES
 
     name = sampler.get("name") if isinstance(sampler, dict) else None
-    if not isinstance(name, str) or name == "???" or name in ENGINES:  # the first two are answered elsewhere
+    if not isinstance(name, str) or name == "???" or name in ENGINES:  # the first two are reported elsewhere
         return []
     return [f"sampler.name is {name!r}; it must be {_either(map(repr, ENGINES))}."]
 
 
 def _refusals(config: Config) -> list[str]:
-    """Why the engine cannot sample the model, of settings without a fault."""
+    """Why the engine cannot sample the model; the settings themselves are valid."""
     from poolwise.inference.engines import ENGINES
 
     refusal = ENGINES[config.sampler.name].refusal(config.model)
@@ -393,11 +392,11 @@ def _refusals(config: Config) -> list[str]:
 def _prediction_faults(predict: Predict) -> list[str]:
     if predict.new_group or predict.group is not None:
         return []
-    return ["predict.new_group=false leaves nothing to predict. Name a group of the data, predict.group=<label>."]
+    return ["predict.new_group=false needs a group of the data to predict. Name it: predict.group=<label>."]
 
 
 def _sentence(error: Any, schema: type[Config]) -> str:
-    """One pydantic error as `key is value; rule`."""
+    """Format a pydantic error as `key is value; rule`."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return unknown_key(key, schema)

@@ -1,21 +1,21 @@
-"""What can go wrong, and the exit code it ends with.
+"""The exceptions of poolwise and their exit codes.
 
 Every message is one line: what is wrong, where, and how to mend it.
 
-* PoolwiseError                anything below; catch this one to catch them all
+* PoolwiseError                the base of all below
   * RequestError        (2)    the request was wrong: one message, no traceback
     - ConfigError              a config key, choice or value is unknown, missing or impossible
-    - DataError                the table cannot be read, or a cell in it is no label, count or exposure
-    - DeviceError              the devices asked for are not there, or do not divide the chains
-    - UnknownRunError          the tracking store holds no such run
-    - ComparisonError          runs that cannot be compared: other data, or fewer than two (`comparison`)
-    - ReproductionError        a logged run that cannot be judged or made again (`evidence`)
-    - CheckoutError            its commit and patch cannot be had as files (`checkout`)
-    - EnvironmentMissing       nor its distributions as an environment (`environment`)
-  * FitError            (1)    the sampler could not start, or went non-finite
+    - DataError                the table cannot be read, or a cell is not a valid label, count or exposure
+    - DeviceError              the requested devices are not available, or do not divide the chains
+    - UnknownRunError          the tracking store does not have the run
+    - ComparisonError          the runs cannot be compared: different data, or fewer than two (`comparison`)
+    - ReproductionError        a logged run cannot be judged or repeated (`recorded_run`)
+    - CheckoutError            the commit and patch of a run cannot be checked out (`checkout`)
+    - EnvironmentMissing       the environment of a run is not available (`environment`)
+  * FitError            (1)    the sampler could not start, or gave non-finite values
   * SweepError          (1)    some jobs of a sweep failed, or did not run
-  * TrackingError       (1)    the tracking store cannot be used as asked
-    - UnreachableError         it does not answer, or refuses
+  * TrackingError       (1)    the tracking store cannot be used as requested
+    - UnreachableError         the tracking store does not answer, or refuses
 
 ``data/cookies.csv:17: chips is -2; counts must be integers >= 0. Correct the cell or drop the row.``
 """
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class PoolwiseError(Exception):
-    """Anything that poolwise itself reports; `exit_code` is what a command ends with."""
+    """Base of the errors that poolwise reports; `exit_code` is the exit code of the command."""
 
     exit_code = 1
 
@@ -51,19 +51,19 @@ class ConfigError(RequestError):
 
 
 class DataError(RequestError):
-    """The table cannot be read, or a cell in it is no label, count or exposure."""
+    """The table cannot be read, or a cell is not a valid label, count or exposure."""
 
 
 class DeviceError(RequestError):
-    """The devices asked for are not there, or do not divide the chains."""
+    """The requested devices are not available, or do not divide the chains."""
 
 
 class UnknownRunError(RequestError):
-    """The tracking store holds no such run."""
+    """The tracking store does not have the run."""
 
 
 class FitError(PoolwiseError):
-    """The sampler could not start, or went non-finite."""
+    """The sampler could not start, or gave non-finite values."""
 
     exit_code = 1
 
@@ -75,7 +75,7 @@ class SweepError(PoolwiseError):
 
 
 class TrackingError(PoolwiseError):
-    """The tracking store cannot be used as asked."""
+    """The tracking store cannot be used as requested."""
 
     exit_code = 1
 

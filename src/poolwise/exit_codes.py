@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what it says of an error."""
+"""Exit codes of the commands, and how they print errors."""
 
 import signal
 import sys
@@ -14,15 +14,15 @@ from poolwise.errors import PoolwiseError
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """End the process as the contract says: 0 done, 1 failed, 2 a wrong request, 130 and 143 stopped from outside."""
+    """Exit with 0 if done, 1 if failed, 2 if the request was wrong, 130 or 143 if stopped from outside."""
     signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would not hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
     try:
         yield
     except HydraException as error:
         end(hydra_fault(error))
     except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's word for pooling=null
+        if not str(error).startswith("Config group override"):  # Hydra's message for pooling=null
             raise
         end(hydra_fault(error))
     except PoolwiseError as error:
@@ -32,7 +32,7 @@ def exit_codes() -> Iterator[None]:
 
 
 def end(error: PoolwiseError) -> NoReturn:
-    """Say what went wrong, a line a fault, and end the process with its exit code."""
+    """Print one line per fault and exit with the exit code of the error."""
     for line in str(error).splitlines():
         print(f"{type(error).__name__}: {line}", file=sys.stderr)
     sys.exit(error.exit_code)

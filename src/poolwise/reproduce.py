@@ -1,4 +1,4 @@
-"""A run id to the same run again, and a judgement: bit-identical, statistically equal, or different and why."""
+"""A run id to a repeated run and a judgement: bit-identical, statistically equal, or different and why."""
 
 import argparse
 import sys
@@ -11,27 +11,27 @@ from poolwise.tracking.credentials import given_uri, store_uri
 
 
 def cli() -> None:
-    """The console command `poolwise-reproduce`; exit code 0 same, 1 different, 2 cannot be tried."""
+    """The console command `poolwise-reproduce`; exit code 0 same, 1 different, 2 not possible."""
     parser = argparse.ArgumentParser(
         prog="python -m poolwise.reproduce",
-        description="Make a logged run again and judge it: bit-identical, statistically equal, or different and why.",
-        epilog="Exit code: 0 bit-identical or statistically equal, 1 different or failed, 2 it cannot be tried.",
+        description="Repeat a logged run and judge it: bit-identical, statistically equal, or different and why.",
+        epilog="Exit code: 0 bit-identical or statistically equal, 1 different or failed, 2 not possible.",
     )
-    parser.add_argument("run", metavar="RUN_ID", help="the run to make again")
+    parser.add_argument("run", metavar="RUN_ID", help="the run to repeat")
     parser.add_argument(
         "changes", nargs="*", default=[], metavar="KEY=VALUE", help="settings to change, e.g. device.num_devices=4"
     )
-    parser.add_argument("--against", metavar="RUN_ID", help="fit nothing: why do these two runs differ?")
+    parser.add_argument("--against", metavar="RUN_ID", help="fit nothing; report why these two runs differ")
     parser.add_argument(
         "--at-commit",
         action="store_true",
-        help="with the run's own code, in an environment of its lock: this runs the patch that the store holds",
+        help="use the run's own code, in an environment built from its lock: this runs the patch from the store",
     )
-    parser.add_argument("--data", metavar="PATH", help="the table, if the run did not log it, or another one")
+    parser.add_argument("--data", metavar="PATH", help="the table, if the run did not log it, or a different one")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store; default: MLFLOW_TRACKING_URI, else outputs/")
     asked = parser.parse_intermixed_args()
     if asked.against and (asked.changes or asked.at_commit or asked.data):
-        parser.error("--against fits nothing: it goes with two run ids and --tracking-uri alone")
+        parser.error("--against fits nothing: it takes two run ids and --tracking-uri only")
     register_resolvers()
     with exit_codes():
         uri = store_uri(given_uri(asked.tracking_uri), outputs())

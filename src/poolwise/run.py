@@ -1,6 +1,6 @@
-"""The command: compose a config, check it, fit, end with the right exit code.
+"""The command: compose a config, check it, fit, exit with the right code.
 
-Only what composing needs is imported here; jax and mlflow come with the pipeline, so that `--help`, `--cfg job` and
+This module imports only what composing needs. The pipeline imports jax and mlflow, so `--help`, `--cfg job` and
 tab completion answer at once.
 """
 
@@ -25,7 +25,7 @@ register_resolvers()
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(composed: DictConfig) -> float | None:
-    """One job: returns elpd_loo, for sweepers that search; None if it failed."""
+    """Run one job and return its elpd_loo, which sweepers maximise; None if it failed."""
     overrides = list(HydraConfig.get().overrides.task)
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         return launch.job(composed, overrides)
@@ -38,12 +38,12 @@ def main(composed: DictConfig) -> float | None:
 
         return run(config, overrides)
     except PoolwiseError as error:
-        end(error)  # here, or Hydra would announce it in words of its own first
+        end(error)  # here: Hydra would print a message of its own first
 
 
 def cli() -> None:
     """The console command `poolwise-run`."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors instead of printing them
     sys.argv[1:] = credentials.hide(sys.argv[1:])
     with exit_codes():
         request = sweep_request.requested(sys.argv[1:])

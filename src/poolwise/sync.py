@@ -1,4 +1,4 @@
-"""Runs that their store could not take, sent to it: `python -m poolwise.sync`."""
+"""Send the spooled runs to their store: `python -m poolwise.sync`."""
 
 import argparse
 import os
@@ -9,11 +9,11 @@ from poolwise.paths import outputs
 from poolwise.report.terminal import say
 from poolwise.tracking.credentials import given_uri, store_uri
 
-PATIENCE_SECONDS = 60  # for an answer: nobody waits for this but who asked for it
+PATIENCE_SECONDS = 60  # timeout of a request; only the user of this command waits for it
 
 
 def cli() -> None:
-    """Send what waits; exit code 1 if a store still does not take it."""
+    """Send the spooled runs; exit code 1 if a store still does not take them."""
     parser = argparse.ArgumentParser(prog="python -m poolwise.sync", description=__doc__)
     parser.add_argument("--tracking-uri", metavar="URI", help="send to this store; default: each run to its own")
     asked = parser.parse_args()
@@ -23,7 +23,7 @@ def cli() -> None:
 
 
 def sync(to: str = "") -> None:
-    """Send every run that waits to its store, or to another; each arrives once, however often this is called.
+    """Send every spooled run to its store, or to `to`. Each arrives once, however often this is called.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def sync(to: str = "") -> None:
             faults.append(f"{delivery.waiting} runs wait for {delivery.target}: {delivery.reason}.")
         nothing = nothing and not delivery.sent and not delivery.reason
     if faults:
-        raise TrackingError("\n".join([*faults, "Nothing is lost: run this again when the store answers."]))
+        raise TrackingError("\n".join([*faults, "No run is lost: repeat this command when the store answers."]))
     if nothing:
-        say("nothing waits to be sent")
+        say("no runs to send")
 
 
 if __name__ == "__main__":

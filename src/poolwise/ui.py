@@ -1,4 +1,4 @@
-"""The MLflow UI on the store, and the addresses of the ranked runs in it."""
+"""The MLflow UI of the store, and the addresses of its ranked runs."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from poolwise.tracking.credentials import public, store_uri
 def cli() -> None:
     """Serve the UI until it is stopped: `python -m poolwise.ui [--port 5000]`."""
     parser = argparse.ArgumentParser(prog="python -m poolwise.ui", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     parser.add_argument("--port", type=int, default=5000)
     asked = parser.parse_args()
     with exit_codes():
@@ -21,7 +21,7 @@ def cli() -> None:
 
 
 def serve(host: str, port: int) -> None:
-    """Print where the ranked runs of every experiment are, then serve the store or name its own address."""
+    """Print the address of the ranked runs of every experiment; serve the store if it is not a server already."""
     from poolwise.tracking import ranked_view
 
     uri = store_uri(None, outputs())
@@ -31,10 +31,10 @@ def serve(host: str, port: int) -> None:
     for name, page in pages.items():
         say(f"{name}: {base}/{page}")
     if not pages:
-        say("no experiment yet; `make run` makes the first")
+        say("no experiments yet; `make run` creates the first")
     if is_server:
         return
-    say("starting; the pages answer after some seconds, Ctrl-C ends it")
+    say("starting; the pages are available after a few seconds; press Ctrl-C to stop")
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line, which every user of the machine can read
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten

@@ -89,7 +89,7 @@ def test_unknown_key_is_refused_with_the_nearest():
     ("arguments", "told"),
     [
         (["simulation=5"], "ConfigError: unknown key simulation. Did you mean simulations?\n"),
-        (["-m", "thin=1,2"], "ConfigError: -m asks for a sweep, and a calibration is of one variant."),
+        (["-m", "thin=1,2"], "ConfigError: -m requests a sweep, but a calibration takes one model."),
         (["data=table", "data.path=no.csv", "data.group=a", "data.count=b"], "DataError: no.csv: no such file."),
     ],
 )
@@ -105,7 +105,7 @@ def test_wrong_request_ends_with_2_and_one_message_before_anything_is_made(comma
 def test_a_dry_run_fits_nothing(command, outputs):
     done = command("sweep.dry_run=true", "simulations=20", module="poolwise.calibrate")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"20 tables like .*cookies\.csv would be simulated, the .* model fitted to each\n", done.stdout)
+    assert re.fullmatch(r"would simulate 20 tables like .*cookies\.csv and fit the .* model to each\n", done.stdout)
     assert not (outputs / "calibrations").exists()
     assert not (outputs / "runs").exists()
 

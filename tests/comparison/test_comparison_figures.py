@@ -175,13 +175,13 @@ def test_predictive_of_one_astray_model_does_not_squeeze_the_others(members):
     wild["posterior_predictive"]["y"] = wild["posterior_predictive"]["y"] * 10**6
     result = picture("predictive", replaced(members, "id2", tree=wild))
     assert result.figure.axes[0].get_xlim()[1] < 100
-    assert "are cut off" in result.caption
+    assert "are not shown" in result.caption
 
 
 def test_predictive_leaves_out_a_run_without_draws_and_says_so(members):
     result = picture("predictive", replaced(members, "id1", tree=None))
     assert len(result.figure.axes) == 5
-    assert "Runs without stored draws, left out: 1." in result.caption
+    assert "Runs left out because they have no stored draws: 1." in result.caption
 
 
 def test_forest_draws_the_interval_of_every_model_and_group(members):
@@ -232,14 +232,14 @@ def test_shrinkage_without_both_kinds_is_left_out_with_the_reason():
     members = make_members([("pooled", "poisson"), ("unpooled", "poisson"), ("hierarchical", "negative_binomial")])
     assert list(draw(["shrinkage"], make_table(3), members)) == []
     assert absent("shrinkage", list(members.values())) == (
-        "shrinkage needs an unpooled and a hierarchical run with one likelihood"
+        "shrinkage needs an unpooled and a hierarchical run with the same likelihood"
     )
 
 
 def test_figures_of_runs_without_draws_are_left_out_with_the_reason(members):
     bare = [Member(**(vars(member) | {"tree": None})) for member in members.values()]
     assert [name for name in FIGURES if absent(name, bare)] == ["predictive", "forest"]
-    assert absent("forest", bare) == "forest needs the stored draws of a run"
+    assert absent("forest", bare) == "forest needs the stored draws of at least one run"
 
 
 def test_new_group_tells_median_and_interval_and_who_knows_only_the_prior(members):
@@ -262,12 +262,12 @@ def test_new_group_of_a_vague_prior_does_not_squeeze_the_others(members):
     vague = replaced(members, "id1", new_group=make_count_table(9000.0, step=1000))
     result = picture("new_group", vague)
     assert result.figure.axes[0].get_xlim()[1] < 200
-    assert "are cut off" in result.caption
+    assert "are not shown" in result.caption
 
 
 def test_new_group_where_no_model_has_learnt_says_so():
     members = make_members([("unpooled", "poisson"), ("unpooled", "negative_binomial")])
-    assert "no model has learnt anything of a new group" in picture("new_group", members).caption
+    assert "no model has information about a new group" in picture("new_group", members).caption
 
 
 @pytest.mark.parametrize("name", ["predictive", "forest", "new_group"])

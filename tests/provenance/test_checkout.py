@@ -242,7 +242,7 @@ def test_a_repository_of_another_user_is_read_where_this_user_calls_it_safe(repo
 
 @pytest.mark.parametrize("commit", ["", "HEAD", "--help", "../x", "A" * 40, "a" * 39, "a" * 41, "a" * 40 + "\n"])
 def test_what_is_no_commit_id_is_refused(repository, commit):
-    assert "is no commit" in refused(repository, commit)
+    assert "is not a commit id" in refused(repository, commit)
 
 
 def test_an_unknown_commit_is_told_with_how_to_get_it(repository):
@@ -255,7 +255,7 @@ def test_an_object_that_is_no_commit_is_refused(repository):
 
 def test_a_folder_outside_git_is_refused(repository, tmp_path):
     (tmp_path / "plain").mkdir()
-    assert "is no git repository" in refused(tmp_path.resolve() / "plain", head(repository))
+    assert "is not a readable git repository" in refused(tmp_path.resolve() / "plain", head(repository))
 
 
 def test_a_machine_without_git_is_told_so(repository, monkeypatch, tmp_path):

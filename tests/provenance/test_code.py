@@ -167,7 +167,7 @@ def test_a_file_of_the_run_that_git_ignores_is_in_no_patch_and_told(checkout, na
     change(checkout)
     ignored(checkout, name)
     code = code_state(checkout)
-    why = f"and the patch does not give this code back: {name} is ignored by git"
+    why = f"and the patch does not restore this code: {name} is ignored by git"
     assert code.state == f"changed since {code.commit[:12]}, {why}"
 
 
@@ -211,7 +211,7 @@ def convert(root: Path) -> None:
 def test_a_patch_that_does_not_give_the_code_back_says_so_when_it_is_made(checkout, change, why):
     change(checkout)
     code = code_state(checkout)
-    assert code.state == f"changed since {code.commit[:12]}, and the patch does not give this code back: {why}"
+    assert code.state == f"changed since {code.commit[:12]}, and the patch does not restore this code: {why}"
 
 
 def test_more_than_one_lost_file_is_counted(checkout):

@@ -70,6 +70,6 @@ def test_a_record_of_0_1_0_is_loaded_compared_and_reproduced(earlier, tmp_path):
         lines = done.stdout.splitlines()
         verdict = lines.index("bit-identical: all draws have the same sha256")
         deciding, other = lines[verdict + 1 :]  # nothing but the code differs
-        assert deciding.startswith("  code: ") and deciding.endswith("have changed, without moving a draw")
+        assert deciding.startswith("  code: ") and deciding.endswith("have changed, without changing draws")
         assert "checkpoint.py (only " in deciding
         assert other.startswith("  code: __init__.py, ") and other.endswith("have changed (decides no draw)")

@@ -115,7 +115,7 @@ def test_an_environment_whose_python_is_gone_is_built_anew(tmp_path, builds):
 
 def test_who_waits_for_a_build_is_told_why(tmp_path, builds, capsys):
     python_of(OTHER, lock=NO_PACKAGES, python=HERE, folder=tmp_path)
-    assert "some minutes, once" in capsys.readouterr().err
+    assert "a few minutes, once" in capsys.readouterr().err
     python_of(OTHER, lock=NO_PACKAGES, python=HERE, folder=tmp_path)
     assert capsys.readouterr().err == ""
 
@@ -160,7 +160,7 @@ def test_a_build_that_fails_says_why_in_a_line_and_is_not_ready(tmp_path, monkey
     monkeypatch.setattr(environment, "interpreter", lambda version: str(failing_interpreter(tmp_path, said)))
     message = refused(tmp_path / "kept")
     (place,) = (path for path in (tmp_path / "kept").iterdir() if path.is_dir())
-    assert message == f"the run's environment cannot be built: {told}. All that was said: {place}/pip.log"
+    assert message == f"the run's environment cannot be built: {told}. Full log: {place}/pip.log"
     assert (place / "pip.log").read_bytes() == said.encode().decode("unicode_escape").encode()
     assert not (place / "ready").exists()
 
@@ -178,7 +178,7 @@ def test_a_distribution_that_cannot_be_had_fails_the_build(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("python", ["", "3.12", "../../x", "3.12.1/x", "3.12.1\n", "-m 3.12.1"])
 def test_what_is_no_version_of_python_is_refused(tmp_path, builds, python):
-    assert "is no version of Python" in refused(tmp_path / "kept", python=python)
+    assert "is not a version of Python" in refused(tmp_path / "kept", python=python)
     assert not (tmp_path / "kept").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_run_without_a_lock_is_told_what_to_install(tmp_path, builds):
     ],
 )
 def test_a_lock_that_names_more_than_distributions_is_refused(tmp_path, builds, line):
-    assert f"the run's lock:2: {line!r} is no pinned" in refused(tmp_path, lock=f"numpy==2.3\n{line}\n".encode())
+    assert f"the run's lock:2: {line!r} is neither a pinned" in refused(tmp_path, lock=f"numpy==2.3\n{line}\n".encode())
     assert builds == []
 
 
@@ -217,7 +217,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_machine_without_the_python_says_which_to_install(machine):
-    with pytest.raises(EnvironmentMissing, match=r"Python 3\.99\.1, which is not on this machine\. Install it: pyenv"):
+    with pytest.raises(EnvironmentMissing, match=r"Python 3\.99\.1, which is not installed here\. Install it: pyenv"):
         interpreter("3.99.1")
 
 

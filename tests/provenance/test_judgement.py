@@ -236,7 +236,7 @@ def test_code_of_one_commit_without_files_is_the_same():
 
 def test_code_changed_since_one_commit_may_have_been_changed_in_two_ways():
     one, other = (replace(FACTS, files=files, code="changed since 9f9f") for files in ({}, FACTS.files))
-    assert found(other, one) == [("code", "changed since 9f9f in both runs, and which files is not recorded", True)]
+    assert found(other, one) == [("code", "changed since 9f9f in both runs; the changed files are not recorded", True)]
 
 
 def test_code_of_which_only_the_draw_modules_were_recorded_is_compared_by_them():
@@ -317,7 +317,7 @@ def test_a_distribution_that_is_called_like_a_device_hides_nothing():
 def test_equal_digests_are_bit_identical_whatever_else_differs(each):
     judged = judge(A, outcome("a", r_hat={"mu": 2.0}), [each])
     assert (judged.verdict, judged.cause) == ("bit-identical", "")
-    suffix = ", without moving a draw" if each.decides_draws else " (decides no draw)"
+    suffix = ", without changing draws" if each.decides_draws else " (decides no draw)"
     assert judged.remarks == (f"{each.kind}: {each.text}{suffix}",)
 
 
@@ -352,7 +352,7 @@ def test_a_setting_that_decides_no_draw_is_no_cause():
     judged = judge(A, B, [PLOTS])
     assert judged.verdict == "statistically equal"
     assert (
-        judged.cause == "nothing that is recorded and decides draws differs; the promise of bit-identity is broken here"
+        judged.cause == "no recorded input that decides draws differs; the guarantee of bit-identity is violated here"
     )
     assert judged.remarks == (f"{PLOTS} (decides no draw)",)
 
@@ -422,8 +422,8 @@ def test_an_elpd_that_is_no_number_is_equal_to_nothing(both):
     broken = outcome("b", elpd=np.nan)
     judged = judge(replace(broken, digests={}) if both else A, broken, [])
     assert (judged.verdict, judged.quantity, judged.z) == ("different", "elpd_loo", math.inf)
-    assert "not comparable, for a value or its Monte Carlo error is missing: elpd_loo" in judged.remarks
-    assert lines(judged)[0] == "different: elpd_loo cannot be held against Monte Carlo error"
+    assert "not comparable, because a value or its Monte Carlo error is missing: elpd_loo" in judged.remarks
+    assert lines(judged)[0] == "different: elpd_loo cannot be compared with its Monte Carlo error"
 
 
 def test_a_parameter_of_one_run_only_makes_runs_different_and_is_named():
@@ -431,7 +431,7 @@ def test_a_parameter_of_one_run_only_makes_runs_different_and_is_named():
     for one, other, place in ((A, fewer, "there"), (fewer, A, "here")):
         judged = judge(one, other, [CODE])
         assert (judged.verdict, judged.cause) == ("different", str(CODE))
-        assert judged.remarks[0] == f"parameters that are only {place}: alpha, lam.1"
+        assert judged.remarks[0] == f"parameters only {place}: alpha, lam.1"
 
 
 def test_runs_without_a_parameter_in_common_can_be_judged():
@@ -525,11 +525,11 @@ def test_a_shift_of_ten_errors_is_different(samples):
         ([DEVICE, LIBRARY, CODE], str(CODE)),
         ([REPORT, DEVICE, LIBRARY], str(LIBRARY)),
         ([REPORT, SCIPY, DEVICE], str(DEVICE)),
-        ([REPORT], f"{REPORT} (possible only: it should move no draw)"),
-        ([SCIPY, REPORT], f"{REPORT} (possible only: it should move no draw)"),
-        ([CORES, SCIPY], f"{SCIPY} (possible only: it should move no draw)"),
-        ([CORES], "nothing that is recorded and decides draws differs; the promise of bit-identity is broken here"),
-        ([], "nothing that is recorded differs; the promise of bit-identity is broken here"),
+        ([REPORT], f"{REPORT} (possible cause only: it should not change draws)"),
+        ([SCIPY, REPORT], f"{REPORT} (possible cause only: it should not change draws)"),
+        ([CORES, SCIPY], f"{SCIPY} (possible cause only: it should not change draws)"),
+        ([CORES], "no recorded input that decides draws differs; the guarantee of bit-identity is violated here"),
+        ([], "no recorded input differs; the guarantee of bit-identity is violated here"),
     ],
 )
 def test_cause_is_the_first_of_code_library_and_device_that_decides_draws(other, differing, cause):
@@ -542,7 +542,7 @@ def test_cause_is_the_first_of_code_library_and_device_that_decides_draws(other,
 
 def test_draws_of_some_parameters_may_be_the_same():
     same = replace(FAR, digests={"mu": "mu a", "all": "b"})
-    assert judge(A, same, []).remarks == ("bit-identical all the same: the draws of mu",)
+    assert judge(A, same, []).remarks == ("bit-identical nevertheless: the draws of mu",)
 
 
 def test_remarks_stop_at_five_of_a_sort():
@@ -572,7 +572,7 @@ def test_judgement_does_not_depend_on_which_run_comes_first(one, other, differin
 def test_lines_of_bit_identical_runs_have_no_table():
     assert lines(judge(A, A, [CODE])) == [
         "bit-identical: all draws have the same sha256",
-        "  code: model/count_model.py has changed, without moving a draw",
+        "  code: model/count_model.py has changed, without changing draws",
     ]
 
 

@@ -210,7 +210,7 @@ def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
         ('a: "$\\x7bb}"', "an interpolation, '${b}'"),
         ("a: 2020-01-01", "a date, '2020-01-01'"),
         (f"a: {2**64}", "a number of more than 64 bits"),
-        ('a: "\\0"', "what is no text"),
+        ('a: "\\0"', "an invalid string"),
         ("x" * 100_001, "100001 characters"),
         (NESTED[:50_000], "more than 1000 brackets"),
         ("- " * 10_000, "cannot be read"),
@@ -227,8 +227,8 @@ def test_what_is_more_than_plain_values_is_refused(text, told):
     [
         ('{"a": {"b": ["${oc.env:HOME}"]}}', "an interpolation, '${oc.env:HOME}'"),
         ('{"$\\u007ba}": 1}', "an interpolation, '${a}'"),
-        ('{"a": "\\u0000"}', "what is no text"),
-        ('{"a": "\\ud800"}', "what is no text"),
+        ('{"a": "\\u0000"}', "an invalid string"),
+        ('{"a": "\\ud800"}', "an invalid string"),
         (f'{{"a": {2**64}}}', "a number of more than 64 bits"),
         ("9" * 5000, "cannot be read: Exceeds the limit"),
         (NESTED[:50_000], "cannot be read"),
@@ -325,7 +325,8 @@ def test_nothing_is_judged_without_a_digest(record, tag, file):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("config/resolved.json", "it is no fit of poolwise"), ("tables/summary.csv", "to be compared")]
+    ("name", "told"),
+    [("config/resolved.json", "it is not a fit of poolwise"), ("tables/summary.csv", "to compare with")],
 )
 def test_what_has_to_be_there_is_missed(record, name, told):
     assert told in refusal(record(files={name: None}))
@@ -465,7 +466,7 @@ def test_a_path_that_leads_out_is_not_read(record, elsewhere, tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(outside))
     settings = changed(data={"path": path.format(outside=outside)})
     message = no_counts(of_folder(record(settings, {"data/cookies.csv": None})))
-    assert "there is none among its artifacts, and its path leads nowhere in the working folders" in message
+    assert "its artifacts have no table, and its path is not a file in the working folders" in message
 
 
 @pytest.mark.parametrize(
@@ -473,7 +474,7 @@ def test_a_path_that_leads_out_is_not_read(record, elsewhere, tmp_path, monkeypa
 )
 def test_a_path_with_steps_upwards_is_refused_even_with_an_artifact(record, tmp_path, path):
     write(tmp_path / "outside/cookies.csv")
-    assert "leads out of the working folders: refused" in no_counts(of_folder(record(changed(data={"path": path}))))
+    assert "is outside the working folders: refused" in no_counts(of_folder(record(changed(data={"path": path}))))
 
 
 def test_who_trusts_a_path_can_give_it(record, tmp_path):
@@ -486,7 +487,7 @@ def test_who_trusts_a_path_can_give_it(record, tmp_path):
 @pytest.mark.parametrize("given", [False, True])
 def test_a_name_that_is_a_way_out_is_refused(record, tmp_path, name, given):
     path = str(write(tmp_path / "given.csv")) if given else ""
-    assert ": refused. It is no name." in no_counts(of_folder(record(changed(data={"name": name}))), path)
+    assert ": refused. It is not a name." in no_counts(of_folder(record(changed(data={"name": name}))), path)
 
 
 @pytest.mark.parametrize(
@@ -497,18 +498,18 @@ def test_a_name_that_is_a_way_out_is_refused(record, tmp_path, name, given):
     ],
 )
 def test_columns_that_are_no_texts_are_refused(record, data):
-    assert "does not say which columns of which table" in no_counts(of_folder(record(changed(data=data))))
+    assert "did not record the table and columns" in no_counts(of_folder(record(changed(data=data))))
 
 
 def test_an_artifact_is_not_followed_out_of_its_folder(record, tmp_path):
     folder = record(files={"data/cookies.csv": None})
     (folder / "artifacts/data").mkdir()
     (folder / "artifacts/data/cookies.csv").symlink_to(write(tmp_path / "outside.csv"))
-    assert "there is none among its artifacts" in no_counts(of_folder(folder))
+    assert "its artifacts have no table" in no_counts(of_folder(folder))
 
 
 def test_an_artifact_that_should_be_a_folder_and_is_a_file_is_no_table(record):
-    assert "there is none among its artifacts" in no_counts(
+    assert "its artifacts have no table" in no_counts(
         of_folder(record(files={"data/cookies.csv": None, "data": TABLE}))
     )
 

@@ -182,7 +182,7 @@ def test_a_fit_begun_on_another_stack_is_named_and_begun_anew(outputs, stop_afte
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu": "Abacus", "num_devices": 16}))
     fit()
     printed = capsys.readouterr().out
-    assert "starting over: run " in printed
+    assert "starting from the beginning: run " in printed
     assert "fitted with cpu Abacus, here" in printed
     assert "num_devices" not in printed  # on any number of devices the draws are the same
     assert statuses(outputs) == ["FINISHED", "KILLED"]

@@ -114,7 +114,7 @@ def test_a_single_run_fits_again_unless_it_is_told_to_reuse(pair):
 
 def test_equal_draws_are_analysed_again_without_a_fit(pair):
     done = again(pair, *PAIR, "predict.exposure=2.0")
-    assert done.stdout.count("analysed again from the draws of run") == 2, done.stderr
+    assert done.stdout.count("reanalysed from the draws of run") == 2, done.stderr
     parents, children = split(pair[1])
     fresh = [run for run in children if run.parent == parents[0].run_id]
     assert all("seconds/sample" not in run.metrics and "draws_from" in run.tags for run in fresh)
@@ -184,7 +184,7 @@ def test_a_dry_run_of_a_single_run_is_its_line_of_the_list(pair):
     plain, reusing = again(pair, *asked), again(pair, *asked, "reuse=true")
     assert (plain.returncode, reusing.returncode) == (0, 0), plain.stderr + reusing.stderr
     assert re.fullmatch(r" +0  pooled-pois.* fitted\n", plain.stdout)
-    assert re.fullmatch(r" +0  pooled-pois.* (reused from|analysed again from the draws of) run .*\n", reusing.stdout)
+    assert re.fullmatch(r" +0  pooled-pois.* (reused from|reanalysed from the draws of) run .*\n", reusing.stdout)
     assert len(logged(pair[1])) == before
 
 
@@ -308,7 +308,7 @@ def test_the_same_sweep_twice_at_once_is_refused(command, outputs):
         wait_for_child(outputs)
         done = command(*arguments)
         assert done.returncode == 1
-        assert "is running already" in done.stderr
+        assert "is already running" in done.stderr
     finally:
         process.kill()
         process.wait()

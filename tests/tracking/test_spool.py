@@ -774,12 +774,12 @@ def test_two_deliveries_at_once_send_every_run_once(bench, capsys):
     begun.wait(10)
     threads[1].start()
     (busy,) = bench.deliver(wait=False)  # a run that begins meanwhile does not wait
-    assert "another process sends" in busy.reason
+    assert "another process is sending" in busy.reason
     go_on.set()
     for thread in threads:
         thread.join()
     assert [len(each.sent) for each in found] == [1, 0]
-    assert "waiting: another process sends" in capsys.readouterr().err
+    assert "waiting: another process is sending" in capsys.readouterr().err
     assert_arrived(bench, run.folder)
 
 

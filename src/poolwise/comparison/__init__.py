@@ -1,1 +1,1 @@
-"""Logged runs ranked."""
+"""Comparison and ranking of logged runs."""

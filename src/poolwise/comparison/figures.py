@@ -1,8 +1,7 @@
-"""A comparison of runs to figures, each with a caption that says what to look for and what this one shows.
+"""A comparison of runs to figures, each with a caption: what to look for, and what this figure shows.
 
-Runs stand in the order of the ranked table and bear its numbers, in every picture. Where there are more runs or
-groups than a picture can hold it shows the first runs and the groups on which the models differ most, and its caption
-says so.
+Every figure has the runs in the order of the ranked table, with their ranks. If there are too many runs or groups, a
+figure shows the first runs and the groups on which the models differ most, and the caption reports this.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,8 +44,8 @@ from poolwise.text import number, short
 __all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
 
 WIDE = 1280 / DPI  # inches: 1280 pixels across
-MAX_MODELS = 12  # of a picture with a panel or a colour for each; colour and marker together are distinct
-MAX_LINES = 84  # of the forest: groups times models
+MAX_MODELS = 12  # in a figure with a panel or colour per model; each pair of colour and marker is unique
+MAX_LINES = 84  # in the forest: groups times models
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
 MARKERS = "os^vPX<>p*H8"
 FAR = 100.0  # differences beyond it are drawn on a logarithmic scale
@@ -54,46 +53,45 @@ FAR = 100.0  # differences beyond it are drawn on a logarithmic scale
 
 LOOK_FOR = {  # the first half of every caption
     "elpd": (
-        "Look to the right for runs whose line stays clear of zero and whose dot lies outside the grey band: only "
-        "these predict worse than the best run. The left shows elpd_loo, the log probability of every row predicted "
-        "from the others, with its standard error; these errors are shared by all runs, so that overlap on the left "
-        "does not tell a tie. The right shows the difference to the best, with one (thick) and two (thin) of its own "
-        "standard errors; in the band, under 4, differences are too small to count."
+        "Look on the right for runs whose line excludes zero and whose dot is outside the grey band: only these "
+        "predict worse than the best run. The left shows elpd_loo, the log probability of every row predicted from "
+        "the others, with its standard error. All runs share these errors, so overlap on the left does not indicate a "
+        "tie. The right shows the difference to the best run with one (thick) and two (thin) of its "
+        "own standard errors. In the band, under 4, differences are too small to count."
     ),
     "predictive": (
         "Look for the black line inside the band. The line is the same in all panels: the share of rows with at most "
-        f"that count. The band holds the middle {BAND:.0%} of that share in tables which the fitted model simulated "
-        "in place of the data."
+        f"that count. The band contains the middle {BAND:.0%} of that share in tables simulated by the fitted model."
     ),
     "forest": (
-        "Look for groups on which the models disagree. A mark is the rate that a model gives a group, the line its "
-        f"{BAND:.0%} interval; the open diamond is the group's own mean count, by exposure if there is one. A pooled "
+        "Look for groups on which the models disagree. A marker is the posterior mean rate of a group, the line its "
+        f"{BAND:.0%} interval. The open diamond is the group's own mean count, per exposure if there is one. A pooled "
         "model has one rate for all groups."
     ),
     "shrinkage": (
-        "Look for points off the diagonal. Each is a group: across, its rate when every group is on its own "
-        "(unpooled), upwards its rate when the groups share strength (hierarchical), with "
-        f"{BAND:.0%} intervals. On the diagonal nothing was shared; groups are pulled from it towards the mean, "
-        "near the line of the pooled rate, most where data are few or the group is extreme."
+        "Look for points off the diagonal. Each is a group: horizontally its rate in the unpooled model, vertically "
+        f"its rate in the hierarchical model, which shares strength between groups, with {BAND:.0%} intervals. On the "
+        "diagonal there is no shrinkage. Groups shrink towards the mean, near the line of the pooled rate, most if "
+        "they have few data or are extreme."
     ),
     "new_group": (
-        "Look at where the shapes lie and how wide they are. A shape is the probability of each count in a group that "
-        "is not in the data, all to the same scale; the bar below it holds the middle 90%, the tick is the median. "
-        "elpd_loo does not judge these: it predicts further rows of the groups in the data."
+        "Look at the location and width of the distributions. Each is the probability of each count in a group that "
+        "is not in the data, all to the same scale. The bar below it covers the middle 90%, the tick is the median. "
+        "elpd_loo does not assess these: it predicts further rows of the groups in the data."
     ),
 }
 
 
 @dataclass(frozen=True)
 class Member:
-    """A run of the comparison, as its artifacts have it.
+    """A run of the comparison, read from its artifacts.
 
     Attributes
     ----------
     pooling, likelihood : of its model
-    summary : `tables/summary.csv`, a row a parameter, the index their names
+    summary : `tables/summary.csv`, one row per parameter, indexed by name
     new_group : `tables/new_group.csv`, with columns count, probability and cumulative
-    tree : with observed_data, constant_data and posterior_predictive; None if it is not there
+    tree : with observed_data, constant_data and posterior_predictive; None if not available
     """
 
     pooling: Pooling
@@ -105,29 +103,29 @@ class Member:
 
 @dataclass(frozen=True)
 class _Runs:
-    """What a figure is drawn from: the ranked table and, by rank from 0, the members and their labels."""
+    """The input of a figure: the ranked table and, by rank from 0, the members and their labels."""
 
     table: pd.DataFrame
     members: list[Member]
     labels: list[str]
 
     def first(self) -> Iterator[tuple[int, Member, str]]:
-        """Place, member and label of the first `MAX_MODELS` runs."""
+        """Rank from 0, member and label of the first `MAX_MODELS` runs."""
         return islice(zip(range(len(self.members)), self.members, self.labels, strict=True), MAX_MODELS)
 
     def left_out(self, most: int) -> str:
-        """The sentence on runs that a picture does not show."""
+        """The sentence about runs that a figure does not show."""
         return f" Shown are the first {most} of {len(self.members)} runs." if len(self.members) > most else ""
 
 
 def draw(names: Sequence[str], table: pd.DataFrame, members: Mapping[str, Member]) -> Iterator[tuple[str, Picture]]:
-    """Draw the named figures, each when its turn comes; without those that `absent` tells the want of.
+    """Draw the named figures one at a time; skip those that cannot be drawn (`absent`).
 
     Parameters
     ----------
     names : keys of `FIGURES`
-    table : of `comparison.compare`
-    members : by run id, those of the table
+    table : of `ranking.compare`
+    members : run id -> member, for the runs of the table
     """
     ordered = [members[run_id] for run_id in table["run_id"]]
     labels = [
@@ -142,11 +140,11 @@ def draw(names: Sequence[str], table: pd.DataFrame, members: Mapping[str, Member
 
 
 def absent(name: str, members: Sequence[Member]) -> str:
-    """Why a figure cannot be drawn of these runs, the best first, or nothing."""
+    """Why a figure cannot be drawn for these runs, best first, or nothing."""
     if name == "shrinkage" and not _pairs(members):
-        return "shrinkage needs an unpooled and a hierarchical run with one likelihood"
+        return "shrinkage needs an unpooled and a hierarchical run with the same likelihood"
     if name in ("predictive", "forest") and all(each.tree is None for each in members[:MAX_MODELS]):
-        return f"{name} needs the stored draws of a run"
+        return f"{name} needs the stored draws of at least one run"
     return ""
 
 
@@ -169,7 +167,7 @@ def _elpd(runs: _Runs) -> tuple[Figure, str]:
         centre, width = table[value].to_numpy(), table[error].to_numpy()
         for kind, colour, marker, name in (
             (~suspect, BLUE, "o", "trusted"),
-            (suspect, VERMILLION, "D", "suspect: do not rely on it"),
+            (suspect, VERMILLION, "D", "suspect: unreliable"),
         ):
             if not kind.any():
                 continue
@@ -188,7 +186,7 @@ def _elpd(runs: _Runs) -> tuple[Figure, str]:
     left.set_yticks(y, runs.labels[: len(table)], parse_math=False)
     left.set_ylim(len(table) - 0.4, -0.6)
     style(left, "elpd_loo, with its standard error (higher is better)")
-    style(right, f"difference to the best, with 1 and 2 se{' (logarithmic beyond 4)' if is_far else ''}")
+    style(right, f"difference to the best run, with 1 and 2 se{' (logarithmic beyond 4)' if is_far else ''}")
     figure.suptitle("Which run predicts best, and by how much?", fontsize=12)
     handles, names = right.get_legend_handles_labels()
     figure.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="outside lower center", ncols=3, frameon=False)
@@ -196,7 +194,7 @@ def _elpd(runs: _Runs) -> tuple[Figure, str]:
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Scale that is linear within the band of ties and logarithmic beyond it, with plain numbers."""
+    """Scale the axis linearly within the band of ties and logarithmically beyond it, with plain numbers."""
     powers = 10.0 ** np.arange(1, np.ceil(np.log10(max(-low, high))) + 1)
     powers = powers[:: -(-len(powers) // 5)]
     ticks = [*-powers[::-1], -TIE_DIFFERENCE, 0, TIE_DIFFERENCE, *powers]
@@ -259,9 +257,9 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
     if min(inside) == len(at) - 1:
         text = f"Here the line is inside everywhere, at all {len(at) - 1} {what} of every panel."
     if ends[:, 1].max() - 1 > top:
-        text += f" Counts above {edges[-1] - 1:,} are cut off."
+        text += f" Counts above {edges[-1] - 1:,} are not shown."
     if missing := sum(member.tree is None for _, member, _ in runs.first()):
-        text += f" Runs without stored draws, left out: {missing}."
+        text += f" Runs left out because they have no stored draws: {missing}."
     return figure, text + runs.left_out(MAX_MODELS)
 
 
@@ -293,7 +291,7 @@ def _forest(runs: _Runs) -> tuple[Figure, str]:
     axes.set_ylim(len(kept) - 0.5, -0.5)
     style(axes, f"rate, counts per {unit_of(tree)}")
     axes.grid(visible=False, axis="y")
-    axes.set_title("What rate does each model give each group?", fontsize=12)
+    axes.set_title("Which rate does each model estimate for each group?", fontsize=12)
     is_long = max(len(label) for _, _, label in shown) > 30
     figure.legend(loc="outside lower center", ncols=2 if is_long else 3, frameon=False)
     furthest = int(apart.argmax())
@@ -322,7 +320,7 @@ def _shrinkage(runs: _Runs) -> tuple[Figure, str]:
     for axes, (across, up, pooled), (x, y) in zip(grid, pairs, rates, strict=True):
         axes.set(xlim=ends, ylim=ends, box_aspect=1)
         _shrinkage_panel(axes, x, y, groups, is_many=is_many)
-        axes.plot(ends, ends, color=GREY, linewidth=1.2, label="nothing shared")
+        axes.plot(ends, ends, color=GREY, linewidth=1.2, label="no shrinkage")
         if pooled is not None:
             rate = float(runs.members[pooled].summary["mean"].loc["lam"])
             axes.axhline(rate, color=ORANGE, linewidth=1.6, linestyle="--", label="the pooled rate")
@@ -336,19 +334,19 @@ def _shrinkage(runs: _Runs) -> tuple[Figure, str]:
             f"from {short(runs.labels[across], 60)} to {short(runs.labels[up], 60)}, {short(groups[moved])} moves "
             f"most, {number(x[moved, 1])} to {number(y[moved, 1])}"
         )
-    figure.suptitle("How far are the groups pulled towards each other?", fontsize=12)
+    figure.suptitle("How far do the groups shrink towards each other?", fontsize=12)
     handles: dict[str, Artist] = {}
-    for axes in grid:  # a pooled rate may be there for one likelihood only
+    for axes in grid:  # only one likelihood may have a pooled rate
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
-    text = f"Here, {'; '.join(told)}. Of each kind the run that ranks highest is taken."
+    text = f"Here, {'; '.join(told)}. The highest-ranked run of each kind is used."
     return figure, text + (
-        f" Named are the {MAX_NAMED} groups that move most; intervals are left out." if is_many else ""
+        f" The {MAX_NAMED} groups that move most are named; intervals are not drawn." if is_many else ""
     )
 
 
 def _shrinkage_panel(axes: Axes, x: np.ndarray, y: np.ndarray, groups: Sequence[str], *, is_many: bool) -> None:
-    """Points of the groups, (G, 3) each way, with intervals if they are few; names beside the panel, from the top."""
+    """Points of the groups, x and y (G, 3), with intervals if there are few; names beside the panel, from the top."""
     if not is_many:
         axes.hlines(y[:, 1], x[:, 0], x[:, 2], color=SKY, linewidth=1.2)
         axes.vlines(x[:, 1], y[:, 0], y[:, 2], color=SKY, linewidth=1.2)
@@ -371,7 +369,7 @@ def _shrinkage_panel(axes: Axes, x: np.ndarray, y: np.ndarray, groups: Sequence[
 
 
 def _apart(heights: np.ndarray, *, least: float) -> np.ndarray:
-    """Falling heights within 0 and 1, moved as far as they need to be to lie `least` apart."""
+    """Descending heights within 0 and 1, moved as little as necessary to be `least` apart."""
     moved = np.minimum(heights, 1.0)
     for i in range(1, len(moved)):
         moved[i] = min(moved[i], moved[i - 1] - least)
@@ -386,7 +384,7 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     density = [_density(member.new_group) for _, member, _ in shown]
     learnt = [member.pooling.informs_new_group for _, member, _ in shown]
     tops = [_quantile(member.new_group, 0.995) for _, member, _ in shown]
-    # a vague prior, which is all that an unpooled model has for a new group, does not squeeze the others
+    # an unpooled model has only the prior for a new group; if it is vague, it must not compress the other distributions
     known = [top for top, is_learnt in zip(tops, learnt, strict=True) if is_learnt]
     end = min(max(tops), 3 * max(known)) if known else max(tops)
     highest = max(float(height[count <= end].max()) for count, height in density)
@@ -421,7 +419,7 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     axes.set_yticks(len(shown) - 0.9 - np.arange(len(shown)), names, parse_math=False)
     axes.set_ylim(-0.3, len(shown) - 0.1)
     axes.set_xlim(-0.5, end + 0.5)
-    axes.set_title("What will a group that is not in the data produce?", fontsize=12)
+    axes.set_title("Which counts are predicted for a group that is not in the data?", fontsize=12)
     axes.text(1.01, 1.0, "median (90%)", transform=axes.transAxes, va="bottom")
     whole_numbers(axes)
     style(axes, "count")
@@ -430,19 +428,19 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     axes.tick_params(axis="y", length=0)
     widths = [_quantile(m.new_group, 0.95) - _quantile(m.new_group, 0.05) for _, m, _ in shown]
     usable = [place for place, is_learnt in enumerate(learnt) if is_learnt]
-    text = "Here no model has learnt anything of a new group: unpooled groups say nothing of each other."
+    text = "Here no model has information about a new group: unpooled groups share no information."
     if usable:
         narrow, wide = (find(usable, key=widths.__getitem__) for find in (min, max))
         text = (
-            f"Here, among models that learn of new groups from the data, {short(shown[narrow][2], 60)} has the "
-            f"narrowest and {short(shown[wide][2], 60)} the widest."
+            f"Here, among models that learn about new groups from the data, {short(shown[narrow][2], 60)} has the "
+            f"narrowest distribution and {short(shown[wide][2], 60)} the widest."
         )
         if widths[narrow] == widths[wide]:
-            text = "Here all models that learn of new groups from the data give shapes of one width."
+            text = "Here all models that learn about new groups from the data give distributions of equal width."
         if not all(learnt):
-            text += " Grey and hatched: unpooled models, whose groups say nothing of a new one; this is their prior."
+            text += " Grey and hatched: unpooled models, which do not learn about a new group; this is their prior."
     if max(tops) > end:
-        text += f" Counts above {end:,} are cut off."
+        text += f" Counts above {end:,} are not shown."
     return figure, text + runs.left_out(MAX_MODELS)
 
 
@@ -456,7 +454,7 @@ FIGURES: dict[str, Callable[[_Runs], tuple[Figure, str]]] = {
 
 
 def _pairs(members: Sequence[Member]) -> list[tuple[int, int, int | None]]:
-    """Places of the highest unpooled, hierarchical and pooled run for every likelihood that has the first two."""
+    """Ranks of the best unpooled, hierarchical and pooled run, for every likelihood with the first two."""
     found = []
     for likelihood in dict.fromkeys(member.likelihood for member in members):
         alike = [(place, member.pooling) for place, member in enumerate(members) if member.likelihood == likelihood]
@@ -469,7 +467,7 @@ def _pairs(members: Sequence[Member]) -> list[tuple[int, int, int | None]]:
 
 
 def _rates(summary: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
-    """Low end, mean and high end of the rate of every group, (G, 3)."""
+    """Lower end, mean and upper end of the rate of every group, (G, 3)."""
     if "lam" in summary.index:
         return np.tile(summary.loc["lam", INTERVAL].to_numpy(float), (len(groups), 1))
     return summary.loc[[f"lam.{group}" for group in groups], INTERVAL].to_numpy(float)
@@ -480,25 +478,25 @@ def _group_names(summary: pd.DataFrame) -> list[str]:
 
 
 def _density(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Counts, and the probability of each of them or, in a coarse table, of each count up to it on average."""
+    """Counts and their probabilities; in a coarse table the average probability of the counts up to each."""
     count = table["count"].to_numpy()
     return count, table["probability"].to_numpy() / np.diff(count, prepend=-1)
 
 
 def _quantile(table: pd.DataFrame, probability: float) -> int:
-    """Smallest count in the table that is not exceeded with this probability."""
+    """Smallest count in the table with at least this cumulative probability."""
     place = int(table["cumulative"].searchsorted(probability))
     return int(table["count"].iloc[min(place, len(table) - 1)])
 
 
 def _label(name: str, place: int, verdict: str) -> str:
-    """Rank and name of a run, short enough for an axis; a suspect one says so."""
+    """Rank and name of a run, short enough for an axis; marked if suspect."""
     suspect = "" if verdict == "trusted" else " (suspect)"
     return f"{place + 1}. {printable(name, otherwise='run', length=36)}{suspect}"
 
 
 def _plain(label: str) -> str:
-    """A label for a legend, which would read dollar signs as mathematics."""
+    """A label for a legend, which would otherwise read dollar signs as mathematics."""
     return label.replace("$", r"\$")
 
 

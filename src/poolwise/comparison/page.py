@@ -1,4 +1,4 @@
-"""A comparison as one self-contained HTML page."""
+"""The HTML page of a comparison."""
 
 from base64 import b64encode
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""Logged runs to a comparison: one ranked table, figures, and a run that holds them.
+"""Logged runs to a comparison: one ranked table, figures, and a run that contains them.
 
-    run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, words, figures -> MLflow
+    run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, sentences, figures -> MLflow
 
-Nothing is fitted again: the table needs `loo/pointwise.csv` of every run, some of the figures the stored draws.
+Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figures need the stored draws.
 """
 
 import textwrap
@@ -26,8 +26,8 @@ from poolwise.tracking.record import Record
 from poolwise.tracking.run import TAG_LIMIT
 from poolwise.tracking.store import Logged
 
-MEMBERS = "members"  # tag: the ids of the runs that a comparison is of
-KIND = "kind"  # tag of a run that is no fit: comparison, sweep or calibration
+MEMBERS = "members"  # tag: the ids of the compared runs
+KIND = "kind"  # tag of a run that is not a fit: comparison, sweep or calibration
 ID_LENGTH = 32  # of a run id
 NOT_FITS = ("comparison", "sweep", "calibration")
 GROUPS = ("observed_data", "constant_data", "posterior_predictive")  # of a stored tree
@@ -39,18 +39,18 @@ def named(run_ids: Sequence[str], *, uri: str) -> list[Logged]:
     Raises
     ------
     UnknownRunError
-        if the store lacks one of them.
+        if the store does not have one of them.
     """
     return [store.logged(run_id, uri=uri) for run_id in dict.fromkeys(run_ids)]
 
 
 def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
-    """The runs of a sweep: its children, and those that its `members` tag lists because it reused them.
+    """The runs of a sweep: its children, and the reused runs that its `members` tag lists.
 
     Raises
     ------
     UnknownRunError
-        if the store has no such run, or it has no runs.
+        if the store does not have the sweep, or the sweep has no runs.
     """
     parent = store.logged(run_id, uri=uri)
     found = [run for run in store.children(run_id, uri=uri) if run.tags.get(KIND) not in NOT_FITS]
@@ -68,7 +68,7 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
     Raises
     ------
     UnknownRunError
-        if none does, or the filter is not in MLflow's language.
+        if no run matches, or the filter is not valid in MLflow's search language.
     """
     found = store.search(search, uri=uri, experiments=[experiment] if experiment is not None else None)
     found = [run for run in found if run.tags.get(KIND) not in NOT_FITS]
@@ -81,19 +81,19 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
 
 
 def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str = "") -> str:
-    """Compare runs, print the table and log it as a run of its own, whose id is returned.
+    """Compare runs, print the table, log it as a new run and return the id of that run.
 
-    Runs that did not finish, or that have no pointwise elpd, are named and left out.
+    Runs that did not finish or have no pointwise elpd are reported and left out.
 
     Parameters
     ----------
     runs : in any order; comparisons and sweeps among them are left out
-    parent : the run id of the sweep whose runs they are, if the comparison belongs to it
+    parent : the run id of the sweep, if the comparison belongs to one
 
     Raises
     ------
     ComparisonError
-        if fewer than two runs are left, or they were fitted to different data.
+        if fewer than two runs remain, or they were fitted to different data.
     """
     candidates, reasons = _candidates(runs, uri=uri)
     for reason in reasons:
@@ -131,7 +131,7 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
 
 
 def _candidates(runs: Sequence[Logged], *, uri: str) -> tuple[list[Candidate], list[str]]:
-    """The runs that can be compared, and why the others cannot."""
+    """The comparable runs, and why the others are not comparable."""
     candidates, reasons = list[Candidate](), list[str]()
     for run in {each.run_id: each for each in runs}.values():
         if kind := run.tags.get(KIND):
@@ -177,7 +177,7 @@ def _record(found: Comparison, first: Logged, data_sha256: str) -> Record:
 
 
 def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
-    """What the figures need of a run; a run whose draws are gone is still in those that need none."""
+    """The inputs of the figures for a run; without stored draws the run is still in figures that need none."""
     tables = {name: store.artifact(run.run_id, f"tables/{name}.csv", uri=uri) for name in ("summary", "new_group")}
     try:
         tree = _tree(store.artifact(run.run_id, "posterior/posterior.nc", uri=uri)) if with_draws else None
@@ -193,7 +193,7 @@ def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
 
 
 def _tree(path: Path) -> xr.DataTree | None:
-    """The data and the simulated counts of a stored fit, if it has them."""
+    """The data and simulated counts of a stored fit, if it has them."""
     with xr.open_datatree(path, engine="netcdf4") as stored:
         if "posterior_predictive" not in stored:
             return None

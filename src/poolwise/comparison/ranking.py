@@ -1,7 +1,7 @@
-"""Pointwise predictive accuracy of several runs to a ranking, what differs between the runs, and the words for it.
+"""Pointwise elpd of several runs to a ranking, the settings that differ, and sentences about both.
 
-The runs must have seen the same data: the values are aligned by cell, and a cell of multiplicity m stands for m rows.
-ArviZ compares the rows. Where they are too many, the same formulas are applied to the cells,
+The runs must be fitted to the same data: values are aligned by cell, and a cell of multiplicity m represents m rows.
+ArviZ compares the rows. If there are too many, the same formulas are applied to the cells,
 
     difference = sum_c m_c (a_c - b_c),    its se^2 = N Var_m(a - b),    N = sum_c m_c,
 
@@ -39,27 +39,27 @@ __all__ = [
     "text",
 ]
 
-# Sivula, Magnusson, Matamoros and Vehtari, arXiv:2008.10296: below 4 the error of a
-# difference is not known well enough to tell two models apart, and with few rows its se is too small.
+# Sivula, Magnusson, Matamoros and Vehtari, arXiv:2008.10296: below 4 the error of a difference
+# is not known well enough to distinguish two models, and with few rows its se is too small.
 TIE_DIFFERENCE, TIE_ERRORS = 4.0, 2.0
 FEW_ROWS = 100
-# As ArviZ and R's loo: more than eleven candidates. McLatchie and Vehtari (2024), doi:10.1007/s11222-024-10442-4.
+# As in ArviZ and R's loo: more than eleven candidates. McLatchie and Vehtari (2024), doi:10.1007/s11222-024-10442-4.
 MANY_RUNS = 12
 
-ROWS_TIMES_RUNS = 1_000_000  # above it by cells: ArviZ takes some 2 s for this many values
-LEAST = -700.0  # exp of it is the smallest normal number, nearly: a row that a model holds for impossible
+ROWS_TIMES_RUNS = 1_000_000  # above it the cells are compared: ArviZ takes about 2 s for this many values
+LEAST = -700.0  # its exp is near the smallest normal number: a row that is impossible under a model
 SHOWN = 20  # rows of the Markdown table
 WIDTH = 120  # characters of a printed line
 CELL = ["group", "exposure", "count"]
 
 
 class ComparisonError(RequestError):
-    """The runs cannot be compared: too few, other data, or other cells."""
+    """The runs cannot be compared: too few, different data, or different cells."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that can be compared.
+    """A run to compare.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Candidate:
     verdict : `trusted` or `suspect`
     params : every leaf of the resolved config, dotted
     p_loo, k_max : effective number of parameters; the largest Pareto k
-    pointwise : a row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out), pareto_k
+    pointwise : one row per cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out), pareto_k
     """
 
     run_id: str
@@ -82,15 +82,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds.
+    """The result of `compare`.
 
     Attributes
     ----------
-    table : a row a run, the highest elpd_loo first; see `compare`
-    differing : a row a config key that differs, a column a run; empty text where a run has no such key
+    table : one row per run, highest elpd_loo first; see `compare`
+    differing : one row per config key that differs, one column per run; empty if a run does not have the key
     words : the ranking in sentences
     best : run id of the best trusted run, or empty
-    num_rows : rows of data behind every elpd_loo
+    num_rows : rows of data in every elpd_loo
     """
 
     table: pd.DataFrame
@@ -111,24 +111,24 @@ class _Against:
 
 
 def read_pointwise(path: Path) -> pd.DataFrame:
-    """`loo/pointwise.csv` as it was written: labels as text (a group may be called NA), numbers to the last bit."""
+    """Read `loo/pointwise.csv`: labels as text (a group may be called NA), numbers exactly as written."""
     numbers = {name: ["", "nan", "NaN"] for name in ("elpd", "pareto_k")}
     return pd.read_csv(path, dtype={"group": str}, keep_default_na=False, na_values=numbers)
 
 
 def compare(candidates: Sequence[Candidate]) -> Comparison:
-    """Rank runs by leave-one-out predictive accuracy.
+    """Rank runs by elpd_loo, their leave-one-out predictive accuracy.
 
     The columns of the table:
 
-    * rank, name : from 1; a name that several runs bear is followed by the beginning of the run id
+    * rank, name : from 1; a name shared by several runs is followed by the beginning of the run id
     * elpd_loo, se : as logged with the run; the se is sqrt(N) times the standard deviation of the rows with ddof=1
-    * elpd_diff, dse : elpd_loo less that of the best trusted run (of the first, if none is trusted), and the
-      standard error of this difference, with ddof=0 as ArviZ and the formula above have it
-    * weight_stacking, weight_pseudo_bma : shares of the runs in a mixture, as ArviZ computes them
+    * elpd_diff, dse : elpd_loo minus that of the best trusted run (of the first, if none is trusted), and the
+      standard error of this difference, with ddof=0 as in ArviZ and the formula above
+    * weight_stacking, weight_pseudo_bma : weights of the runs in a mixture, as computed by ArviZ
     * p_loo, pareto_k_max, verdict, run_id
 
-    A run whose elpd_loo is not finite comes last, without difference and weights.
+    A run with a non-finite elpd_loo comes last, without difference and weights.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     """
     runs = list({each.run_id: each for each in candidates}.values())
     if len(runs) < 2:
-        named = f"there is one, {runs[0].name} ({runs[0].run_id})" if runs else "there is none"
+        named = f"only {runs[0].name} ({runs[0].run_id}) was given" if runs else "none was given"
         raise ComparisonError(f"a comparison needs two different runs; {named}. Name another finished run.")
     _check_data(runs)
     labels = _labels(runs)
@@ -171,19 +171,19 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
 
 
 def is_tie(elpd_diff: float, dse: float) -> bool:
-    """Whether a difference is too small to tell two models apart: under 4, or under 2 of its standard errors."""
+    """Whether a difference is too small to distinguish two models: under 4, or under 2 of its standard errors."""
     return abs(elpd_diff) < TIE_DIFFERENCE or abs(elpd_diff) < TIE_ERRORS * dse
 
 
 def telling(names: Sequence[str]) -> list[str]:
-    """The names without the words that all of them hold, but for the first word: what tells the runs apart."""
+    """The names without the words common to all of them, except the first: the parts that distinguish the runs."""
     words = [name.split() for name in names]
     common = set.intersection(*(set(each[1:]) for each in words))
     return [" ".join(word for i, word in enumerate(each) if i == 0 or word not in common) for each in words]
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
-    """The table as texts, with its header; a suspect verdict stands out."""
+    """The table as strings, with its header; a suspect verdict is in capitals."""
     numbers = {
         "elpd_loo": ("elpd_loo", ".2f"),
         "se": ("se", ".2f"),
@@ -203,7 +203,7 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def text(table: pd.DataFrame) -> str:
-    """The table in aligned columns, at most 120 characters wide: long names lose their middle."""
+    """The table in aligned columns, at most 120 characters wide: long names are shortened in the middle."""
     columns = [list(column) for column in zip(*cells(table), strict=True)]
     widths = [max(map(len, column)) for column in columns]
     room = max(12, WIDTH - sum(widths) + widths[1] - 2 * (len(widths) - 1))
@@ -248,7 +248,7 @@ def _check_data(runs: Sequence[Candidate]) -> None:
 
 
 def _labels(runs: Sequence[Candidate]) -> list[str]:
-    """A name for every run that no other bears."""
+    """A unique name for every run."""
     times = Counter(run.name for run in runs)
     return [run.name if run.name and times[run.name] == 1 else f"{run.name} ({run.run_id[:6]})".strip() for run in runs]
 
@@ -261,11 +261,11 @@ def _aligned(runs: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         cells = _indexed(run)
         odd = first.index.symmetric_difference(cells.index, sort=False)
         if len(odd):
-            raise _misaligned(runs[0], run, odd[0], "is in one of the two only")
+            raise _misaligned(runs[0], run, odd[0], "is in only one of the two")
         cells = cells.loc[first.index]
         unequal = (cells["multiplicity"] != first["multiplicity"]).to_numpy()
         if unequal.any():
-            raise _misaligned(runs[0], run, first.index[unequal][0], "stands for another number of rows")
+            raise _misaligned(runs[0], run, first.index[unequal][0], "has different multiplicities")
         columns.append(cells["elpd"].to_numpy(float))
     return np.stack(columns, axis=1), first["multiplicity"].to_numpy(float)
 
@@ -274,14 +274,14 @@ def _indexed(run: Candidate) -> pd.DataFrame:
     cells = run.pointwise.set_index(CELL)
     if cells.index.has_duplicates:
         cell = cells.index[cells.index.duplicated()][0]
-        raise ComparisonError(f"loo/pointwise.csv of {run.run_id} holds {_cell(cell)} twice. Log the run again.")
+        raise ComparisonError(f"loo/pointwise.csv of {run.run_id} has {_cell(cell)} twice. Repeat the run.")
     return cells
 
 
 def _misaligned(one: Candidate, other: Candidate, cell: tuple, how: str) -> ComparisonError:
     return ComparisonError(
-        f"loo/pointwise.csv of {one.name} ({one.run_id}) and {other.name} ({other.run_id}) do not hold the same "
-        f"cells: {_cell(cell)} {how}. Log the damaged run again."
+        f"loo/pointwise.csv of {one.name} ({one.run_id}) and {other.name} ({other.run_id}) do not have the same "
+        f"cells: {_cell(cell)} {how}. Repeat the damaged run."
     )
 
 
@@ -308,7 +308,7 @@ def _arviz(rows: np.ndarray, names: Sequence[str], method: str, reference: str) 
     results = {
         name: ELPDDataLOO(
             elpd=float(rows[:, k].sum()),
-            se=float("nan"),  # not used by these methods; the table has its own
+            se=float("nan"),  # not used by these methods; the table has its own se
             p=float("nan"),
             n_samples=0,
             n_data_points=len(rows),
@@ -320,7 +320,7 @@ def _arviz(rows: np.ndarray, names: Sequence[str], method: str, reference: str) 
         for k, name in enumerate(names)
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of many candidates: `_best_of_many` has the numbers
+        warnings.simplefilter("ignore", UserWarning)  # about many candidates: see `_best_of_many`
         return arviz_compare(results, method=method, reference=reference, round_to="none")
 
 
@@ -334,9 +334,9 @@ def _by_cells(values: np.ndarray, multiplicity: np.ndarray, reference: int) -> _
 
 
 def _stacking(values: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
-    """Weights of the mixture with the highest log score; set up as ArviZ does it, so that it takes the same steps.
+    """Weights of the mixture with the highest log score; set up as in ArviZ, so the optimiser takes the same steps.
 
-    `values` come with the highest elpd first, as ArviZ sorts them.
+    `values` are sorted by elpd, highest first, as in ArviZ.
     """
     density, num_runs = np.exp(_relative(values)), values.shape[1]  # (C, K)
     found = minimize(
@@ -350,7 +350,7 @@ def _stacking(values: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
 
 
 def _relative(values: np.ndarray) -> np.ndarray:
-    """Values less the best of their row, which moves no stacking weight and keeps exp of them from vanishing."""
+    """Values minus the best of their row: keeps the stacking weights and prevents underflow of exp."""
     return np.maximum(values - values.max(axis=1, keepdims=True), LEAST)
 
 
@@ -394,20 +394,20 @@ def _words(table: pd.DataFrame, num_rows: int) -> list[str]:
     if not trusted.empty:
         lines += _ties(trusted)
     if len(suspect):
-        lines.append(f"Suspect, so that their values cannot be relied on: {listed(suspect['name'])}.")
+        lines.append(f"Suspect, so their values are unreliable: {listed(suspect['name'])}.")
     if len(ranked) < len(table):
         names = listed(table["name"][len(ranked) :])
-        lines.append(f"Not ranked, for their elpd_loo is not finite: {names}.")
+        lines.append(f"Not ranked, because their elpd_loo is not finite: {names}.")
     if num_rows < FEW_ROWS:
         lines.append(
-            f"With {num_rows} rows, fewer than {FEW_ROWS}, the standard errors of the differences are uncertain "
-            "themselves and tend to be too small."
+            f"With {num_rows} rows, fewer than {FEW_ROWS}, the standard errors of the differences are themselves "
+            "uncertain and tend to be too small."
         )
     if len(ranked) >= MANY_RUNS:
         lines.append(_best_of_many(ranked["elpd_loo"].to_numpy()))
     lines.append(
-        "Weights are not model probabilities: they make the best mixture for prediction, in which one of two models "
-        "that predict alike may get nothing."
+        "Weights are not model probabilities: they give the mixture that predicts best. Of two models with similar "
+        "predictions one may get weight zero."
     )
     return lines
 
@@ -415,8 +415,8 @@ def _words(table: pd.DataFrame, num_rows: int) -> list[str]:
 def _best(ranked: pd.DataFrame, trusted: pd.DataFrame, num_rows: int) -> list[str]:
     if trusted.empty:
         return [
-            f"No run is trusted, so none is called best; the highest elpd_loo is that of {_value(ranked.iloc[0])}, "
-            "and differences are to it."
+            f"No run is trusted, so none is called best. Differences are to the run with the highest elpd_loo, "
+            f"{_value(ranked.iloc[0])}."
         ]
     best = trusted.iloc[0]
     lines = [f"Best of {len(ranked)} runs by elpd_loo on {num_rows:,} rows: {_value(best)}."]
@@ -424,41 +424,41 @@ def _best(ranked: pd.DataFrame, trusted: pd.DataFrame, num_rows: int) -> list[st
     if above:
         lines.append(
             f"{'A suspect run has' if len(above) == 1 else 'Suspect runs have'} a higher elpd_loo and "
-            f"{'is' if len(above) == 1 else 'are'} not called best for that: {listed(above)}."
+            f"{'is' if len(above) == 1 else 'are'} therefore not called best: {listed(above)}."
         )
     return lines
 
 
 def _ties(trusted: pd.DataFrame) -> list[str]:
-    """The trusted runs that the best one does not beat, and those that it does."""
+    """The trusted runs that tie with the best one, and those behind it."""
     best, *others = (row for _, row in trusted.iterrows())
     tied = [row for row in others if is_tie(row["elpd_diff"], row["dse"])]
     behind = [row for row in others if not is_tie(row["elpd_diff"], row["dse"])]
     lines = []
     if tied:
         lines.append(
-            f"A tie with {best['name']}: {listed([_difference(row) for row in tied])}. A difference under "
-            f"{TIE_DIFFERENCE:g}, or under {TIE_ERRORS:g} of its standard errors, does not tell two models apart."
+            f"Tie with {best['name']}: {listed([_difference(row) for row in tied])}. A difference under "
+            f"{TIE_DIFFERENCE:g}, or under {TIE_ERRORS:g} of its standard errors, does not distinguish two models."
         )
     if behind:
-        lines.append(f"Behind it by more than that: {listed([_difference(row) for row in behind])}.")
+        lines.append(f"Worse than {best['name']}: {listed([_difference(row) for row in behind])}.")
     return lines
 
 
 def _best_of_many(elpd: np.ndarray) -> str:
-    """How far the best of so many would lead by chance, were all alike; `elpd` in falling order.
+    """How far the best of many equally good runs leads by chance; `elpd` in descending order.
 
-    The differences to the median candidate, folded at their median, give the spread; its largest among K is compared
-    with the 1 - 1 / 2K quantile of a normal distribution.
+    The differences to the median candidate, folded at their median, give the spread. The largest of K is compared with
+    the 1 - 1 / 2K quantile of a normal distribution.
     """
     differences = elpd - elpd[len(elpd) // 2]
     upper = differences[differences >= np.median(differences)]
     by_chance = float(norm.ppf(1 - 1 / (2 * (len(elpd) - 1)), scale=np.sqrt(np.mean(upper**2))))
     judged = "no more than" if differences[0] <= by_chance else "more than"
     return (
-        f"Best of many: the first of {len(elpd)} leads the middle one by {differences[0]:.2f}, {judged} the "
-        f"{by_chance:.2f} that chance alone gives the first of so many alike (McLatchie and Vehtari 2024, "
-        "doi:10.1007/s11222-024-10442-4). Having been selected, its elpd_loo is too high on average."
+        f"Selection among many: the first of {len(elpd)} runs leads the median run by {differences[0]:.2f}, {judged} "
+        f"the {by_chance:.2f} expected by chance among as many equally good runs (McLatchie and Vehtari 2024, "
+        "doi:10.1007/s11222-024-10442-4). Because it was selected, its elpd_loo is biased upwards."
     )
 
 

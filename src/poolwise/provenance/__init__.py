@@ -1,1 +1,1 @@
-"""What made a run, and whether two runs are the same."""
+"""The inputs of a run, and whether two runs are the same."""

@@ -1,8 +1,8 @@
-"""A commit and a patch to files again: a scratch checkout, gone afterwards.
+"""A commit and a patch to files: a temporary checkout.
 
-It borrows the objects of a repository and nothing else: no branch, index, worktree entry, hook or setting of the
-user's. So the files are the same for everybody, and nothing is left in the repository even after a kill. The patch may
-come from a tracking server: it is applied to the index, and what that changed is looked at, before a file is written.
+It uses only the objects of a repository: no branch, index, worktree entry, hook or setting of the user. So the files
+are the same for every user, and nothing is left in the repository even after a kill. The patch may come from a
+tracking server: it is applied to the index, and the changed entries are checked before any file is written.
 """
 
 import os
@@ -16,13 +16,13 @@ from pathlib import Path
 from poolwise.errors import RequestError
 from poolwise.text import one_line
 
-RECORDED_FOLDERS = ("src", "conf", "experiments")  # what a patch holds, and nothing else
+RECORDED_FOLDERS = ("src", "conf", "experiments")  # the only folders that a patch may change
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1 or SHA-256; neither an option nor a path
-SPECIAL_MODES = {"120000": "a symbolic link", "160000": "a repository of its own"}  # git's modes of entries
+SPECIAL_MODES = {"120000": "a symbolic link", "160000": "a repository of its own"}  # modes of index entries
 
 
 class CheckoutError(RequestError):
-    """A commit with its patch cannot be had as files again; `reason` is the short of the message."""
+    """A commit with its patch cannot be checked out; `reason` is a short form of the message."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -31,20 +31,20 @@ class CheckoutError(RequestError):
 
 @contextmanager
 def checkout(root: Path, commit: str, patch: str) -> Iterator[Path]:
-    """A scratch checkout of a commit of the repository at `root`, with a patch applied; gone afterwards.
+    """A temporary checkout of a commit of the repository at `root`, with a patch applied.
 
     Parameters
     ----------
-    commit : its whole id; no branch needs to lead to it
-    patch : as in `provenance.Code`, or nothing; undecodable bytes as surrogates
+    commit : its full id; it need not be on a branch
+    patch : as in `code.Code`, or empty; undecodable bytes as surrogates
 
     Raises
     ------
     CheckoutError
-        if there is no git or no such commit, or the patch does not apply or is none that a run records.
+        if git or the commit is missing, or the patch does not apply or is not one that a run records.
     """
     if not COMMIT.fullmatch(commit):
-        raise CheckoutError(f"{commit!r} is no commit, so no code can be had from it. Give its 40 (or 64) hex digits.")
+        raise CheckoutError(f"{commit!r} is not a commit id. Give its 40 (or 64) hex digits.")
     with tempfile.TemporaryDirectory(prefix="poolwise-", ignore_cleanup_errors=True) as scratch:
         place = Path(scratch).resolve()
         _borrow(root, place, commit)
@@ -54,7 +54,7 @@ def checkout(root: Path, commit: str, patch: str) -> Iterator[Path]:
 
 
 def not_given_back(root: Path, folders: Sequence[str], commit: str, patch: str) -> list[str]:
-    """What commit and patch do not give back as it is at `root`, each in words; files that only `root` has aside."""
+    """The files that commit and patch do not restore as they are at `root`; ignores files that only `root` has."""
     try:
         with checkout(root, commit, patch) as again:
             paths = [path for folder in folders for path in sorted((again / folder).rglob("*"))]
@@ -75,12 +75,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _borrow(root: Path, place: Path, commit: str) -> None:
-    """A repository at `place` with the objects of that at `root`, and the commit as its head and index."""
+    """Create a repository at `place` with the objects of that at `root`, and the commit as its head and index."""
     found = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects", as_user=True)
     if found.returncode:
         raise CheckoutError(
-            f"{root} is no git repository that can be read ({_first_line(found)}). "
-            f"Start this in a clone that has commit {commit[:12]}."
+            f"{root} is not a readable git repository ({_first_line(found)}). "
+            f"Run this command in a clone that has commit {commit[:12]}."
         )
     kind = () if len(commit) == 40 else ("--object-format=sha256",)
     _must(_git(place, "init", "--quiet", "--template=", *kind), commit)
@@ -94,7 +94,7 @@ def _borrow(root: Path, place: Path, commit: str) -> None:
 
 
 def _apply(place: Path, commit: str, patch: str) -> None:
-    """Apply the patch to the index, and refuse one that changes more than files in the recorded folders."""
+    """Apply the patch to the index; refuse one that changes anything except files in the recorded folders."""
     if not patch:
         return
     content = patch.encode("utf-8", "surrogateescape")
@@ -102,7 +102,7 @@ def _apply(place: Path, commit: str, patch: str) -> None:
     if done.returncode:
         raise CheckoutError(
             f"the patch does not apply to commit {commit[:12]} ({_first_line(done)}). "
-            "It is damaged, or was made from another commit; take both from the same run.",
+            "It is damaged, or belongs to another commit; take both from the same run.",
             f"it does not apply ({_first_line(done)})",
         )
     for mode, name in _changed(place, commit):
@@ -111,13 +111,13 @@ def _apply(place: Path, commit: str, patch: str) -> None:
         if wrong := outside or SPECIAL_MODES.get(mode, ""):
             raise CheckoutError(
                 f"the patch to commit {commit[:12]} changes {one_line(name)}, which is {wrong}. "
-                "No run records such a patch, and it is not applied; read it before you use it otherwise.",
+                "No run records such a patch, so it was not applied; read it before you use it in another way.",
                 f"{one_line(name)} is {wrong}",
             )
 
 
 def _changed(place: Path, commit: str) -> Iterator[tuple[str, str]]:
-    """New mode and path of every entry of the index that the commit has otherwise; a rename is two."""
+    """New mode and path of every index entry that differs from the commit; a rename gives two."""
     done = _must(_git(place, "diff-index", "--cached", "--raw", "-z", commit), commit)
     fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
     for head, name in zip(fields[0:-1:2], fields[1::2], strict=True):  # ":100644 100755 <id> <id> M", path
@@ -130,11 +130,11 @@ def _write(place: Path, commit: str) -> None:
 
 
 def _must(done: subprocess.CompletedProcess[bytes], commit: str) -> subprocess.CompletedProcess[bytes]:
-    """What a command returned, if it did not fail."""
+    """The result of a git command; raises if it failed."""
     if done.returncode:
         raise CheckoutError(
             f"commit {commit[:12]} cannot be checked out ({_first_line(done)}). "
-            "Fetch it again, or clone the project anew."
+            "Fetch it again, or make a new clone of the project."
         )
     return done
 
@@ -142,18 +142,18 @@ def _must(done: subprocess.CompletedProcess[bytes], commit: str) -> subprocess.C
 def _git(
     place: Path, *arguments: str, content: bytes = b"", as_user: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git with no setting, or with the user's, who may have to declare a repository safe."""
+    """Run git without settings, or with those of the user, which may declare a repository safe."""
     nothing = ("core.hooksPath", "core.attributesFile")
     settings = () if as_user else [part for name in nothing for part in ("-c", f"{name}={os.devnull}")]
     command = ["git", "-C", str(place), *settings, *arguments]
     try:
         return subprocess.run(command, input=content, capture_output=True, check=False, env=_environment(as_user))
     except FileNotFoundError:
-        raise CheckoutError("there is no git here, which code is checked out with. Install git.") from None
+        raise CheckoutError("git is not installed; it is needed to check out the code. Install git.") from None
 
 
 def _environment(as_user: bool) -> dict[str, str]:
-    """Messages in English, and no repository, index or object that the caller's environment names."""
+    """Environment for git: English messages, no repository, index or objects from the caller's environment."""
     kept = ("GIT_EXEC_PATH", "GIT_CONFIG") if as_user else ("GIT_EXEC_PATH",)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(kept)}
     none = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}

@@ -1,4 +1,4 @@
-"""The source at work: its commit, what differs from it, and the lock that its environment was made from."""
+"""The running source: its commit, its differences from the commit, and the lock of its environment."""
 
 import hashlib
 import os
@@ -13,30 +13,30 @@ from poolwise.provenance.fingerprints import SOURCE, fingerprint, source_files
 from poolwise.provenance.stack import _pins, distributions, versions_of
 from poolwise.text import one_line
 
-# what `git apply` reads, however the user likes to see differences
+# a format that `git apply` reads, whatever the user's settings for diffs
 PLAIN_DIFF = (
     *("diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "--no-textconv"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
 )
-USED_SUFFIXES = {  # of the files that a run reads in a recorded folder, git-ignored or not
+USED_SUFFIXES = {  # of the files that a run reads in a recorded folder, whether git ignores them or not
     "src": (".py", ".html", ".so"),
     "conf": (".yaml",),
     "experiments": (".yaml",),
 }
-LOCKS = ("requirements.lock", "requirements-ray.lock")  # one of them made the environment
-UNLOCKED = {"poolwise", "pip"}  # what every environment has besides its lock
+LOCKS = ("requirements.lock", "requirements-ray.lock")  # the environment was built from one of them
+UNLOCKED = {"poolwise", "pip"}  # in every environment, but not in its lock
 
 
 @dataclass(frozen=True)
 class Lock:
-    """The lock file that the environment was made from, told by what is installed.
+    """The lock file of the environment, inferred from the installed distributions.
 
     Attributes
     ----------
-    name : the lock with the fewest departures, or nothing where there is no lock
+    name : the lock with the fewest departures, or empty if there is no lock
     sha256 : of its bytes
-    changed : its text, if it is not the one of the commit
-    departures : "name==version" that is installed and not locked so, "no name==version" that is locked and not there
+    changed : its text, if it differs from that of the commit
+    departures : "name==version" if installed but not locked, "no name==version" if locked but not installed
     """
 
     name: str = ""
@@ -51,10 +51,10 @@ class Code:
 
     Attributes
     ----------
-    state : "clean <commit>", "changed since <commit>", or "no commit" with the digest of the source; where commit and
-        patch do not give the code back, "changed since" says so and why
-    patch : what differs from the commit in `RECORDED_FOLDERS`, untracked files included; applies with `git apply`
-    files : every file of the package that runs, relative name -> sha256
+    state : "clean <commit>", "changed since <commit>", or "no commit" with the digest of the source; if commit and
+        patch do not restore the code, "changed since" is followed by the reason
+    patch : differences from the commit in `RECORDED_FOLDERS`, with untracked files; applies with `git apply`
+    files : every file of the running package, relative name -> sha256
     """
 
     state: str
@@ -66,11 +66,11 @@ class Code:
 
 
 def code_state(root: Path = SOURCE.parents[1]) -> Code:
-    """Commit, branch and patch of the checkout at `root`, or the digest of the source where there is none."""
+    """Commit, branch and patch of the checkout at `root`, or the digest of the source if it is not a checkout."""
     files = source_files(SOURCE)
     top = _git(root, "rev-parse", "--show-toplevel").strip()
     commit = _git(root, "rev-parse", "HEAD").strip()
-    if not commit or Path(top) != root:  # an installed package may lie in another project's checkout
+    if not commit or Path(top) != root:  # an installed package may be inside the checkout of another project
         return Code(f"no commit, source {fingerprint(files)[:12]}", "", "", "", files, _lock(root, ""))
     tracked = _git(root, "ls-tree", "--name-only", "HEAD").split()
     folders = [folder for folder in RECORDED_FOLDERS if folder in tracked or (root / folder).is_dir()]
@@ -80,15 +80,15 @@ def code_state(root: Path = SOURCE.parents[1]) -> Code:
     state = f"changed since {commit[:12]}" if changed or lost else f"clean {commit[:12]}"
     if lost:
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-        state += f", and the patch does not give this code back: {lost[0]}{more}"
+        state += f", and the patch does not restore this code: {lost[0]}{more}"
     branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD").strip()
     return Code(state, commit, branch, patch, files, _lock(root, commit))
 
 
 def _patch(root: Path, folders: list[str]) -> tuple[str, list[str]]:
-    """What differs from the last commit, and the names that git cannot add to that.
+    """The differences from the last commit, and the names of files that git cannot add to them.
 
-    Taken over an index of its own: the checkout's own stays as it is.
+    Uses a temporary index: the index of the checkout is not changed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         objects = _git(root, "rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
@@ -105,26 +105,26 @@ def _patch(root: Path, folders: list[str]) -> tuple[str, list[str]]:
 
 
 def _others(root: Path, folders: list[str], *which: str, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Files that are in no index, less those that git is told to ignore; or `which`."""
+    """Untracked files that git does not ignore; or those selected by `which`."""
     listing = ("ls-files", "--others", "--exclude-standard", "-z", *which, "--", *folders)
     return [name for name in _git(root, *listing, environment=environment).split("\0") if name]
 
 
 def _lost(root: Path, folders: list[str], not_added: list[str]) -> list[str]:
-    """What a run may read and no patch holds, each in words."""
+    """The files that a run may read and that the patch lacks, each with the reason."""
     ignored = [name for name in _others(root, folders, "--ignored") if _is_used(Path(name))]
     reasons = [f"{one_line(name.rstrip('/'))} is ignored by git" for name in ignored]
     return reasons + [f"{one_line(name.rstrip('/'))} cannot be added" for name in not_added]
 
 
 def _is_used(path: Path) -> bool:
-    """Whether a run reads a file of this name: no cache, and nothing in a hidden folder."""
+    """Whether a run may read a file of this name; caches and hidden folders are excluded."""
     hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
     return path.suffix in USED_SUFFIXES[path.parts[0]] and not hidden
 
 
 def _lock(root: Path, commit: str) -> Lock:
-    """The lock at `root` that is nearest to what is installed."""
+    """The lock at `root` that is closest to the installed distributions."""
     texts = {name: (root / name).read_bytes() for name in LOCKS if (root / name).is_file()}
     locks = [_compared(root, commit, name, content) for name, content in texts.items()]
     return min(locks, key=lambda lock: len(lock.departures), default=Lock())
@@ -142,7 +142,7 @@ def _compared(root: Path, commit: str, name: str, content: bytes) -> Lock:
 
 
 def _departures(lock: str) -> tuple[str, ...]:
-    """What is installed otherwise than in a lock. Pins with a condition may be missing: they may be for elsewhere."""
+    """How the installed distributions differ from a lock. Pins with a marker may be missing here."""
     installed = {name: version for name, version in versions_of(distributions()).items() if name not in UNLOCKED}
     pins = list(_pins(lock))
     locked = {(name, version) for name, version, _ in pins}
@@ -152,7 +152,7 @@ def _departures(lock: str) -> tuple[str, ...]:
 
 
 def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """What a git command prints; nothing where there is no git, no checkout or no commit."""
+    """The output of a git command; empty if there is no git, checkout or commit."""
     command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, check=True, env=os.environ | dict(environment or {}))

@@ -1,4 +1,4 @@
-"""Two runs to everything recorded that differs between them, and whether it can move a draw."""
+"""Two runs to their recorded differences, and whether each can change the draws."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from poolwise.provenance import fingerprints
 from poolwise.provenance.stack import DRAW_LIBRARIES, STACK_OF_BITS
 from poolwise.text import listed
 
-NAMES = ("there", "here")  # where a value was found: `0.2 there, 0.3 here`; also ("in 1a2b3c", "in 4d5e6f")
+NAMES = ("there", "here")  # location of a value: `0.2 there, 0.3 here`; also ("in 1a2b3c", "in 4d5e6f")
 KINDS = ("data", "config", "code", "library", "device")
 DRAW_SETTINGS = ("pooling", "likelihood", "prior", "sampler", "seed")
 VERSIONS = ("python", *DRAW_LIBRARIES)
@@ -19,16 +19,16 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What decided a run.
+    """The recorded inputs of a run.
 
     Attributes
     ----------
     settings : the resolved config, nested
     data_sha256 : of the canonical cells
-    code : the state of the source, as `provenance.Code` has it
+    code : the state of the source, as in `code.Code`
     files : file of the package -> sha256; the oldest runs recorded some of those that decide draws, or none
-    libraries : distribution -> version, of all that are installed, spelled as `provenance.versions_of` does
-    stack : as `provenance.stack` gives it
+    libraries : installed distribution -> version, spelled as by `stack.versions_of`
+    stack : as returned by `stack.stack`
     """
 
     settings: Mapping[str, Any]
@@ -41,11 +41,11 @@ class RunInputs:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing recorded that differs between two runs: its kind, one of `KINDS`, and a line that names it.
+    """One recorded difference between two runs: its kind, one of `KINDS`, and a line of text.
 
     Attributes
     ----------
-    decides_draws : whether it can move a draw, or cannot be excluded to
+    decides_draws : whether it can change the draws, or this cannot be excluded
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Difference:
 
 
 def differences(one: RunInputs, other: RunInputs, *, names: tuple[str, str] = NAMES) -> list[Difference]:
-    """Everything recorded that differs, by kind; within a kind what decides draws comes first."""
+    """All recorded differences, by kind; within a kind those that decide draws come first."""
     found = [
         *_data(one, other, names),
         *_settings(one, other, names),
@@ -76,7 +76,7 @@ def _data(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[
 
 
 def _settings(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
-    """The keys of the config that differ; `device` is judged with the stack, as it was really used."""
+    """The keys of the config that differ; `device` is compared with the stack, as actually used."""
     for key, a, b in unequal(flat(one.settings), flat(other.settings)):
         section = key.partition(".")[0]
         if section != "device":
@@ -86,7 +86,7 @@ def _settings(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Itera
 
 
 def _code(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
-    """The files that differ; where a run did not record them all, the states of the source."""
+    """The files that differ; if a run did not record all files, the states of the source."""
     are_whole = fingerprints.is_whole(one.files) and fingerprints.is_whole(other.files)
     common = one.files.keys() & other.files.keys()
     changed: dict[bool, list[str]] = {True: [], False: []}
@@ -104,7 +104,7 @@ def _code(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[
     if one.code != other.code:
         yield Difference("code", sides(one.code, other.code, names), is_open)
     elif is_open and one.code.startswith("changed"):
-        yield Difference("code", f"{one.code} in both runs, and which files is not recorded", True)
+        yield Difference("code", f"{one.code} in both runs; the changed files are not recorded", True)
 
 
 def _libraries(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
@@ -121,7 +121,7 @@ def _libraries(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iter
 
 
 def _device(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterator[Difference]:
-    """What differs in the stack but versions; the settings of the device come first, as they were really used."""
+    """The differences of the stacks except versions; the settings of the device, as actually used, come first."""
     a, b = ({**run.settings.get("device", {}), **run.stack} for run in (one, other))
     versions = {*VERSIONS, *one.libraries, *other.libraries} - {*DEVICE_BITS}
     keys = [key for key in {**a, **b} if key not in versions]
@@ -139,13 +139,13 @@ def _device(one: RunInputs, other: RunInputs, names: tuple[str, str]) -> Iterato
 
 
 def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves under dotted keys; a list is a tuple, as a config that was written and read again has lists."""
+    """The leaves under dotted keys, lists as tuples: a config that was written and read back has lists."""
     leaves = ((key, value) for key, value in leaves_of(nested) if not isinstance(value, Mapping))
     return {key: tuple(value) if isinstance(value, list) else value for key, value in leaves}
 
 
 def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The keys whose values differ, with both; `ABSENT` where there is none."""
+    """The keys whose values differ, with both values; `ABSENT` if missing."""
     for key in dict.fromkeys([*one, *other]):
         a, b = one.get(key, ABSENT), other.get(key, ABSENT)
         if a != b:
@@ -153,12 +153,12 @@ def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def sides(one: Any, other: Any, names: tuple[str, str]) -> str:
-    """Two values with where each was found."""
+    """Two values, each with its location."""
     return f"{shown(one)} {names[0]}, {shown(other)} {names[1]}"
 
 
 def shown(value: Any) -> str:
-    """A value on one line, as a config has it."""
+    """A value on one line, as in a config."""
     if value is ABSENT:
         return "absent"
     if isinstance(value, tuple):

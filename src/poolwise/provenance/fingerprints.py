@@ -1,9 +1,9 @@
 """Settings, data and source to the fingerprints of a run.
 
-Two fits with the same draws fingerprint have the same draws, to the bit, on the same stack; two runs with the same
-run fingerprint have the same artifacts. The source that decides a draw is the engine, the pooling and the likelihood of
-the fit, the checkpoints of an interrupted fit, and what these import, as it is parsed: docstrings, comments and the
-words of a plug-in refit nothing.
+On the same stack, two fits with the same draws fingerprint have bit-identical draws; two runs with the same run
+fingerprint have the same artifacts. The source that decides draws is the engine, pooling and likelihood of the fit, the
+checkpoints, and all that these import. Its syntax tree is hashed: a change of docstrings, comments or words of a
+plug-in causes no refit.
 """
 
 import ast
@@ -24,17 +24,17 @@ from poolwise.model.poolings import POOLINGS
 from poolwise.provenance.stack import DRAW_LIBRARIES
 
 SOURCE = Path(__file__).resolve().parents[1]
-EARLIER = (  # names that records of 0.1.0 have for the files that decided draws
+EARLIER = (  # names in records of 0.1.0 of the files that decided draws
     *("checkpoint.py", "data.py", "fit.py", "integrated.py", "model.py"),
     *("priors.py", "snapshot.py", "special.py", "table.py"),
 )
-HANDED_ON_BY = ("poolwise.inference.checkpoint",)  # the draws of a fit that was interrupted, to the start that goes on
+HANDED_ON_BY = ("poolwise.inference.checkpoint",)  # passes the draws of an interrupted fit to the resumed one
 WORDS = {"meaning", "formula", "new_group_words", "rate_symbol", "whose_rate", "short"}  # of a plug-in
 SITE_WORDS = {"symbol": 1, "meaning": 2}  # arguments of `model.sites.Site`
 
 
 def draw_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
-    """What decides the draws, as nested plain values. `settings` is the resolved config."""
+    """All inputs that decide the draws, as nested plain values. `settings` is the resolved config."""
     sampler = {key: value for key, value in settings["sampler"].items() if key != "checkpoint_every"}
     device = {key: value for key, value in settings["device"].items() if key != "num_devices"}
     return {
@@ -49,7 +49,7 @@ def draw_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str,
 
 
 def run_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
-    """What decides a run: its draws, what is made of them, and the rest of the source."""
+    """All inputs that decide a run: those of its draws, its checks, predictions and plots, and the whole source."""
     return draw_ingredients(settings, data_sha256) | {
         **{key: settings[key] for key in ("checks", "predict", "plots")},
         "all_source": source_digest(SOURCE),
@@ -57,7 +57,7 @@ def run_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, 
 
 
 def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The files that decide the draws of these settings, relative name -> sha256 of what they mean."""
+    """The files that decide the draws of these settings, relative name -> sha256 of the parsed file."""
     registered = (
         (ENGINES, settings["sampler"]["name"]),
         (POOLINGS, settings["pooling"]["name"]),
@@ -68,14 +68,14 @@ def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def module_of(plug_in: Any) -> str:
-    """The module that a plug-in is written in."""
+    """The module that defines a plug-in."""
     return str(
         getattr(plug_in, "sample", plug_in).__module__ if hasattr(plug_in, "refusal") else type(plug_in).__module__
     )
 
 
 def imported_source(modules: Iterable[str]) -> dict[str, str]:
-    """These modules and all of the package that they import, but for lists of plug-ins; relative name -> sha256."""
+    """These modules and those of the package that they import, without lists of plug-ins; name -> sha256."""
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -89,17 +89,17 @@ def imported_source(modules: Iterable[str]) -> dict[str, str]:
 
 
 def decides_draws(name: str) -> bool:
-    """Whether a file of the package may decide a draw of some variant."""
+    """Whether a file of the package may decide draws of some model."""
     return name in _all_draw_source() or name in EARLIER
 
 
 def is_whole(files: Iterable[str]) -> bool:
-    """Whether a record holds all files of the package; the oldest hold some of those that decide draws, or none."""
+    """Whether a record has all files of the package; the oldest have some of those that decide draws, or none."""
     return not all(map(decides_draws, files))
 
 
 def holds_draw_source(files: Iterable[str]) -> bool:
-    """Whether these are at least the files that decide draws."""
+    """Whether these include all files that decide draws."""
     return set(files) >= set(EARLIER) or set(files) >= _all_draw_source()
 
 
@@ -109,9 +109,9 @@ def _all_draw_source() -> frozenset[str]:
     return frozenset(imported_source([*map(module_of, plug_ins), *HANDED_ON_BY]))
 
 
-@functools.cache  # the code of a process is what it was when the process first asked
+@functools.cache  # the code of a process does not change after the first call
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """A sha256 of what a file means, and the modules of the package that it imports."""
+    """A sha256 of the parsed file, and the modules of the package that it imports."""
     tree = ast.parse(path.read_bytes())
     imported = [
         name
@@ -124,21 +124,21 @@ def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Takes docstrings and the words of plug-ins out of a parsed file."""
+    """Removes docstrings and the words of plug-ins from a parsed file."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """A text that stands alone does nothing."""
+        """Remove a string expression: it has no effect."""
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return None
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Words are assigned in the body of a class; a local variable of that name decides what it decides."""
+        """Remove words assigned in the body of a class; local variables of the same names are kept."""
         node.body = [each for each in node.body if not _is_words(each)]
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """A site has its words after its name."""
+        """Remove the words of a `Site`, which follow its name."""
         if isinstance(node.func, ast.Name) and node.func.id == "Site":
             node.args = [each for place, each in enumerate(node.args) if place not in SITE_WORDS.values()]
             node.keywords = [each for each in node.keywords if each.arg not in SITE_WORDS]
@@ -146,7 +146,7 @@ class _Meaning(ast.NodeTransformer):
 
 
 def _is_words(node: ast.stmt) -> bool:
-    """Whether a statement assigns words of a plug-in and nothing else, but for its name, which is in the settings."""
+    """Whether a statement assigns only words of a plug-in, and possibly its name, which is in the settings."""
     if not isinstance(node, ast.Assign | ast.AnnAssign):
         return False
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -155,12 +155,12 @@ def _is_words(node: ast.stmt) -> bool:
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
-    """A sha256 that is equal exactly when the ingredients are."""
+    """A sha256 that is equal if and only if the ingredients are."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
 def posterior_digests(posterior: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """A sha256 of the draws of each parameter, and under "all" one of them together."""
+    """A sha256 of the draws of each parameter, and one of all together under "all"."""
     digests = {}
     for name in sorted(posterior):
         draws = np.ascontiguousarray(posterior[name])
@@ -179,12 +179,12 @@ def source_files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): file_digest(path) for path in _source_paths(folder)}
 
 
-@functools.cache  # the code of a process is what it was when the process first asked
+@functools.cache  # the code of a process does not change after the first call
 def _source_paths(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".html"}))
 
 
 @functools.cache
 def file_digest(path: Path) -> str:
-    """The sha256 of a source file's bytes, as it was when this process first asked."""
+    """The sha256 of a source file's bytes at the first call in this process."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,15 +1,15 @@
 """Two runs to one judgement: bit-identical, statistically equal, or different, and why.
 
-Judged in this order:
+The rules, in order:
 
 1. bit-identical: the digests of the draws are equal, whatever else differs.
-2. different: the data or a setting that decides draws differs, however close the numbers are.
+2. different: the data or a setting that decides draws differs, however close the results are.
 3. statistically equal: each of the K means, standard deviations and elpd_loo agrees within Monte Carlo error,
 
        z = (other - one) / sqrt(mcse_one^2 + mcse_other^2),    |z| <= `agreement.threshold(K)`,
 
-   and both runs have converged; a run that has not is a cause of its own.
-4. different: the cause is the first of code, libraries and device that differs in what decides draws.
+   and both runs have converged; a run that has not converged is reported as the cause.
+4. different: the cause is the first of code, libraries and device with a difference that decides draws.
 """
 
 import math
@@ -31,13 +31,13 @@ SHOWN = 8  # rows of the printed table
 
 @dataclass(frozen=True)
 class RunResults:
-    """What a run found.
+    """The results of a run.
 
     Attributes
     ----------
-    digests : as `provenance.posterior_digests` gives them: site -> sha256 of its draws, "all" -> of all together
-    summary : as `summary.summarise` gives it
-    elpd_loo, elpd_loo_mcse : not a number where not known
+    digests : as returned by `fingerprints.posterior_digests`: site -> sha256 of its draws, "all" -> of all together
+    summary : as returned by `summary.summarise`
+    elpd_loo, elpd_loo_mcse : NaN if unknown
     """
 
     digests: Mapping[str, str]
@@ -54,10 +54,10 @@ class Judgement:
     Attributes
     ----------
     verdict : `BIT_IDENTICAL`, `EQUAL` or `DIFFERENT`
-    cause : why the draws are not the same bits, or why they cannot be judged; empty if bit-identical
-    quantity, z, threshold : the quantity with the largest |z|; z is infinite if it cannot be called equal
-    shifts : a row a quantity, the largest |z| first: quantity, one, other, mcse (of the difference), z
-    remarks : what else is to be known, a line each
+    cause : why the draws are not bit-identical, or cannot be judged; empty if bit-identical
+    quantity, z, threshold : the quantity with the largest |z|; z is infinite if equality cannot be judged
+    shifts : one row per quantity, largest |z| first: quantity, one, other, mcse (of the difference), z
+    remarks : further remarks, one line each
     """
 
     verdict: str
@@ -72,7 +72,7 @@ class Judgement:
 def judge(
     one: RunResults, other: RunResults, differing: Sequence[Difference], *, names: tuple[str, str] = NAMES
 ) -> Judgement:
-    """The judgement of two runs that differ in `differing`, in the order at the head of this module."""
+    """Judge two runs that differ in `differing`, by the rules in the docstring of this module."""
     shifts = _shifts(one, other)
     limit = threshold(len(shifts))
     unmatched = one.summary.index.symmetric_difference(other.summary.index)
@@ -93,7 +93,7 @@ def judge(
 
 
 def lines(judgement: Judgement, *, names: tuple[str, str] = NAMES) -> list[str]:
-    """The judgement as it is printed: the verdict, the cause, remarks, and the largest shifts in MCSE units."""
+    """The printed judgement: verdict, cause, remarks, and the largest shifts in units of MCSE."""
     remarks = [f"  {each}" for each in judgement.remarks]
     if judgement.verdict == BIT_IDENTICAL:
         return [f"{BIT_IDENTICAL}: all draws have the same sha256", *remarks]
@@ -119,28 +119,28 @@ def _verdict(
 
 
 def _first(differing: Sequence[Difference], *kinds: str, decides_draws: bool = True) -> Difference | None:
-    """The first difference of the first of these kinds that has one."""
+    """The first difference of the first of these kinds with a difference."""
     wanted = [each for each in differing if each.kind in kinds and each.decides_draws == decides_draws]
     return min(wanted, key=lambda each: kinds.index(each.kind), default=None)
 
 
 def _unexplained(differing: Sequence[Difference]) -> str:
-    """The cause where nothing differs that is known to decide draws."""
+    """The cause if no difference is known to decide draws."""
     possible = _first(differing, "code", "library", decides_draws=False)
     if possible is not None:
-        return f"{possible} (possible only: it should move no draw)"
-    what = "nothing that is recorded and decides draws" if differing else "nothing that is recorded"
-    return f"{what} differs; the promise of bit-identity is broken here"
+        return f"{possible} (possible cause only: it should not change draws)"
+    what = "no recorded input that decides draws" if differing else "no recorded input"
+    return f"{what} differs; the guarantee of bit-identity is violated here"
 
 
 def _unconverged(run: RunResults, name: str) -> str:
-    """The first limit of R-hat and ESS that a run misses."""
+    """The first limit on R-hat and ESS that a run fails."""
     failures = (limit.failure(run.summary, whose=f" {name}") for limit in limits(run.num_chains))
     return next(filter(None, failures), "")
 
 
 def _shifts(one: RunResults, other: RunResults) -> pd.DataFrame:
-    """What both runs found, quantity by quantity, the largest |z| first."""
+    """The results of both runs by quantity, largest |z| first."""
     common = [name not in WITHOUT_MEAN and name in other.summary.index for name in one.summary.index]
     names = one.summary.index[common]
     a, b = _quantities(one.summary.loc[names], one), _quantities(other.summary.loc[names], other)
@@ -160,7 +160,7 @@ def _quantities(summary: pd.DataFrame, run: RunResults) -> pd.DataFrame:
 
 
 def _z(shift: pd.Series, mcse: pd.Series) -> pd.Series:
-    """Shifts in units of their error: none is 0; infinite where shift or error is no number, or the error is 0."""
+    """Shifts in units of their MCSE: 0 if there is no shift; infinite if shift or MCSE is not finite, or MCSE is 0."""
     is_known = np.isfinite(shift) & np.isfinite(mcse)
     return (shift / mcse.where(is_known, 1.0)).where(is_known, np.inf).where(shift != 0, 0.0)
 
@@ -168,37 +168,37 @@ def _z(shift: pd.Series, mcse: pd.Series) -> pd.Series:
 def _remarks_on_findings(
     one: RunResults, other: RunResults, shifts: pd.DataFrame, verdict: str, names: tuple[str, str]
 ) -> Iterator[str]:
-    """What the findings themselves show beside the verdict."""
+    """Remarks on the results besides the verdict."""
     for name, mine, its in ((names[0], one, other), (names[1], other, one)):
         alone = [each for each in mine.summary.index if each not in its.summary.index]
         if alone:
-            yield f"parameters that are only {name}: {listed(alone)}"
+            yield f"parameters only {name}: {listed(alone)}"
     unknown = shifts["quantity"][~np.isfinite(shifts[["one", "other", "mcse"]]).all(axis=1)]
     if len(unknown):
-        yield f"not comparable, for a value or its Monte Carlo error is missing: {listed(unknown)}"
+        yield f"not comparable, because a value or its Monte Carlo error is missing: {listed(unknown)}"
     if verdict != BIT_IDENTICAL:
         same = [site for site, digest in one.digests.items() if other.digests.get(site) == digest]
         if same:
-            yield f"bit-identical all the same: the draws of {listed(same)}"
+            yield f"bit-identical nevertheless: the draws of {listed(same)}"
     elif not np.isclose(one.elpd_loo, other.elpd_loo, rtol=1e-9, atol=0, equal_nan=True):
         yield f"from the same draws, elpd_loo is {sides(one.elpd_loo, other.elpd_loo, names)}"
 
 
 def _remarks_on_differences(differing: Sequence[Difference], verdict: str, cause: str) -> Iterator[str]:
-    """The differences that are not the cause; of each sort at most `NAMED`."""
+    """The differences that are not the cause; at most `NAMED` of each sort."""
     others = [each for each in differing if not cause.startswith(str(each))]
-    deciding = "{}, without moving a draw" if verdict == BIT_IDENTICAL else "also {}"
+    deciding = "{}, without changing draws" if verdict == BIT_IDENTICAL else "also {}"
     for decides_draws, form in ((True, deciding), (False, "{} (decides no draw)")):
         each_line = [form.format(each) for each in others if each.decides_draws == decides_draws]
         yield from each_line[:NAMED]
         if len(each_line) > NAMED:
-            yield f"and {len(each_line) - NAMED} more that {'decide draws' if decides_draws else 'decide none'}"
+            yield f"and {len(each_line) - NAMED} more that {'decide draws' if decides_draws else 'decide no draws'}"
 
 
 def _largest(judgement: Judgement) -> str:
     """The largest shift in words."""
     if not math.isfinite(judgement.z):
-        return f"{judgement.quantity} cannot be held against Monte Carlo error"
+        return f"{judgement.quantity} cannot be compared with its Monte Carlo error"
     side = "within" if abs(judgement.z) <= judgement.threshold else "beyond"
     return (
         f"the largest of {len(judgement.shifts)} shifts is {judgement.z:+.2f} MCSE ({judgement.quantity}), "
@@ -207,7 +207,7 @@ def _largest(judgement: Judgement) -> str:
 
 
 def _table(shifts: pd.DataFrame, names: tuple[str, str]) -> list[str]:
-    """The largest shifts in aligned columns; values to the second digit of their error."""
+    """The largest shifts in aligned columns; values to the second digit of their MCSE."""
     rows = [("", *(name.removeprefix("in ") for name in names), "MCSE", "shift / MCSE")]
     for quantity, one, other, mcse, z in shifts.head(SHOWN).itertuples(index=False):
         digits = 1 - math.floor(math.log10(mcse)) if math.isfinite(mcse) and mcse > 0 else 6

@@ -1,9 +1,8 @@
-"""What a logged run left, read back to be judged or made again. Nothing in it is trusted.
+"""The record of a logged run, read back to judge or repeat the run. Its content is not trusted.
 
-A record comes from a tracking server that others write to. Its config may hold plain values only: no interpolations,
-no keys that a config library obeys; what the values may be is for `config.check` to say. Where the record says a thing
-twice, it has to say the same. Nothing is unpickled, and no path in it is read outside the working directory and the
-checkout.
+A record comes from a tracking server that others write to. Its config may contain plain values only: no interpolations,
+no keys that a config library obeys; `config.check` checks the values. Facts that are recorded twice must agree. Nothing
+is unpickled, and no path in the record is read outside the working directory and the checkout.
 """
 
 import json
@@ -31,15 +30,15 @@ from poolwise.tracking.store import SQLITE, Logged
 LARGEST_CONFIG = 100_000  # characters; a config has 1,500
 MOST_BRACKETS = 1000  # in YAML; a config has a few
 LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary
-LONGEST_NAME = 500  # characters that MLflow takes for the name of an experiment
+LONGEST_NAME = 500  # characters that MLflow allows for the name of an experiment
 LONGEST_PARAM = 500  # characters of a parameter that every store keeps
-RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or that leave no setting
+RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or without settings
 SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "reuse"))  # that hold keys
 UPGRADED = {
     key.partition(".")[0] for key in (*RENAMED, *LATER)
-}  # sections with keys that earlier versions wrote otherwise
+}  # sections with keys that earlier versions wrote differently
 JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
-# what reading a file raises that is not what it should be
+# raised by reading a damaged file
 DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 NOT_FITS = "kind"  # the tag of sweeps, comparisons and calibrations
 
@@ -47,7 +46,7 @@ type Get = Callable[[str], Path | None]  # the name of an artifact -> its file, 
 
 
 class ReproductionError(RequestError):
-    """A logged run cannot be judged or made again."""
+    """A logged run cannot be judged or repeated."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ class RecordedRun:
 
     Attributes
     ----------
-    settings : its resolved config, plain values, in the words of its version and not yet checked
-    overrides : its command line, in the words of this version
-    commit, patch : of its code; empty where there was no checkout
-    lock : name, sha256 and, if it was not the commit's, text of the lock of its environment
-    requirements : `name==version` a line
+    settings : its resolved config, plain values, with the keys of its version and not yet checked
+    overrides : its command line, with the keys of this version
+    commit, patch : of its code; empty if there was no checkout
+    lock : name, sha256 and, if it differed from that of the commit, text of the lock of its environment
+    requirements : `name==version` per line
     """
 
     run: Logged
@@ -76,7 +75,7 @@ class RecordedRun:
 
     @property
     def name(self) -> str:
-        """What it is called in a sentence."""
+        """Its name in messages."""
         return f"run {self.run.run_id[:6]}"
 
 
@@ -88,9 +87,9 @@ def of_run(run_id: str, *, uri: str) -> RecordedRun:
     UnknownRunError
         if the store has no such run.
     ReproductionError
-        if the store does not answer, the run is no finished fit, or its record is not whole.
+        if the store does not answer, the run is not a finished fit, or its record is incomplete.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():  # connecting would make it
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():  # connecting would create it
         raise UnknownRunError(f"{uri} does not exist. Check --tracking-uri, or MLFLOW_TRACKING_URI.")
 
     def get(name: str) -> Path | None:
@@ -108,7 +107,7 @@ def of_run(run_id: str, *, uri: str) -> RecordedRun:
     if kind := run.tags.get(NOT_FITS):
         raise ReproductionError(f"{_called(run)} is a {one_line(kind)}. Name one of its fits.")
     if run.status != "FINISHED":
-        raise ReproductionError(f"{_called(run)} is {run.status}: it has no result to be compared with.")
+        raise ReproductionError(f"{_called(run)} is {run.status}: it has no result to compare with.")
     return _read(run, get)
 
 
@@ -118,7 +117,7 @@ def of_folder(folder: Path) -> RecordedRun:
     Raises
     ------
     ReproductionError
-        if its record is not whole.
+        if its record is incomplete.
     """
     try:
         told = json.loads((folder / "record.json").read_text(encoding="utf-8"))
@@ -126,7 +125,7 @@ def of_folder(folder: Path) -> RecordedRun:
         run_id = told.get("run_id") or folder.name.rpartition("-")[2]
         run = Logged(run_id, told["name"], told["experiment"], told["status"], params, told["metrics"], told["tags"])
     except DAMAGES as error:
-        raise ReproductionError(f"{folder} holds no whole run ({type(error).__name__}). Name another run.") from None
+        raise ReproductionError(f"{folder} has no complete run ({type(error).__name__}). Name another run.") from None
 
     def get(name: str) -> Path | None:
         path = folder / "artifacts" / name
@@ -147,23 +146,23 @@ def as_today(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
-    """What a JSON or YAML text holds.
+    """The content of a JSON or YAML text.
 
     Parameters
     ----------
-    what : what to call it in an error; begins with the name of the file
-    may_interpolate : whether a value may hold `${`, as one that nothing resolves
+    what : its name in error messages; begins with the name of the file
+    may_interpolate : whether a value may contain `${`, which is never resolved
 
     Raises
     ------
     ReproductionError
-        if that is anything but plain values.
+        if it contains anything except plain values.
     """
     if len(text) > LARGEST_CONFIG:
-        raise ReproductionError(f"{what} has {len(text)} characters: refused. None that a run records is so long.")
+        raise ReproductionError(f"{what} has {len(text)} characters: refused. No recorded config is that long.")
     try:
         values = json.loads(text) if ".json" in what else _from_yaml(text, what)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's own; no such date, too long a number
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of YAML; an invalid date, a number too long
         told = getattr(error, "problem", None) or store.first_line(error)
         raise ReproductionError(f"{what} cannot be read: {one_line(told)}. Name another run.") from None
     for each in _parts(values):
@@ -171,7 +170,7 @@ def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
             if "${" in each and not may_interpolate:
                 raise _refusal(what, f"an interpolation, {each!r}")
             if "\0" in each or any("\ud800" <= letter <= "\udfff" for letter in each):
-                raise _refusal(what, f"what is no text, {each!r}")
+                raise _refusal(what, f"an invalid string, {each!r}")
         elif isinstance(each, int) and abs(each) >= 2**64:
             raise _refusal(what, "a number of more than 64 bits")
         elif not isinstance(each, bool | int | float | None):
@@ -180,27 +179,27 @@ def plain_values(text: str, *, what: str, may_interpolate: bool = False) -> Any:
 
 
 def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
-    """The counts that the run was fitted to: from a given file, its artifact, or the path it recorded.
+    """The counts that the run was fitted to: from a given file, its artifact, or its recorded path.
 
-    A given file is taken whatever it holds; of the others the first whose counts have the recorded digest.
+    A given file is used whatever its content; of the others the first whose counts have the recorded digest.
 
     Raises
     ------
     ReproductionError
-        if there is none.
+        if there is no such file.
     """
     asked = evidence.settings.get("data", {})
     names = {key: asked.get(key) for key in ("group", "count", "exposure", "name")}
     texts = [asked.get("path"), *(value for key, value in names.items() if key != "exposure" or value is not None)]
     if not all(isinstance(each, str) for each in texts):
-        raise ReproductionError(f"{evidence.name} does not say which columns of which table it was fitted to.")
+        raise ReproductionError(f"{evidence.name} did not record the table and columns that it was fitted to.")
     if ".." in PurePath(names["name"]).parts or len(names["name"]) > LONGEST_NAME:
-        raise ReproductionError(f"data.name of {evidence.name} is {names['name'][:80]!r}: refused. It is no name.")
+        raise ReproductionError(f"data.name of {evidence.name} is {names['name'][:80]!r}: refused. It is not a name.")
     if given:
         return read_counts(given, **names)
     if ".." in PurePath(asked["path"]).parts:
         raise ReproductionError(
-            f"data.path of {evidence.name} is {asked['path']!r}, which leads out of the working folders: refused. "
+            f"data.path of {evidence.name} is {asked['path']!r}, which is outside the working folders: refused. "
             "If you trust it, give the table: --data PATH."
         )
     reasons = []
@@ -213,23 +212,23 @@ def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
         if counts.sha256 == evidence.facts.data_sha256:
             return counts
         reasons.append(f"{where} has other counts (sha256 {counts.sha256[:12]})")
-    told = "; ".join(reasons) or "there is none among its artifacts, and its path leads nowhere in the working folders"
+    told = "; ".join(reasons) or "its artifacts have no table, and its path is not a file in the working folders"
     raise ReproductionError(
-        f"the data of {evidence.name} (sha256 {evidence.facts.data_sha256[:12]}) cannot be had: {told}. "
+        f"the data of {evidence.name} (sha256 {evidence.facts.data_sha256[:12]}) is not available: {told}. "
         "Give the table: --data PATH."
     )
 
 
 def _from_yaml(text: str, what: str) -> Any:
     if text.count("[") + text.count("{") > MOST_BRACKETS:
-        raise _refusal(what, f"more than {MOST_BRACKETS} brackets")  # nested ones take the square of their number
+        raise _refusal(what, f"more than {MOST_BRACKETS} brackets")  # parsing nested ones takes quadratic time
     if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=yaml.SafeLoader)):
-        raise _refusal(what, "an alias")  # a few of which can stand for billions of values
+        raise _refusal(what, "an alias")  # a few aliases can expand to billions of values
     return yaml.safe_load(text)
 
 
 def _refusal(what: str, found: str) -> ReproductionError:
-    return ReproductionError(f"{what} has {found}: refused. A run records plain values only.")
+    return ReproductionError(f"{what} contains {found}: refused. A run records plain values only.")
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -246,20 +245,20 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _tables(evidence: RecordedRun, recorded: str) -> Iterator[tuple[str, Path]]:
-    """Where the table of a run may be, in words and as a file."""
+    """Where the table of a run may be, as text and path."""
     folder = evidence.get("data")
     if folder and folder.is_dir():
         yield from (("its artifact", path) for path in sorted(folder.iterdir()) if _is_inside(path, folder))
-    for path, root in {root / recorded: root for root in (ROOT, Path.cwd())}.items():  # an absolute path stays itself
+    for path, root in {root / recorded: root for root in (ROOT, Path.cwd())}.items():  # an absolute path stays as it is
         if _is_inside(path, root):
             yield one_line(str(path)), path
 
 
 def _is_inside(path: Path, root: Path) -> bool:
-    """Whether a path is a file that, links followed, lies in a folder."""
+    """Whether a path is a file inside a folder, with links resolved."""
     try:
         return path.is_file() and path.resolve().is_relative_to(root.resolve())
-    except OSError:  # no path can be so long
+    except OSError:  # the path is too long
         return False
 
 
@@ -275,7 +274,7 @@ def _read(run: Logged, get: Get) -> RecordedRun:
     except DAMAGES as error:
         raise ReproductionError(
             f"the record of {_called(run)} is damaged ({type(error).__name__}: {one_line(store.first_line(error))}). "
-            "Nothing can be judged from it; name another run."
+            "It cannot be judged; name another run."
         ) from None
 
 
@@ -323,9 +322,9 @@ def _evidence(run: Logged, get: Get) -> RecordedRun:
 
 
 def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
-    """The resolved config: sections of plain values that are what the parameters of the run say."""
+    """The resolved config: sections of plain values that agree with the parameters of the run."""
     if not text:
-        raise ReproductionError(f"{_called(run)} has no config/resolved.json: it is no fit of poolwise.")
+        raise ReproductionError(f"{_called(run)} has no config/resolved.json: it is not a fit of poolwise.")
     what = f"{name} of {_called(run)}"
     settings = plain_values(text, what=what)
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
@@ -333,12 +332,12 @@ def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
     leaves = dict(leaves_of(settings))
     for key in leaves:
         if key.partition(".")[0] in RESERVED or re.search(r"(^|\.)_[^.]*_(\.|$)", key):
-            raise _refusal(what, f"the key {key!r}, which is none of a setting")
+            raise _refusal(what, f"the key {key!r}, which is not a setting")
     for section in SECTIONS:
         if not isinstance(settings.get(section, {}), dict):
             raise ReproductionError(f"{what} has no keys in {section}: refused. A run records its settings by section.")
     for key, value in leaves.items():
-        if key == "device.num_devices":  # of the last start; a parameter stays what it was at the first
+        if key == "device.num_devices":  # of the last start; its parameter is that of the first
             continue
         logged = run.params.get(key, str(value))
         if logged[:LONGEST_PARAM] != str(value)[:LONGEST_PARAM]:
@@ -347,11 +346,11 @@ def _settings(run: Logged, text: str, name: str) -> dict[str, Any]:
 
 
 def _overrides(run: Logged, text: str) -> tuple[str, ...]:
-    """The command line; what was to be resolved in it is shown and never resolved again."""
+    """The command line; interpolations in it are shown and never resolved."""
     what = f"config/overrides.yaml of {_called(run)}"
     overrides = plain_values(text or "[]", what=what, may_interpolate=True)
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
-        raise ReproductionError(f"{what} is no list of texts: refused. A run records its command line.")
+        raise ReproductionError(f"{what} is not a list of strings: refused. A run records its command line.")
     return tuple(map(_override_as_today, overrides))
 
 
@@ -362,13 +361,13 @@ def _override_as_today(override: str) -> str:
 
 
 def _agreed(run: Logged, tag: str, recorded: Any, file: str) -> str:
-    """A digest that a tag and a file record; there has to be one, and no other."""
+    """A digest recorded in a tag and a file; at least one must be present, and both must agree."""
     found = {str(each) for each in (run.tags.get(tag), recorded) if each}
     if len(found) > 1:
         both = f"{run.tags[tag][:12]!r} as a tag, {str(recorded)[:12]!r} in {file}"
         raise _contradiction(run, f"{tag} is {both}")
     if not found:
-        raise ReproductionError(f"{_called(run)} recorded no {tag}. Nothing can be judged from it; name another run.")
+        raise ReproductionError(f"{_called(run)} recorded no {tag}. It cannot be judged; name another run.")
     return found.pop()
 
 
@@ -380,7 +379,7 @@ def _contradiction(run: Logged, how: str) -> ReproductionError:
 
 def _summary(run: Logged, text: str) -> pd.DataFrame:
     if not text:
-        raise ReproductionError(f"{_called(run)} has no tables/summary.csv to be compared with. Name another run.")
+        raise ReproductionError(f"{_called(run)} has no tables/summary.csv to compare with. Name another run.")
     table = pd.read_csv(
         StringIO(text),
         index_col="parameter",
@@ -390,5 +389,5 @@ def _summary(run: Logged, text: str) -> pd.DataFrame:
     )
     table[JUDGED] = table[JUDGED].astype(float)
     if table.empty or not table.index.is_unique:
-        raise ValueError("tables/summary.csv has no row, or two for one parameter")
+        raise ValueError("tables/summary.csv has no rows, or two for one parameter")
     return table

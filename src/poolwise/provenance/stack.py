@@ -1,4 +1,4 @@
-"""Everything outside code and settings that may decide the bits of the draws: versions, devices, flags."""
+"""Versions, devices and flags: everything outside code and settings that may change the bits of the draws."""
 
 import functools
 import importlib.metadata
@@ -15,13 +15,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 DRAW_LIBRARIES = ("jax", "jaxlib", "numpyro", "numpy")
-# The keys of the stack that bit-identity is promised on: equal values, equal bits. Not the number of devices or
-# cores, nor the libraries that come after the draws.
+# The keys of the stack that bit-identity depends on: equal values give equal bits. Neither the number of devices or
+# cores nor the libraries used after sampling matter.
 STACK_OF_BITS = (
     *("python", *DRAW_LIBRARIES),
     *("platform", "device_kind", "cpu", "x64", "chain_method", "xla_flags", "jax_flags"),
 )
-JAX_FLAGS = (  # the settings of JAX that may change a bit: of the random numbers, of the arithmetic, of the program
+JAX_FLAGS = (  # settings of JAX that may change bits: random numbers, arithmetic, compilation
     *("jax_default_prng_impl", "jax_enable_custom_prng", "jax_random_seed_offset", "jax_high_dynamic_range_gumbel"),
     *("jax_threefry_partitionable", "jax_threefry_gpu_kernel_lowering"),
     *("jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_explicit_x64_dtypes", "jax_accurate_erf_inv"),
@@ -30,26 +30,26 @@ JAX_FLAGS = (  # the settings of JAX that may change a bit: of the random number
 )
 
 
-@functools.cache  # what a process imports does not change under it
+@functools.cache  # the distributions of a process do not change
 def distributions() -> str:
-    """Every installed distribution, `name==version` a line."""
+    """Every installed distribution, `name==version` per line."""
     found = {f"{each.name}=={each.version}" for each in importlib.metadata.distributions()}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
 def versions_of(text: str) -> dict[str, str]:
-    """Name, in the spelling of the package index, -> version, of every pinned line of a requirements file or a lock."""
+    """Canonical name -> version, of every pinned line of a requirements file or lock."""
     return {name: version for name, version, _ in _pins(text)}
 
 
 def stack(device: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything outside code and settings that may decide the bits of the draws; starts JAX if nobody did.
+    """Everything outside code and settings that may change the bits of the draws; starts JAX if necessary.
 
     Parameters
     ----------
-    device : platform, num_devices, chain_method and x64 as really used
+    device : platform, num_devices, chain_method and x64 as actually used
     """
-    import jax  # here: who only compares records needs no JAX
+    import jax  # here: comparing records needs no JAX
 
     devices = jax.devices()[: device.get("num_devices")]
     return {
@@ -67,7 +67,7 @@ def stack(device: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pins(text: str) -> Iterator[tuple[str, str, Marker | None]]:
-    """Name, version and condition of every pinned line; comments, hashes and options are none."""
+    """Name, version and marker of every pinned line; comments, hashes and options are skipped."""
     for line in text.splitlines():
         with suppress(InvalidRequirement):
             found = Requirement(re.split(r"\s+(?:#|--|\\)|\\", line)[0])
@@ -76,7 +76,7 @@ def _pins(text: str) -> Iterator[tuple[str, str, Marker | None]]:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON has it."""
+    """A setting as a JSON value."""
     return value if value is None or type(value) in {bool, int, str} else str(value)
 
 

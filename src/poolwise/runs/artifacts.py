@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: inputs before the fit, findings after it."""
+"""The artifacts of a run: inputs before the fit, findings after it."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 COMPRESSED = {
     f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive")
 }
-TABLE_OF = {"new_group": "group_rate"}  # the name of the table of a picture, where it is not that of the picture
+TABLE_OF = {"new_group": "group_rate"}  # figure -> name of its table, if the names differ
 
 
 def write_inputs(job: "Job", run: Run) -> None:
-    """Settings, environment, code and, while it is small, the data."""
+    """Write settings, environment, code and, if it is small, the data."""
     settings, sha256 = job.config.resolved(), job.counts.sha256
     run.write("config/resolved.yaml", _yaml(settings))
     run.write("config/resolved.json", _json(settings))
@@ -48,7 +48,7 @@ def write_inputs(job: "Job", run: Run) -> None:
 
 
 def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
-    """Draws, pointwise predictive accuracy, tables, figures and the report."""
+    """Write draws, pointwise elpd, tables, figures and the report."""
     view = findings.view
     write_tree(view.tree, run.artifacts / "posterior" / "posterior.nc")
     run.write("posterior/sha256.json", _json(findings.digests))
@@ -66,7 +66,7 @@ def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
 
 
 def tables(view: "FitView") -> dict[str, pd.DataFrame]:
-    """What was found, by name; a table with a named index is written with it."""
+    """The tables of findings by name; a table with a named index is written with it."""
     new = view.new_group
     kind = "new_group" if new.label is None else "group"
     above = {f"{kind}_above": pd.DataFrame(new.above, columns=["count", "probability_above"])} if new.above else {}
@@ -81,7 +81,7 @@ def tables(view: "FitView") -> dict[str, pd.DataFrame]:
 
 
 def facts(job: "Job", run_id: str) -> page.RunFacts:
-    """What made the run, for its report."""
+    """Command, config, stack and commit of the run, for its report."""
     return page.RunFacts(
         command=f"{note.reproduction(run_id)}\n{note.command(job.overrides)}",
         config=_yaml(job.config.resolved()),
@@ -91,9 +91,9 @@ def facts(job: "Job", run_id: str) -> page.RunFacts:
 
 
 def pointwise(view: "FitView") -> pd.DataFrame:
-    """A row a cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k.
+    """One row per cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k.
 
-    Also whether the value has the rates integrated out, in the place of that of PSIS, and the Pareto k of PSIS.
+    `replaced`: elpd is from integrated importance sampling instead of PSIS; `pareto_k_psis`: the Pareto k of PSIS.
     """
     cells, loo = view.cells, view.loo
     return pd.DataFrame(
@@ -111,7 +111,7 @@ def pointwise(view: "FitView") -> pd.DataFrame:
 
 
 def write_tree(tree: xr.DataTree, path: Path) -> None:
-    """Write a DataTree as netCDF, whole or not at all; simulated counts compressed, draws as they are."""
+    """Write a DataTree as netCDF, atomically; simulated counts are compressed, draws are not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
     encoding = {group: settings for group, settings in COMPRESSED.items() if group[1:] in tree}

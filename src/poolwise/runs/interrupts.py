@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for a good moment."""
+"""Defer Ctrl-C and SIGTERM until it is safe to stop."""
 
 import signal
 import sys
@@ -12,14 +12,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def defer_signals(until: str) -> Iterator[Callable[[], None]]:
-    """Hold back the first signal; yields the function that lets it through, to be called at every good moment.
+    """Hold back the first signal; yields a function that delivers it, to be called whenever it is safe to stop.
 
-    A second signal goes through at once, and so does, at the end of the block, one that is still held. Elsewhere than
-    in the main thread nothing is held back, as signals do not come there.
+    A second signal is delivered at once; a signal still held at the end of the block is delivered then. Outside the
+    main thread nothing is held back, because signals do not arrive there.
 
     Parameters
     ----------
-    until : what the user is told that the program waits for
+    until : what the program waits for, as printed for the user
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     held: list[int] = []
@@ -28,7 +28,7 @@ def defer_signals(until: str) -> Iterator[Callable[[], None]]:
         if held:
             _raise(number)
         held.append(number)
-        print(f"stopping after {until}; once more to stop at once", file=sys.stderr)
+        print(f"stopping after {until}; repeat the signal to stop at once", file=sys.stderr)
 
     def _raise(number: int) -> None:
         handler = before[signal.Signals(number)]

@@ -1,4 +1,4 @@
-"""A config to a job: its table read, its model, code and data named, before a run exists."""
+"""A config to a job: table read, model built, code and data identified, before a run exists."""
 
 import difflib
 import functools
@@ -32,33 +32,33 @@ from poolwise.tracking.run import Run
 
 
 def unknown_group(label: str, labels: Sequence[str]) -> str:
-    """The sentence for a group that is asked for and not in the data."""
+    """Message for a requested group that is not in the data."""
     near = difflib.get_close_matches(label, labels, n=1)
-    there = f"did you mean {one_line(near[0])}?" if near else f"there are {listed(map(one_line, labels))}."
-    return f"predict.group is {one_line(label)}, which is no group of the data; {there}"
+    there = f"did you mean {one_line(near[0])}?" if near else f"groups are {listed(map(one_line, labels))}."
+    return f"predict.group is {one_line(label)}, which is not a group of the data; {there}"
 
 
 @dataclass(frozen=True)
 class JudgedFit:
-    """What a fit says, and the digests that tell its draws."""
+    """The findings of a fit and the digests of its draws."""
 
     view: FitView
     digests: dict[str, str]
 
     @property
     def outcome(self) -> RunResults:
-        """The findings in the terms in which runs are compared."""
+        """The findings in the form in which runs are compared."""
         loo = self.view.loo
         return RunResults(self.digests, self.view.summary, loo.elpd, loo.mcse, self.view.num_chains)
 
 
-code_state = functools.cache(provenance.code_state)  # the code of a process is what it was when it began
+code_state = functools.cache(provenance.code_state)  # the code of a process does not change after its start
 type Values = dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A fit to be made: its settings, data and model, the store it goes to; once started, the stack it runs on."""
+    """A fit to run: its settings, data, model and store; once started, also its stack."""
 
     config: Config
     overrides: tuple[str, ...]
@@ -69,7 +69,7 @@ class Job:
     seconds: dict[str, float]
     uri: str = ""
     parent: str = ""
-    reproduces: str = ""  # the run id that this is to be the same run as, if any
+    reproduces: str = ""  # the id of the run that this job repeats, if any
     stack: dict[str, object] = field(default_factory=dict)
 
     @functools.cached_property
@@ -86,7 +86,7 @@ class Job:
 
 
 def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts: Counts | None = None) -> Job:
-    """Read the data, unless they are given: whatever is wrong with the request shows here, before a run exists."""
+    """Read the data, unless given. Faults of the request are raised here, before a run exists."""
     began = time.perf_counter()
     asked = config.data
     counts = counts or read_counts(
@@ -107,7 +107,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
 
 
 def start(job: Job) -> Job:
-    """The job with its devices up."""
+    """Start the devices and return the job with its stack."""
     device = job.config.device
     num_devices = devices.start_devices(
         platform=device.platform,
@@ -121,7 +121,7 @@ def start(job: Job) -> Job:
 
 
 def settings_of(job: Job, logged: Run) -> Settings:
-    """What is asked of a fit beside its draws."""
+    """The settings of checks and predictions."""
     config = job.config
     return Settings(
         seed=config.seed,
@@ -138,12 +138,12 @@ def settings_of(job: Job, logged: Run) -> Settings:
 
 
 def ingredients(job: Job) -> dict[str, Any]:
-    """What decides the run."""
+    """The ingredients of the run fingerprint."""
     return fingerprints.run_ingredients(job.config.resolved(), job.counts.sha256)
 
 
 def facts(job: Job) -> RunInputs:
-    """What decides the run, in the terms in which runs are compared; of a job that is started."""
+    """The inputs of a started job in the form in which runs are compared."""
     return RunInputs(
         settings=job.config.resolved(),
         data_sha256=job.counts.sha256,
@@ -155,7 +155,7 @@ def facts(job: Job) -> RunInputs:
 
 
 def describe(job: Job) -> Record:
-    """What is known of a run before its fit."""
+    """The record of a run before its fit."""
     settings, sha256 = job.config.resolved(), job.counts.sha256
     return Record(
         name=run_name(job.model, job.overrides) + (" again" if job.reproduces else ""),

@@ -1,4 +1,4 @@
-"""A logged run back in memory."""
+"""Load the draws of a logged run."""
 
 import jax
 import numpy as np
@@ -11,11 +11,11 @@ from poolwise.paths import outputs
 from poolwise.tracking import store
 from poolwise.tracking.credentials import store_uri
 
-MOST_VALUES = 100_000_000  # of a log likelihood by row, 0.8 GB
+MOST_VALUES = 100_000_000  # of a pointwise log likelihood, 0.8 GB
 
 
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
-    """The draws of a logged run with the data they came from; see `poolwise.load`."""
+    """The draws of a logged run with its data; see `poolwise.load`."""
     uri = store_uri(tracking_uri, outputs())
     likelihood = LIKELIHOODS[store.logged(run_id, uri=uri).params["likelihood.name"]]
     path = store.artifact(run_id, "posterior/posterior.nc", uri=uri)
@@ -32,9 +32,9 @@ def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
 
 
 def log_likelihood(likelihood: Likelihood, tree: xr.DataTree) -> xr.Dataset:
-    """`y` (chain, draw, row) in float64, rows as in `observed_data`; rows of a cell share what is computed once."""
+    """`y` (chain, draw, row) in float64, rows as in `observed_data`; computed once per cell."""
     posterior, cells = tree["posterior"].to_dataset().astype("float64"), tree["constant_data"].to_dataset()
-    with jax.enable_x64(True):  # whatever the process that loads the run computes in
+    with jax.enable_x64(True):  # also if the process that loads the run uses float32
         by_cell = np.concatenate(
             list(predictive.pointwise_log_likelihood(likelihood, posterior, cells))
         )  # (cell, chain, draw)

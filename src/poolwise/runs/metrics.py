@@ -1,4 +1,4 @@
-"""A judged fit to the name, metrics and tags of its run."""
+"""Name, metrics and tags of a run from its judged fit."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from poolwise.checks.base import FitView
     from poolwise.model.count_model import Model
 
-# overrides that do not tell one model from another, and so are not part of a run's name
+# overrides that do not distinguish models, and so are left out of a run's name
 UNTOLD = (
     *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
     *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
 )
-NAME_LIMIT = 200  # characters of a parameter's name; MLflow takes 250 for a metric
-PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv holds all
+NAME_LIMIT = 200  # characters of a parameter's name; MLflow allows 250 for a metric
+PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv has all
 
 
 def run_name(model: "Model", overrides: Sequence[str]) -> str:
-    """A short name, the telling part first: `hier-nb`, then what differs from the defaults."""
+    """A short name: the model first, as in `hier-nb`, then what differs from the defaults."""
     told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
     told = [each for each in told if not each.startswith(UNTOLD)]
     return " ".join([f"{model.pooling.short}-{model.likelihood.short}", *(_shortened(each) for each in told)])
 
 
 def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:
-    """The headline metrics, those of each check, those by parameter and the seconds of every stage."""
+    """Headline metrics, metrics of each check, of each parameter, and seconds of every stage."""
     verdict, loo, new = view.verdict, view.loo, view.new_group
     headline = {
         "elpd_loo": loo.elpd,
@@ -44,7 +44,7 @@ def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> d
         "tree_depth_hits": verdict.tree_depth_hits,
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
-        "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows whose value has the rates integrated out
+        "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows with elpd from integrated importance sampling
         "pareto_k_max_psis": loo.k_max_psis,
     }
     for result in view.results.values():
@@ -57,7 +57,7 @@ def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> d
 
 
 def tags(view: "FitView") -> dict[str, str]:
-    """What the checks beyond the gate found, and which group was predicted."""
+    """Tags of the checks besides the gate, and the predicted group."""
     found = {name: value for result in view.results.values() for name, value in result.tags.items()}
     label = view.new_group.label
     return found if label is None else found | {"predicted_group": label}
@@ -75,14 +75,14 @@ def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:
 
 
 def metric_name(name: str) -> str:
-    """The name with every character that MLflow refuses, and the slash that it groups by, as `_`."""
+    """The name with characters that MLflow refuses, and slashes, which group metrics, replaced by `_`."""
     return re.sub(r"[^\w.\- :]", "_", name)
 
 
 def _shortened(override: str) -> str:
     """`prior.sigma.rate=2` as `sigma.rate=2`, `sampler=quick` as `quick`; numbers to four digits."""
     key, _, value = override.partition("=")
-    if re.fullmatch(r"-?\d+\.\d{5,}", value):  # as a search proposes them
+    if re.fullmatch(r"-?\d+\.\d{5,}", value):  # as proposed by a search
         value = f"{float(value):.4g}"
     if "." not in key:
         return f"{key.rpartition('/')[2]}={value}" if "/" in key or key == "seed" else value
@@ -90,7 +90,7 @@ def _shortened(override: str) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names, numbered where two labels became the same."""
+    """The names, numbered if two labels became equal."""
     taken = set[str]()
     for i, name in enumerate(names):
         free = name if name not in taken else f"{name}_{i}"

@@ -2,7 +2,7 @@
 
     config -> counts, model, devices -> draws -> verdict, predictions -> figures, report -> MLflow
 
-Everything is written to the run's own folder first and sent from there.
+All files are first written to the folder of the run and sent from there.
 """
 
 import time
@@ -33,32 +33,32 @@ from poolwise.tracking.record import Record
 
 
 def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri: str = "") -> float:
-    """Fit, check and log, or reuse a finished twin; returns elpd_loo.
+    """Fit, check and log, or reuse a finished run; returns elpd_loo.
 
     Parameters
     ----------
     overrides : the command line that composed the config, for the name of the run and for the record
-    parent : the run id of the sweep that this is a job of, if it is one
-    uri : the store to log to; by default the one of the config, or its spool if it does not answer
+    parent : the run id of the sweep that this job belongs to, if any
+    uri : the store to log to; by default that of the config, or its spool if it does not answer
     """
     job = prepare(config, tuple(overrides), parent)
     job = replace(job, uri=uri or spool.reachable(store_uri(config.tracking.uri, outputs()), outputs()))
-    if not parent:  # a sweep did it for its jobs
+    if not parent:  # a sweep does this for its jobs
         liveness.mark_dead_killed(config.data.name, uri=job.uri)
     if not (bool(parent) if config.reuse is None else config.reuse):
         return elpd_of(carry_out(job))
     record = describe(job)
     with exclusive_lock(
-        outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process fits the same"
+        outputs() / "locks" / record.tags["run_fingerprint"], otherwise="another process is running the same fit"
     ):
         draws, among = record.tags["draws_fingerprint"], []
-        with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
+        with suppress(UnreachableError):  # the store just answered; if it stopped, the run goes to the spool
             among = reuse.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
         twin = reuse.finished(record, among)
         if twin is None:
             return elpd_of(carry_out(job, reuse.same_draws(record, among, uri=job.uri)))
     if parent:
-        with suppress(*store.OUTAGES):  # the sweep finds the twin itself if it must
+        with suppress(*store.OUTAGES):  # without the tag the sweep finds the reused run itself
             store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
     terminal.say(*note.reused(twin))
     return twin.metrics["elpd_loo"]
@@ -71,11 +71,11 @@ def carry_out(
 ) -> tracking.Run:
     """Fit, or take the stored draws of a run with the same draws fingerprint; check and log.
 
-    A fit that was killed before goes on where it was, in the same run.
+    A fit that was killed resumes where it stopped, in the same run.
 
     Parameters
     ----------
-    also : what else to write about the findings before the run ends
+    also : writes more about the findings before the run ends
     """
     began = time.perf_counter()
     job = start(job)
@@ -115,19 +115,19 @@ def carry_out(
 
 
 def elpd_of(logged: tracking.Run) -> float:
-    """What a sweeper that searches maximises."""
+    """The elpd_loo of a run, which a search maximises."""
     return logged.record.metrics["elpd_loo"]
 
 
 def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
-    """A killed run of the same draws to go on from, what it logged while it sampled taken over."""
+    """The killed run with the same draws to resume, if any; its logged progress is added to the record."""
     found = resume.find(record, stack=job.stack, ingredients=ingredients(job), uri=job.uri, outputs=outputs())
     record.progress += found.progress if found else []
     return found
 
 
 def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) -> Fit:
-    """Draw from the posterior, showing progress at the terminal and in MLflow, every chunk saved as it ends."""
+    """Draw from the posterior; show progress at the terminal and in MLflow, and save every chunk."""
     sampler = job.config.sampler
     made = devices.programs_made()
     logged.state("compiling")
@@ -152,13 +152,13 @@ def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) 
 
 
 def save_chunk(snapshot: Snapshot, logged: tracking.Run) -> None:
-    """Save a chunk beside the run, for a start that goes on after a kill."""
+    """Save a chunk in the folder of the run, to resume from after a kill."""
     try:
         checkpoint.save(logged.checkpoint, snapshot)
     except OSError as error:
         raise FitError(
-            f"{logged.checkpoint}: {error.strerror or error}. Make room and start the same command again: "
-            "it goes on from the chunk before."
+            f"{logged.checkpoint}: {error.strerror or error}. Free disk space and repeat the same command: "
+            "it resumes from the previous chunk."
         ) from None
 
 
@@ -168,7 +168,7 @@ def report_progress(
     bar: Callable[[str, int, int, float], None],
     stop_if_asked: Callable[[], None],
 ) -> Callable[[Progress], None]:
-    """What to do after every chunk: move the bar; `checks.progress` times, log R-hat and ESS of the draws so far."""
+    """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, `checks.progress` times."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
     points = job.config.checks.progress
     known = {step for step, _, _ in logged.record.progress}
@@ -180,7 +180,7 @@ def report_progress(
         bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)
         logged.state(progress.phase, draws=progress.done * num_chains, divergences=progress.divergences)
         due = progress.done * points // progress.total
-        if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws a chain
+        if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws per chain
             looked = due
             r_hat, ess = summary.convergence(progress.posterior())
             step = progress.done * num_chains
@@ -192,7 +192,7 @@ def report_progress(
 
 
 def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
-    """The answer at the terminal: can it be trusted, the rates, the predictive accuracy, where the run is."""
+    """The result at the terminal: verdict, rates, predictive accuracy, location of the run."""
     if job.parent:
         return [note.line(logged.record.name, view.verdict, view.loo)]
     draws = view.tree["sample_stats"]["diverging"].size

@@ -1,13 +1,13 @@
-"""A run id to the same run again, and a judgement: bit-identical, statistically equal, or different and why.
+"""A run id to a repeated run and a judgement: bit-identical, statistically equal, or different and why.
 
-    run id -> evidence -> config, counts, code and stack held against what is here -> the fit -> judgement
+    run id -> record -> config, counts, code and stack compared with those here -> fit -> judgement
 
-The run is made with its own config and its own data, by the code that is here or, with `--at-commit`, by its own code
-in an environment like its own. Nothing is taken from today's defaults but for settings that the run did not have yet,
-if they decide no draw; such are named.
+The run is repeated with its own config and data, by the code that is here or, with `--at-commit`, by its own code in
+an environment like its own. Current defaults are used only for settings that the run did not have and that decide no
+draw; these are reported.
 
-What the store holds is read as plain values and refused if it is more. `--at-commit` alone runs what comes from there:
-the patch of the run, and the distributions of its lock.
+Content of the store is read as plain values; anything else is refused. Only `--at-commit` executes content of the
+store: the patch of the run and the distributions of its lock.
 """
 
 import copy
@@ -47,17 +47,17 @@ from poolwise.text import one_line
 from poolwise.tracking import spool, store
 from poolwise.tracking.run import Run
 
-MADE_UP = ("checks", "predict", "plots", "tracking", "sweep", "reuse")  # sections that decide no draw
+MADE_UP = ("checks", "predict", "plots", "tracking", "sweep", "reuse")  # sections that do not decide draws
 NOT_CHANGED = {
     "data": "Give another table with --data.",
     "tracking": "Name the store with --tracking-uri.",
-    "sweep.dry_run": "Judge two runs without a fit with --against.",
+    "sweep.dry_run": "Use --against to judge two runs without a fit.",
 }
 QUIET = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}, "_self_"]
 
 
 def against(run_id: str, other_id: str, *, uri: str) -> Judgement:
-    """Judge two runs of a store, without a fit, and print what differs between them."""
+    """Judge two runs of a store without a fit, and print what differs between them."""
     one, other = (of_run(each, uri=uri) for each in (run_id, other_id))
     names = (f"in {one.run.run_id[:6]}", f"in {other.run.run_id[:6]}")
     differing = differences(one.facts, other.facts, names=names)
@@ -70,20 +70,20 @@ def against(run_id: str, other_id: str, *, uri: str) -> Judgement:
 def reproduce(
     run_id: str, *, uri: str, data: str = "", changes: Sequence[str] = (), at_commit: bool = False
 ) -> Judgement:
-    """Make a logged run again, judge it, and log both the re-run and the judgement.
+    """Repeat a logged run, judge it, and log both the repeated run and the judgement.
 
     Parameters
     ----------
-    data : the table; by default the one that the run logged, or its path if that leads into the working folders
+    data : the table; by default the one that the run logged, or its path if that is inside the working folders
     changes : settings to change, `key=value`
-    at_commit : with the code that the run recorded, in an environment like its own
+    at_commit : use the code that the run recorded, in an environment like its own
 
     Raises
     ------
     ReproductionError, and other RequestErrors
-        if it cannot be tried.
+        if the run cannot be repeated.
     FitError
-        if it was tried and no draws came of it.
+        if the repeated run gave no draws.
     """
     original = of_run(run_id, uri=uri)
     settings = _changed(original.settings if at_commit else recorded_run.as_today(original.settings), changes)
@@ -97,7 +97,7 @@ def reproduce(
 
 
 def _here(original: RecordedRun, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str) -> Judgement:
-    """Make the run again with the code that is here."""
+    """Repeat the run with the code that is here."""
     config = _checked(settings, original)
     counts = recorded_run.counts_of(original, given=data)
     job = job_module.prepare(config, (*original.overrides, *changes), counts=counts)
@@ -129,14 +129,14 @@ def _here(original: RecordedRun, settings: dict[str, Any], changes: Sequence[str
 def _at_commit(
     original: RecordedRun, settings: dict[str, Any], changes: Sequence[str], data: str, *, uri: str
 ) -> Judgement:
-    """Make the run again with its own code, in a checkout and an environment of their own."""
+    """Repeat the run with its own code, in a separate checkout and environment."""
     if not original.commit:
-        state = one_line(original.facts.code) or "nothing of its code"
+        state = one_line(original.facts.code) or "nothing about its code"
         raise ReproductionError(f"{original.name} recorded no commit ({state}). Leave out --at-commit.")
     if foreign := sorted(settings.keys() - Config.model_fields.keys()):
         raise ReproductionError(
-            f"the config of {original.name} has {', '.join(map(one_line, foreign))}, which no version had that is "
-            "known here: refused. Start this in a checkout of its version, without --at-commit."
+            f"the config of {original.name} has {', '.join(map(one_line, foreign))}, which no version known here has: "
+            "refused. Run this command in a checkout of its version, without --at-commit."
         )
     counts = recorded_run.counts_of(original, given=data)
     handed = _handed_over(settings, Path(counts.path).absolute())
@@ -155,7 +155,7 @@ def _at_commit(
         )
         folder = _run_there(code, python, settings | handed, uri)
     rerun = of_folder(folder)
-    asked = {key: settings[key] for key in handed}  # what was handed over instead is of this machine
+    asked = {key: settings[key] for key in handed}  # the values handed over instead are those of this machine
     differing = differences(original.facts, replace(rerun.facts, settings={**rerun.facts.settings, **asked}))
     found = judge(original.outcome, rerun.outcome, differing)
     _log_afterwards(found, original, rerun, folder, uri=uri)
@@ -164,20 +164,20 @@ def _at_commit(
 
 
 def _handed_over(settings: Mapping[str, Any], table: Path) -> dict[str, Any]:
-    """What has to be otherwise where another process makes the run: where its table is, its store, that it is made."""
+    """The settings that must change in another process: the path of the table, the store, no reuse."""
     handed: dict[str, Any] = {"data": settings["data"] | {"path": str(table)}}
     if "tracking" in settings:
-        handed["tracking"] = settings["tracking"] | {"uri": None}  # it comes in MLFLOW_TRACKING_URI
+        handed["tracking"] = settings["tracking"] | {"uri": None}  # passed in MLFLOW_TRACKING_URI
     if "reuse" in settings:
         handed["reuse"] = False
     return handed
 
 
 def _run_there(code: Path, python: Path, settings: Mapping[str, Any], uri: str) -> Path:
-    """Call `poolwise.run` of a checkout with these settings as its whole config; returns the folder of the run."""
+    """Call `poolwise.run` of a checkout with these settings as its config; returns the folder of the run."""
     ours = {"run": {"dir": str(outputs())}, "output_subdir": None}
     with tempfile.TemporaryDirectory() as scratch:
-        # JSON is YAML in which every text has its quotes: 1e3 stays the name of a column
+        # JSON is YAML with all strings quoted: a column named 1e3 stays a string
         content = json.dumps({"defaults": QUIET, **settings, "hydra": ours}, ensure_ascii=False)
         (Path(scratch) / "reproduced.yaml").write_text(content, encoding="utf-8")
         command = [str(python), "-m", "poolwise.run", "--config-path", scratch, "--config-name", "reproduced"]
@@ -193,51 +193,51 @@ def _run_there(code: Path, python: Path, settings: Mapping[str, Any], uri: str) 
                     say(line.rstrip("\n"))
                     if found := re.fullmatch(r"folder  (.+)", line.rstrip("\n")):
                         folder = found[1]
-            except BaseException as error:  # who is stopped stops it too; Ctrl-C goes to both
+            except BaseException as error:  # stopping this process stops the other; Ctrl-C reaches both
                 if not isinstance(error, KeyboardInterrupt):
                     process.terminate()
                 process.wait()
                 raise
     if process.returncode == RequestError.exit_code:
-        raise ReproductionError("the run's own code refuses its config here; what it said is above.")
+        raise ReproductionError("the run's own code refuses its config here; see its messages above.")
     if process.returncode or not folder:
-        raise FitError("the run's own code ended without a result; what it said is above.")
+        raise FitError("the run's own code ended without a result; see its messages above.")
     return Path(folder)
 
 
 def _check_code(original: RecordedRun, code: Path) -> None:
-    """Refuse a checkout that is not the code that ran."""
+    """Refuse a checkout that differs from the code that ran."""
     wanted, given = original.facts.files, source_files(code / "src" / "poolwise")
     wrong = [
         name for name in sorted({*wanted, *(given if is_whole(wanted) else ())}) if given.get(name) != wanted.get(name)
     ]
     if wrong:
         raise ReproductionError(
-            f"commit {original.commit[:12]} with the patch of {original.name} does not give its code back: "
+            f"commit {original.commit[:12]} with the patch of {original.name} does not restore its code: "
             f"{', '.join(map(one_line, wrong[:5]))} {'differs' if len(wrong) == 1 else 'differ'} "
             f"({one_line(original.facts.code)}). Leave out --at-commit."
         )
 
 
 def _lock(original: RecordedRun, code: Path) -> bytes:
-    """The lock of the run's environment: its own text, or the one of its commit; nothing if there is none."""
+    """The lock of the run's environment: its recorded text, or that of its commit; empty if there is none."""
     recorded = original.lock
     name = recorded.get("name") or LOCKS[0]
     if name not in LOCKS:
-        raise ReproductionError(f"the lock of {original.name} is {name!r}: refused. It is one of {', '.join(LOCKS)}.")
+        raise ReproductionError(f"the lock of {original.name} is {name!r}: refused. It must be {' or '.join(LOCKS)}.")
     content = recorded["text"].encode("utf-8", "surrogateescape")
     if not content and (code / name).is_file():
         content = (code / name).read_bytes()
     if recorded.get("sha256") and recorded["sha256"] != hashlib.sha256(content).hexdigest():
         raise ReproductionError(
-            f"the lock of {original.name} is not to be had: neither its record nor commit {original.commit[:12]} has "
+            f"the lock of {original.name} is not available: neither its record nor commit {original.commit[:12]} has "
             f"{name} with sha256 {recorded['sha256'][:12]!r}. Leave out --at-commit."
         )
     return content
 
 
 def _log_afterwards(found: Judgement, original: RecordedRun, rerun: RecordedRun, folder: Path, *, uri: str) -> None:
-    """Mark a run that another process made, wherever it is."""
+    """Add the judgement to a run that another process made, in the store or the spool."""
     told = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     place = spool.place(uri, outputs()) if spool.target(told.get("store", "")) else uri
     tags, files, note = _told(found, original)
@@ -252,11 +252,11 @@ def _mark(run_id: str, tags: Mapping[str, str], files: Mapping[str, str], *, uri
     try:
         store.attach(run_id, tags, files, uri=uri)
     except store.OUTAGES as error:
-        print(f"tracking: the judgement is not at run {run_id}: {one_line(store.reason(error))}", file=sys.stderr)
+        print(f"tracking: judgement not logged to run {run_id}: {one_line(store.reason(error))}", file=sys.stderr)
 
 
 def _told(found: Judgement, original: RecordedRun) -> tuple[dict[str, str], dict[str, str], str]:
-    """A judgement as tags, artifacts and the head of a note."""
+    """A judgement as tags, artifacts and the beginning of a note."""
     quantities = {"quantity": found.quantity, "z": found.z, "threshold": found.threshold}
     told = {"reproduces": original.run.run_id, "verdict": found.verdict, "cause": found.cause}
     tags = {"reproduction": found.verdict, "reproduction_cause": found.cause or "none"}
@@ -274,32 +274,33 @@ def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
     try:
         parsed = OverridesParser.create().parse_overrides(list(changes))
     except OverrideParseException as error:
-        raise ConfigError(f"{error.override} is no change of a setting; write <key>=<value>.") from None
+        raise ConfigError(f"{error.override} does not change a setting; write <key>=<value>.") from None
     for each in parsed:
         key, told = each.get_key_element(), each.input_line or ""
         section = re.split("[./]", key)[0]
         if remedy := NOT_CHANGED.get(section) or NOT_CHANGED.get(key):
             raise ConfigError(f"{told} cannot be changed here. {remedy}")
         if section in RESERVED:
-            raise ConfigError(f"{told} is no setting of a run. Change <section>.<key>=<value>.")
+            raise ConfigError(f"{told} is not a setting of a run. Change <section>.<key>=<value>.")
         if key in SECTIONS or "/" in key:
             raise ConfigError(
-                f"{told} is a choice of today's, not of the run's. Change single keys: {section}.<key>=<value>."
+                f"{told} is a choice of the current config, not of the run's. "
+                f"Change single keys: {section}.<key>=<value>."
             )
         if key.startswith(("+", "~")) or each.is_sweep_override():
-            raise ConfigError(f"{told} is no change of one setting to one value; write <key>=<value>.")
+            raise ConfigError(f"{told} does not change one setting to one value; write <key>=<value>.")
         *sections, leaf = key.split(".")
         place = changed
         for name in sections:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"unknown key {key}. {name} holds a value.")
+                raise ConfigError(f"unknown key {key}. {name} has a value and no keys.")
         place[leaf] = each.value()
     return changed
 
 
 def _checked(settings: Mapping[str, Any], original: RecordedRun) -> Config:
-    """The run's settings, checked as any config is; sections that decide no draw get the keys they did not have."""
+    """Check the run's settings like any config; sections that decide no draw get their missing keys."""
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         defaults: Any = OmegaConf.to_container(OmegaConf.masked_copy(compose("config"), list(MADE_UP)))
     whole, made_up = dict(settings), dict[str, Any]()
@@ -312,30 +313,30 @@ def _checked(settings: Mapping[str, Any], original: RecordedRun) -> Config:
             made_up[section] = whole[section] = default
     if made_up:
         told = ", ".join(f"{key}={json.dumps(value)}" for key, value in made_up.items())
-        say(f"{original.name} recorded no {told}: taken as it is today, for it decides no draw")
+        say(f"{original.name} did not record {told}: current defaults used, as they decide no draw")
     try:
         config = check(whole)
         if unused := sorted(whole["prior"].keys() - config.prior.keys()):
             variant = f"{config.pooling.name} {config.likelihood.name}"
-            raise ConfigError("\n".join(f"prior.{site} is of no use to the {variant} model." for site in unused))
+            raise ConfigError("\n".join(f"prior.{site} is not used by the {variant} model." for site in unused))
     except ConfigError as error:
         faults = "\n".join(map(one_line, str(error).splitlines()))
         raise ConfigError(
-            f"{faults}\n{original.name} cannot be made again here with these settings. If another version logged it, "
-            "--at-commit makes it again with that version."
+            f"{faults}\n{original.name} cannot be repeated here with these settings. If another version logged it, "
+            "--at-commit repeats it with that version."
         ) from None
     return config
 
 
 def _listed(differing: Sequence[Difference]) -> list[str]:
-    """What differs, a line each, what decides draws marked."""
+    """The differences, one per line; those that decide draws are marked."""
     if not differing:
-        return ["nothing that is recorded differs"]
+        return ["no recorded input differs"]
     return [f"  {'*' if each.decides_draws else ' '} {each}" for each in differing] + [
-        "  (* decides draws)" if any(each.decides_draws for each in differing) else "  (none of it decides a draw)"
+        "  (* decides draws)" if any(each.decides_draws for each in differing) else "  (none of these decides a draw)"
     ]
 
 
 def _say(*lines: str) -> None:
-    """Print lines in which the store has a part: no control sequence of its gets to the terminal."""
+    """Print lines with content of the store: its control sequences do not reach the terminal."""
     say(*map(one_line, lines))

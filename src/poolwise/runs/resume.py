@@ -1,4 +1,4 @@
-"""Runs that were killed before they finished, and whose fit another start goes on with."""
+"""Killed runs whose fit can be resumed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ NOT_COMPARED = ("device.num_devices",)  # parameters in which two starts of the 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What a fit goes on from.
+    """An unfinished run to resume from.
 
     Attributes
     ----------
-    run_id, folder : of the run to go on in; empty and None if only its draws can be taken over
-    of : the run that the draws come from
+    run_id, folder : of the run to continue; empty and None if only its draws can be used
+    of : id of the run that the draws come from
     progress : what that run logged while it sampled
     snapshot : None if it was killed before its first chunk ended
     """
@@ -42,20 +42,20 @@ class Unfinished:
 def find(
     record: Record, *, stack: Mapping[str, Any], ingredients: Mapping[str, Any], uri: str, outputs: Path
 ) -> Unfinished | None:
-    """The newest unfinished run with the same draws, on the same stack, that no process is at work on.
+    """The newest unfinished run with the same draws, on the same stack, that no process is working on.
 
-    One that was begun with other versions or on another stack is named, with what differs, and not taken.
+    A run begun with other versions or on another stack is not used; the differences are printed.
 
     Parameters
     ----------
-    record, stack, ingredients : of the run that begins: see `pipeline.describe`, `provenance.stack`,
-        `provenance.run_ingredients`
-    uri : the store that it goes to
+    record, stack, ingredients : of the new run: see `job.describe`, `provenance.stack`,
+        `fingerprints.run_ingredients`
+    uri : the store of the new run
     """
     otherwise = ""
     for folder, old in _unfinished(outputs / "runs"):
         if why := _begun_otherwise(folder, old, record, stack, ingredients):
-            otherwise = otherwise or f"starting over: run {old['run_id']} was {why}"
+            otherwise = otherwise or f"starting from the beginning: run {old['run_id']} was {why}"
             continue
         if old["tags"]["draws_fingerprint"] != record.tags["draws_fingerprint"]:
             continue
@@ -78,10 +78,10 @@ def find(
 
 
 def _unfinished(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folders of fits that did not finish and that nobody holds, the newest first, with their records."""
+    """Folders of unfinished fits that no process holds, newest first, with their records."""
     files = sorted(runs.glob("*/record.json"), key=_age)
     for file in files:
-        with suppress(OSError, ValueError):  # cleared away meanwhile
+        with suppress(OSError, ValueError):  # deleted meanwhile
             old = json.loads(file.read_text())
             is_fit = "draws_fingerprint" in old["tags"] and "run_id" in old
             if is_fit and old["status"] != "FINISHED" and is_free(file.parent / "lock"):
@@ -101,7 +101,7 @@ def _begun_otherwise(
     stack: Mapping[str, Any],
     ingredients: Mapping[str, Any],
 ) -> str:
-    """How a run with chunks of the same settings and data was begun otherwise, or nothing."""
+    """How a run with chunks of the same settings and data began differently, or nothing."""
     is_other_fit = old["tags"].get("data_sha256") != record.tags["data_sha256"] or not reuse.same_settings(
         old["params"], record.params
     )
@@ -118,7 +118,7 @@ def _begun_otherwise(
 
 
 def _is_same_run(old: Mapping[str, Any], record: Record, uri: str) -> bool:
-    """Whether the old run can go on as it is: its parameters, once logged, cannot change."""
+    """Whether the old run can continue: its parameters, once logged, cannot change."""
     then, now = (
         json.dumps({key: value for key, value in params.items() if key not in NOT_COMPARED}, sort_keys=True)
         for params in (old["params"], record.params)

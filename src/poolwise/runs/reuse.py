@@ -1,6 +1,6 @@
-"""Finished runs that make a fit unnecessary: the same run, or the same draws; and those that almost do.
+"""Find finished runs to reuse: same run fingerprint, or same draws. Explain near misses.
 
-FAILED and KILLED runs are never taken; a suspect one is, with its mark.
+FAILED and KILLED runs are never reused; suspect runs are, with their verdict.
 """
 
 import json
@@ -20,8 +20,8 @@ from poolwise.tracking import store
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
 
-SETTINGS = ("pooling.", "likelihood.", "prior.", "sampler.", "seed")  # that two runs share if one nearly is the other
-TOLD = 3  # differences of a near miss
+SETTINGS = ("pooling.", "likelihood.", "prior.", "sampler.", "seed")  # equal in a near miss
+TOLD = 3  # differences listed for a near miss
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StoredDraws:
 
 
 def candidates(experiment: str, *, uri: str, draws_fingerprint: str = "") -> list[Logged]:
-    """The finished runs of an experiment, the newest first; if asked only those with these draws."""
+    """The finished runs of an experiment, newest first; only those with `draws_fingerprint` if given."""
     draws = f"tags.draws_fingerprint = '{draws_fingerprint}' and " if draws_fingerprint else ""
     return store.search(f"{draws}attributes.status = 'FINISHED'", uri=uri, experiments=[experiment])
 
@@ -49,7 +49,7 @@ def with_same_draws(record: Record, among: Sequence[Logged]) -> Logged | None:
 
 
 def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDraws | None:
-    """The draws of a finished run with the same draws fingerprint, if they are what its tag says."""
+    """The draws of a finished run with the same draws fingerprint, if their sha256 agrees with its tag."""
     twin = with_same_draws(record, among)
     if twin is None:
         return None
@@ -78,7 +78,7 @@ def near_miss(record: Record, ingredients: Mapping[str, Any], among: Sequence[Lo
 
 
 def same_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the parameters of two runs agree in `SETTINGS`; lengths of chunks do not count."""
+    """Whether the parameters of two runs agree in `SETTINGS`, except for the length of chunks."""
     wanted = {key: str(value) for key, value in now.items() if key.startswith(SETTINGS)}
     wanted.pop("sampler.checkpoint_every", None)
     known = upgraded(then)
@@ -86,7 +86,7 @@ def same_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def told(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How the ingredients of a run that was made differ from those of one to be made, `TOLD` of them named."""
+    """How the ingredients of an earlier run differ from those of a new one; lists the first `TOLD`."""
     differences = list(_differences(then, now))
     more = f" and {len(differences) - TOLD} more" if len(differences) > TOLD else ""
     return ", ".join(differences[:TOLD]) + more
@@ -101,7 +101,7 @@ def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences for the leaves that differ: `fitted with numpyro 0.22.0, here 0.23.0`."""
+    """One phrase per leaf that differs: `fitted with numpyro 0.22.0, here 0.23.0`."""
     here = flat(now)
     there = {key: value for key, value in LATER.items() if key in here} | renamed(flat(then))
     for key, a, b in sorted(unequal(there, here), key=lambda each: each[0]):

@@ -1,1 +1,1 @@
-"""Many fits: what is asked for, planned, run and accounted for."""
+"""Sweeps: request, plan, launch and outcomes of many fits."""

@@ -1,8 +1,8 @@
-"""What makes a multirun whole.
+"""Launch a multirun.
 
-Every job is composed and checked before the first one starts; the settings are frozen; the fits are children of one
-parent run; a job that fails ends only itself; at the end no run is left RUNNING, the parent lists every job, and the
-runs are compared. Started again, a sweep fits only what is missing.
+All jobs are composed and checked before the first one starts. The settings are frozen. The fits are children of one
+parent run. A job that fails does not stop the others. At the end no run is left RUNNING, the parent lists every job,
+and the runs are compared. A repeated sweep fits only the missing jobs.
 """
 
 import os
@@ -24,29 +24,29 @@ from poolwise.paths import CONF, FROZEN, ROOT, outputs, register_resolvers
 from poolwise.sweeps.request import Request, checked
 from poolwise.tracking.credentials import store_uri
 
-PARENT = "POOLWISE_PARENT"  # the environment variable that tells jobs the run id of their sweep
-STORE = "POOLWISE_STORE"  # and the one that tells them its store, where that is a spool
+PARENT = "POOLWISE_PARENT"  # environment variable for jobs: the run id of their sweep
+STORE = "POOLWISE_STORE"  # environment variable for jobs: the store of their sweep, if it is a spool
 CARRIED = (PARENT, STORE, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
 
 
 class Carry(Callback):
-    """Takes the sweep's environment to jobs in other processes: the object is pickled into them."""
+    """Carries the sweep's environment to jobs in other processes; the object is pickled for them."""
 
     def __init__(self) -> None:
         self.environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Set what the sweep has set."""
+        """Set the environment variables of the sweep."""
         os.environ.update(self.environment)
 
 
 def run(request: Request, launch: Callable[[], object]) -> None:
-    """Check, list, launch, and settle what the launch left.
+    """Check, list and launch the jobs, then report their outcomes.
 
     Raises
     ------
     ConfigError, DataError
-        with a line for every faulty job, before any starts.
+        with one line per faulty job, before any starts.
     SweepError
         if some jobs failed or did not run.
     """
@@ -69,7 +69,7 @@ def run(request: Request, launch: Callable[[], object]) -> None:
 
 
 def show_alone(config: Config, overrides: Sequence[str]) -> None:
-    """Print what a single run would do: it reuses a finished run only if asked to."""
+    """Print what a single run would do; it reuses a finished run only if `reuse` is set."""
     from poolwise.sweeps import plan
 
     as_job = config.model_copy(update={"reuse": bool(config.reuse)})
@@ -78,7 +78,7 @@ def show_alone(config: Config, overrides: Sequence[str]) -> None:
 
 @contextmanager
 def frozen_settings() -> Iterator[list[str]]:
-    """A copy of `conf/` and `experiments/` that the jobs compose from, however the originals change meanwhile.
+    """Copy `conf/` and `experiments/` for the jobs, so changes of the originals do not affect them.
 
     Yields the arguments that make Hydra read the copy.
     """
@@ -97,7 +97,7 @@ def frozen_settings() -> Iterator[list[str]]:
 
 
 def job(composed: DictConfig, overrides: list[str]) -> float | None:
-    """One job: a failure is recorded, said, and ends nothing but itself."""
+    """Run one job; a failure is recorded and printed and does not stop the other jobs."""
     from poolwise.runs.pipeline import run as run_one
     from poolwise.tracking import store
 
@@ -105,10 +105,10 @@ def job(composed: DictConfig, overrides: list[str]) -> float | None:
         parent, uri = (os.environ.get(name, "") for name in (PARENT, STORE))
         return run_one(check(composed), overrides, parent=parent, uri=uri)
     except Exception as error:
-        if isinstance(error, RequestError):  # it has no run that could say so
+        if isinstance(error, RequestError):  # it has no run to record the error
             uri = os.environ.get(STORE) or store_uri(OmegaConf.select(composed, "tracking.uri"), outputs())
             with suppress(*store.OUTAGES):
                 store.tag(os.environ[PARENT], f"refused.{HydraConfig.get().job.num}", str(error), uri=uri)
         kind = "" if isinstance(error, PoolwiseError) else f"{type(error).__name__}: "
         print(f"failed: {' '.join(overrides)}: {kind}{error}", file=sys.stderr)
-        return None  # a search takes it as a failed trial; a NaN would end the search
+        return None  # for a search a failed trial; NaN would end the search

@@ -1,4 +1,4 @@
-"""What became of a sweep: the account of its jobs, its note, and the comparison of its runs."""
+"""Outcomes of a sweep: the status of its jobs, its note, and the comparison of its runs."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ from poolwise.tracking.store import Logged
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """A job after the sweep: its name, status, elpd_loo and run, where there are such."""
+    """A job after the sweep: its name, status and run, if any."""
 
     number: int
     name: str
@@ -29,12 +29,12 @@ class JobOutcome:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is a finished run of it."""
+        """Whether the job has a finished run."""
         return self.status in ("FINISHED", "reused")
 
 
 def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence[Config], ended: str = "") -> None:
-    """Account for every job, compare the runs, and raise if some are missing."""
+    """Report every job and compare the runs; raise if some are missing."""
     outcomes = account(parent, planned)
     parent.record.note = note(outcomes)
     parent.record.metrics |= {
@@ -60,7 +60,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
 
 
 def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[JobOutcome]:
-    """What became of every job."""
+    """The outcome of every job."""
     children = fits(parent)
     if not planned:
         told: list[tuple[str, str, Logged | None]] = [(run.name, run.status, run) for run in reversed(children)]
@@ -68,7 +68,7 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[JobOutcome
         tags: dict[str, str] = {}
         with suppress(UnreachableError):
             tags = store.logged(parent.store_run_id, uri=parent.uri).tags
-        for key, value in tags.items():  # jobs that made no run
+        for key, value in tags.items():  # jobs without a run of their own
             run_id = key.removeprefix("reused.")
             if run_id != key and run_id not in own_ids:
                 twin = None
@@ -103,14 +103,14 @@ def note(outcomes: Sequence[JobOutcome]) -> str:
 
 
 def _why(outcome: JobOutcome) -> str:
-    """A failed job in a line."""
+    """One line about a failed job."""
     reason = outcome.run.tags.get("verdict_reasons", "") if outcome.run else ""
     where = f" (run {outcome.run.run_id})" if outcome.run else ""
     return f"job {outcome.number} {outcome.name}: {outcome.status}{where}{': ' + reason if reason else ''}"
 
 
 def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
-    """The runs, parted by the data they were fitted to, where there are at least two."""
+    """The runs grouped by data; groups of at least two."""
     parts: dict[str, list[Logged]] = {}
     for run in {run.run_id: run for run in runs}.values():
         parts.setdefault(run.tags.get("data_sha256", ""), []).append(run)
@@ -118,12 +118,12 @@ def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
 
 
 def _compared(parent: tracking.Run, runs: Sequence[Logged]) -> str:
-    """The comparison of the runs, logged beside them; its ranked table, or why there is none, for the parent's note."""
+    """Compare the runs and log the comparison; returns its ranked table, or why there is none, for the note."""
     try:
         for run in runs:
             store.logged(run.run_id, uri=parent.uri)
     except (UnknownRunError, UnreachableError):
-        why = f"some of the runs are in another store; python -m poolwise.compare --sweep {parent.run_id} does it later"
+        why = f"some runs are in another store; compare later: python -m poolwise.compare --sweep {parent.run_id}"
         terminal.say(f"not compared: {why}")
         return f"not compared: {why}\n\n"
     try:

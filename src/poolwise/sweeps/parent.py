@@ -1,4 +1,4 @@
-"""The parent run of a sweep: begun or gone on with, its jobs settled, the table while they run."""
+"""The parent run of a sweep: started or resumed, with a live table of its jobs."""
 
 import time
 import traceback
@@ -24,11 +24,11 @@ from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
 
-SETTLING_SECONDS = 20  # that workers get to end when their sweep does
+SETTLING_SECONDS = 20  # that workers have to end when their sweep ends
 
 
 def settle(alive: Callable[[], bool]) -> None:
-    """Wait for workers to end, for `SETTLING_SECONDS` at most."""
+    """Wait for workers to end, at most `SETTLING_SECONDS`."""
     deadline = time.monotonic() + SETTLING_SECONDS
     while alive() and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -38,7 +38,7 @@ def settle(alive: Callable[[], bool]) -> None:
 def parent_run(
     request: Request, configs: Sequence[Config], planned: Sequence[Planned], *, uri: str
 ) -> Iterator[tracking.Run]:
-    """The parent: a new run, or that of the same sweep if it did not finish.
+    """The parent: a new run, or the unfinished run of the same sweep.
 
     Raises
     ------
@@ -61,29 +61,29 @@ def parent_run(
             "mlflow.source.git.commit": code.commit,
         },
     )
-    running = SweepError(f"sweep {request.name} is running already. Wait for it to end; what is done will be reused.")
+    running = SweepError(f"sweep {request.name} is already running. Wait for it to end; finished jobs are reused.")
     with exclusive_lock(outputs() / "locks" / fingerprint, otherwise=running):
         liveness.mark_dead_killed(record.experiment, uri=uri)
         unfinished = _unfinished(record, uri=uri) if configs[0].reuse is not False else None
         if unfinished:
-            terminal.say(f"continuing sweep {unfinished.run_id}")
+            terminal.say(f"resuming sweep {unfinished.run_id}")
         reopen = unfinished.run_id if unfinished else ""
         stack = ExitStack()
         parent = stack.enter_context(tracking.logged_run(record, uri=uri, outputs=outputs(), reopen=reopen))
         try:
             with stack:
                 yield parent
-        finally:  # when it was tried to send it
+        finally:  # after the attempt to send it
             if parent.is_spooled:
                 terminal.say(*parent.spool_lines())
 
 
 def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
-    """Launch; whatever happens, no child is left RUNNING. Returns why the launcher ended early, or nothing."""
+    """Launch; no child is left RUNNING in any case. Returns why the launcher ended early, or nothing."""
     ended = ""
     try:
         launch()
-    except Exception as error:  # a launcher raises when a worker dies; the account of the jobs follows all the same
+    except Exception as error:  # a launcher raises when a worker dies; the jobs are still reported
         ended = f"the launcher ended early: {type(error).__name__}: {store.first_line(error)}"
         parent.write("failure/launcher.txt", scrub(traceback.format_exc()))
     finally:
@@ -100,9 +100,9 @@ def settled(parent: tracking.Run, launch: Callable[[], object]) -> str:
 
 
 def deliver_waiting_jobs(parent: tracking.Run) -> None:
-    """Send the jobs that wait for the store of their sweep; where they cannot be sent, let the sweep wait with them.
+    """Send the spooled jobs to the store of their sweep; if this fails, move the sweep to the spool too.
 
-    Its account names the jobs by the ids that they have now; sent together with them, it is corrected.
+    Its report has the current ids of the jobs; they are corrected when it is sent together with the jobs.
     """
     if parent.is_spooled:
         return
@@ -110,16 +110,16 @@ def deliver_waiting_jobs(parent: tracking.Run) -> None:
     if not reason:
         parent.deliver()
         if spool.has_jobs_of(parent.run_id, uri=parent.uri, outputs=outputs()):
-            reason = parent.outage or "it did not take all jobs"
+            reason = parent.outage or "it did not accept all jobs"
     if reason:
-        with suppress(TrackingError):  # then it says so when it ends
+        with suppress(TrackingError):  # reported when the sweep ends
             parent.move_to_spool(reason)
 
 
 def fits(parent: tracking.Run) -> list[Logged]:
-    """The jobs of a sweep that became runs, finished ones first: as the store and as their folders tell it.
+    """The runs of a sweep, finished ones first, from the store and from the folders of runs.
 
-    A job may be in the spool while its sweep is not, and a store may have stopped to answer.
+    A job may be in the spool while its sweep is not, and a store may have stopped answering.
     """
     stored: list[Logged] = []
     with suppress(*store.OUTAGES):
@@ -131,7 +131,7 @@ def fits(parent: tracking.Run) -> list[Logged]:
 
 @contextmanager
 def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
-    """A live table of the jobs, on a terminal."""
+    """Show a live table of the jobs if standard error is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal or not planned:
         yield
@@ -146,7 +146,7 @@ def table(parent: tracking.Run, planned: Sequence[Planned]) -> Iterator[None]:
 
 
 def _unfinished(record: Record, *, uri: str) -> Logged | None:
-    """The newest sweep of the same jobs, if it did not finish."""
+    """The newest sweep of the same jobs, if it is unfinished."""
     where = f"tags.sweep_fingerprint = '{record.tags['sweep_fingerprint']}'"
     with suppress(UnreachableError):
         found = store.search(where, uri=uri, experiments=[record.experiment])

@@ -1,4 +1,4 @@
-"""What a sweep will do: every job with the run that it is reused from, if any."""
+"""The plan of a sweep: every job with the finished run that it reuses, if any."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +24,8 @@ class Planned:
 
     Attributes
     ----------
-    run_id : of the finished run that it is reused from, or empty
-    remark : what the list of jobs says of it
+    run_id : of the finished run that it reuses, or empty
+    remark : its text in the list of jobs
     """
 
     number: int
@@ -41,7 +41,7 @@ def store_of(configs: Sequence[Config]) -> str:
 
 
 def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) -> list[Planned]:
-    """Every job with what will be done about it, its table read; none where a sweeper proposes the jobs."""
+    """Plan every job and read its table; empty if a sweeper proposes the jobs."""
     planned, faults, among = [], [], dict[str, list[Logged]]()
     for number, (overrides, config) in enumerate(zip(jobs, configs, strict=False)):
         try:
@@ -52,7 +52,7 @@ def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) 
         record = job_module.describe(job)
         if record.experiment not in among:
             among[record.experiment] = []
-            with suppress(UnreachableError):  # it answered a moment ago; what follows goes to the spool
+            with suppress(UnreachableError):  # the store just answered; if it stopped, runs go to the spool
                 if config.reuse is not False:
                     among[record.experiment] = reuse.candidates(record.experiment, uri=uri)
         run_id, remark = _decide(record, job_module.ingredients(job), among[record.experiment], uri=uri)
@@ -72,11 +72,11 @@ def show(planned: Sequence[Planned]) -> None:
 
 
 def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logged], *, uri: str) -> tuple[str, str]:
-    """The run that a job is reused from, and what the list says of the job."""
+    """The run that a job reuses, and the remark on the job."""
     if twin := reuse.finished(record, among):
         return twin.run_id, f"reused from run {twin.run_id} ({twin.tags.get('verdict', '')})"
     if twin := reuse.with_same_draws(record, among):
-        return "", f"analysed again from the draws of run {twin.run_id}"
+        return "", f"reanalysed from the draws of run {twin.run_id}"
     miss = reuse.near_miss(record, ingredients, among, uri=uri)
     return "", f"fitted; {miss}" if miss else "fitted"
 

@@ -1,4 +1,4 @@
-"""A multirun as it is asked for: the overrides and the config of every job."""
+"""A command line to a requested multirun: the overrides and config of every job."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from poolwise.paths import CONF
 
 @dataclass(frozen=True)
 class Request:
-    """A multirun as asked: its overrides, the sweeper's name, and the overrides of each job if they are known.
+    """A requested multirun: its overrides, its name, and the overrides of each job if known.
 
     Attributes
     ----------
-    added : overrides that nobody asked for: its jobs draw the core figures only, unless another choice is made
+    added : overrides added by default: jobs draw the core figures only, unless the request chooses otherwise
     """
 
     overrides: tuple[str, ...]
@@ -35,7 +35,7 @@ class Request:
 
 
 def requested(arguments: Sequence[str]) -> Request | None:
-    """The multirun that a command line asks for, None if it asks for anything else."""
+    """The multirun that a command line requests, or None if it requests anything else."""
     if not any(each in ("-m", "--multirun") or each.startswith(("experiments=", "hydra.mode=")) for each in arguments):
         return None
     asked = get_args_parser().parse_args(list(arguments))
@@ -59,7 +59,7 @@ def requested(arguments: Sequence[str]) -> Request | None:
 
 
 def checked(request: Request) -> list[Config]:
-    """The config of every job, or one error that names all faulty ones; of the base alone if the jobs are not known."""
+    """The config of every job, or one error about all faulty jobs; the base config only if the jobs are unknown."""
     configs, faults = [], []
     for number, overrides in enumerate(request.jobs):
         try:
@@ -69,7 +69,7 @@ def checked(request: Request) -> list[Config]:
         except RequestError as error:
             faults += [f"job {number} ({_told(overrides, request)}): {line}" for line in str(error).splitlines()]
     if not request.jobs:
-        settings = [str(key) for key in request.base if key != "hydra"]  # hydra.job.num is known in a job alone
+        settings = [str(key) for key in request.base if key != "hydra"]  # hydra.job.num is known only in a job
         configs.append(check(OmegaConf.masked_copy(request.base, settings)))
     if faults:
         raise ConfigError("\n".join(faults))
@@ -78,7 +78,7 @@ def checked(request: Request) -> list[Config]:
 
 
 def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The overrides of every job of a grid; the command line beats the experiment's file, key by key."""
+    """The overrides of every job of a grid; the command line overrides the experiment's file, key by key."""
     written = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*written, *overrides])
     (batch,) = BasicSweeper.split_arguments(parsed, None)
@@ -86,19 +86,19 @@ def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], 
 
 
 def _told(overrides: Sequence[str], request: Request) -> str:
-    """What a job does not share with all others."""
+    """The overrides that a job does not share with all others."""
     common = Counter(each for job in request.jobs for each in job)
     return " ".join(each for each in overrides if common[each] < len(request.jobs)) or "every job"
 
 
 def _check_devices(configs: Sequence[Config], launcher: str) -> None:
-    """Refuse jobs whose device settings cannot follow one another in a process."""
-    if launcher.startswith("submitit"):  # a process for every job
+    """Refuse jobs with different device settings, which cannot change within a process."""
+    if launcher.startswith("submitit"):  # one process per job
         return
     settings = {(each.device.platform, each.device.x64, each.device.num_devices) for each in configs}
     if len(settings) > 1:
         told = ", ".join(f"{p} x64={x} num_devices={n}" for p, x, n in sorted(settings, key=str))
         raise ConfigError(
-            f"the jobs ask for different devices ({told}), which cannot change within a process. Make a sweep of "
-            "each, or give every job a process of its own: hydra/launcher=submitit_local."
+            f"the jobs request different devices ({told}), which cannot change within a process. Run one sweep per "
+            "device, or one process per job: hydra/launcher=submitit_local."
         )

@@ -1,1 +1,1 @@
-"""Where a run is kept; the only room that imports MLflow."""
+"""Storage of runs; the only subpackage that imports MLflow."""

@@ -1,7 +1,7 @@
 """Addresses of tracking stores without their secrets.
 
-A tracking URI may hold a user name and a password. Nothing that is written may: what is recorded is the public
-address, and the environment keeps the rest for this process and its children.
+A tracking URI may contain a user name and a password; nothing that is written may. Records get the public address,
+and the environment keeps the rest for this process and its children.
 """
 
 import os
@@ -11,13 +11,13 @@ from urllib.parse import unquote, unquote_plus
 
 _SERVERS = ("http", "https")
 _FILES = ("sqlite", "file")  # an @ is part of the path
-# names of parameters that hold a user or a secret, and those of an ODBC string within a parameter
+# names of parameters with a user or a secret, also within an ODBC string
 _PRIVATE = re.compile(r"(?i)(user|uid|pass|pwd|secret|token|credential|(api|access|account)[ _-]?key)[\w .-]*=")
 _ODBC = re.compile(r"(?i)odbc_connect=[^'\"\n]*")
 
 
 def public(uri: str) -> str:
-    """The address less user name and password, which stand before the @ or among the parameters after the ?."""
+    """The address without user name and password: those before the @ and those in the query."""
     scheme, found, rest = uri.partition("://")
     if not found:
         return uri
@@ -28,23 +28,23 @@ def public(uri: str) -> str:
 
 
 def scrub(text: str) -> str:
-    """Any text with the user names and passwords of the addresses in it taken out."""
-    text = _ODBC.sub("", text)  # which may hold blanks
+    """The text with user names and passwords removed from the addresses in it."""
+    text = _ODBC.sub("", text)  # may contain blanks
     text = re.sub(r"[a-zA-Z][\w+.-]*://[^\s'\"]*", lambda found: public(found[0]), text)
     return re.sub(r"://(?!/)[^\s'\"]*@", "://", text)
 
 
 def hide(arguments: list[str]) -> list[str]:
-    """The command line with `tracking.uri=...` made public; what it held goes to the variables that MLflow reads.
+    """The command line with the public address in `tracking.uri=...`; its secrets move to the variables of MLflow.
 
-    Hydra writes the command line into files of its own, so this is done before Hydra sees it.
+    Hydra writes the command line to files, so this runs before Hydra sees it.
     """
     hidden = []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key.lstrip("+").strip() == "tracking.uri":
             uri = value.strip().strip("'\"")
-            shown = scrub(public(uri)) if "," in uri else public(uri)  # a comma may part two addresses
+            shown = scrub(public(uri)) if "," in uri else public(uri)  # a comma may separate two addresses
             if shown != uri:
                 _keep(uri)
                 argument = f"{key}={value.replace(uri, shown)}"
@@ -53,14 +53,14 @@ def hide(arguments: list[str]) -> list[str]:
 
 
 def given_uri(uri: str | None) -> str | None:
-    """An address from a command's own option, made public; its secrets go to the variables that MLflow reads."""
+    """The public address of a command's own option; its secrets move to the variables of MLflow."""
     return hide([f"tracking.uri={uri}"])[0].partition("=")[2] if uri else None
 
 
 def store_uri(asked: str | None, outputs: Path) -> str:
-    """The store to log to, secrets included: as asked, else `MLFLOW_TRACKING_URI`, else a database in `outputs`.
+    """The store to log to, with secrets: `asked`, else `MLFLOW_TRACKING_URI`, else a database in `outputs`.
 
-    Where the variable names the store that is asked for, it is taken, for the credentials it may hold.
+    If the variable names the same store as `asked`, the variable is used, because it may contain credentials.
     """
     if known := os.environ.get("MLFLOW_TRACKING_URI"):
         known = _keep(known)
@@ -70,23 +70,23 @@ def store_uri(asked: str | None, outputs: Path) -> str:
 
 
 def _user(scheme: str, rest: str) -> str:
-    """User name and password as they stand before the @ of an address, or nothing."""
+    """User name and password before the @ of an address, or nothing."""
     if scheme.startswith(_FILES):
         return ""
     place = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in place:
         return place.rpartition("@")[0]
-    # a password with a / or ? in it that should have been percent-encoded; host:port/a@b is none
+    # a password with a / or ? that is not percent-encoded; host:port/a@b is not one
     odd = re.match(r"([^/?#:@]*:(?!\d+(?:[/?#]|$)).*)@", rest, flags=re.DOTALL)
     return odd[1] if odd else ""
 
 
 def _public_query(query: str) -> str:
-    """The parameters of an address less those that hold a user or a secret, however often they are encoded."""
+    """The query without parameters that contain a user or a secret, even if encoded several times."""
     parts = query.split("&")
     kept = [part for part in parts if not _PRIVATE.search(_decoded(part))]
     if len(kept) < len(parts):
-        kept = [part for part in kept if "=" in part]  # else the rest of a secret that has an & in it
+        kept = [part for part in kept if "=" in part]  # the others are the rest of a secret with an & in it
     return "&".join(kept)
 
 
@@ -97,7 +97,7 @@ def _decoded(part: str) -> str:
 
 
 def _keep(uri: str) -> str:
-    """Put an address into the environment; those of a server without its secrets, which MLflow takes from there."""
+    """Put an address into the environment; MLflow reads the secrets of a server from variables of their own."""
     scheme, _, rest = uri.partition("://")
     if scheme in _SERVERS and (user := _user(scheme, rest)):
         name, _, password = user.partition(":")

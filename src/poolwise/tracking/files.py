@@ -1,12 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files."""
 
 from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees it as it was or as it is now, and nothing in between.
+    """Write a file atomically: a reader sees the old content or the new, never a part.
 
-    Text that came from bytes which are no UTF-8 (`surrogateescape`) becomes those bytes again.
+    Surrogates from `surrogateescape` are written as the bytes that they were decoded from.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")

@@ -1,4 +1,4 @@
-"""Something done again and again beside the main work."""
+"""Periodic calls in the background."""
 
 import threading
 from collections.abc import Callable, Iterator

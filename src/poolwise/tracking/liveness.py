@@ -1,4 +1,4 @@
-"""Whether the process behind a RUNNING run still lives, and what ends the runs of those that do not."""
+"""Whether the process of a RUNNING run is alive; runs of dead processes are ended."""
 
 import os
 import socket
@@ -9,37 +9,37 @@ from pathlib import Path
 
 from poolwise.tracking.store import OUTAGES, Logged, connect, search
 
-PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: who writes a run, and when it last said so
+PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: the process that writes a run, and the time of its last heartbeat
 HEARTBEAT_SECONDS = 20
-SILENCE_SECONDS = 180  # of a process on another host, until its run counts as abandoned
+SILENCE_SECONDS = 180  # without a heartbeat from another host, after which a run counts as abandoned
 
 
 def this_process() -> str:
-    """Who writes a run: host and process id."""
+    """Host and process id of this process."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def is_alive(run: Logged) -> bool:
-    """Whether the process behind a RUNNING run is still there: looked up on this host, by heartbeat on others."""
+    """Whether the process of a RUNNING run is alive: by process id on this host, by heartbeat on others."""
     host, _, pid = run.tags.get(PROCESS, "").rpartition(":")
     if host == socket.gethostname() and pid.isdigit():
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # it is there, and another user's
+        except PermissionError:  # it is alive and belongs to another user
             return True
         return not _is_zombie(int(pid))
     return time.time() - float(run.tags.get(HEARTBEAT, 0)) < SILENCE_SECONDS
 
 
 def is_mine(run: Logged) -> bool:
-    """Whether this very process wrote a run."""
+    """Whether this process writes the run."""
     return run.tags.get(PROCESS) == this_process()
 
 
 def mark_killed(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[Logged]:
-    """End as KILLED the RUNNING runs whose process is gone, and if asked those that this one left; returns them."""
+    """End RUNNING runs of dead processes as KILLED, with `also_mine` those of this process too; returns them."""
     client = connect(uri)
     dead = [
         run
@@ -54,13 +54,13 @@ def mark_killed(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) ->
 
 
 def mark_dead_killed(experiment: str, *, uri: str) -> None:
-    """End what killed processes left RUNNING in an experiment; nothing is done where the store does not answer."""
+    """End the runs that killed processes left RUNNING in an experiment; does nothing if the store does not answer."""
     with suppress(*OUTAGES):
         mark_killed(search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to notice."""
+    """Whether a process has ended and waits to be reaped by its parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

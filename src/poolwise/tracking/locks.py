@@ -1,4 +1,4 @@
-"""Exclusive locks on files, held by a process while it lives and let go of when it ends, however it ends."""
+"""Exclusive file locks. The lock is released when its process ends, even if it is killed."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def exclusive_lock(path: Path, *, otherwise: PoolwiseError | str) -> Iterator[No
 
     Parameters
     ----------
-    otherwise : if another process has it, the error to raise; or the reason to tell while waiting for it
+    otherwise : if another process holds it, the error to raise, or the reason to print while waiting
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -34,7 +34,7 @@ def exclusive_lock(path: Path, *, otherwise: PoolwiseError | str) -> Iterator[No
 
 
 def is_free(path: Path) -> bool:
-    """Whether no process holds a lock at this moment."""
+    """Whether no process holds the lock now."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -11,9 +11,9 @@ from poolwise.tracking.store import connect
 
 
 def ranked_pages(uri: str) -> dict[str, str]:
-    """For every experiment with runs, the page of the UI that shows them flat and ranked by elpd_loo.
+    """For every experiment with runs, the page of the UI that lists them ranked by elpd_loo.
 
-    The view is a tag that the UI reads. Its form is undocumented, so a store that refuses it gets the plain table.
+    The view is a tag that the UI reads. Its format is undocumented; if the store refuses it, the plain table is used.
     """
     client, pages = connect(uri), {}
     for experiment in client.search_experiments():
@@ -30,7 +30,7 @@ def ranked_pages(uri: str) -> dict[str, str]:
 
 
 def _ranked_view() -> str:
-    """The state of MLflow's runs table: only runs with an elpd_loo, best first, telling columns."""
+    """The state of MLflow's runs table: only runs with an elpd_loo, best first, with the informative columns."""
     metrics = ("elpd_loo", "elpd_loo_se", "r_hat_max", "ess_bulk_min", "divergences")
     others = ("tags.`verdict`", "params.`pooling.name`", "params.`likelihood.name`")
     state = {

@@ -1,4 +1,4 @@
-"""`record.json`: what a run says of itself, before it goes anywhere."""
+"""`record.json`: the record of a run in its folder, before it is sent to a store."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ class Record:
 
     Attributes
     ----------
-    progress : (step, milliseconds of the epoch, metrics) while sampling; the step is the number of draws so far
-    dataset : name, digest and source of the data; empty for a run that has none of its own
+    progress : (step, milliseconds since the epoch, metrics) while sampling; step is the number of draws so far
+    dataset : name, digest and source of the data; empty for a run without data of its own
     store, run_id : public address of the store that the run is in now, and its id there
     """
 

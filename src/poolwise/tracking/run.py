@@ -1,7 +1,7 @@
 """A run's folder to MLflow.
 
-A run is written to a folder of its own first: `record.json` (parameters, metrics, tags) and `artifacts/`. MLflow
-gets what the folder holds. A store that fails meanwhile ends nothing: the run goes on in the spool.
+A run is first written to its own folder: `record.json` (parameters, metrics, tags) and `artifacts/`. The content of
+the folder is sent to MLflow. If the store fails meanwhile, the run continues in the spool.
 """
 
 import json
@@ -32,14 +32,14 @@ from poolwise.tracking.store import OUTAGES, file_name
 from mlflow import MlflowClient, MlflowException  # isort: skip
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # isort: skip
 
-TAG_LIMIT, PARAM_LIMIT = 8000, 6000  # characters; MLflow cuts what is longer with only a warning
-CHECKPOINT = "checkpoint"  # in the folder of a run that has not finished
-PATIENCE_SECONDS = 10  # that a server may take for something that the fit waits for
+TAG_LIMIT, PARAM_LIMIT = 8000, 6000  # characters; MLflow truncates longer values with only a warning
+CHECKPOINT = "checkpoint"  # in the folder of an unfinished run
+PATIENCE_SECONDS = 10  # that a server may take while the fit waits
 
 
 @dataclass(frozen=True)
 class Place:
-    """A run in a store, or in its spool: the address, and the ids of experiment and run there."""
+    """Location of a run in a store or its spool: address, experiment id and run id."""
 
     uri: str
     experiment_id: str = ""
@@ -47,23 +47,23 @@ class Place:
 
     @property
     def client(self) -> MlflowClient:
-        """What it is written with."""
+        """The client that writes it."""
         return store.connect(self.uri)
 
     @property
     def waits_for(self) -> str:
-        """The public address of the store, if this is in its spool."""
+        """The public address of its store, if the run is in the spool."""
         return spool.target(self.uri)
 
 
 class Run:
-    """A logged run while it lives: its record, its folder, its place in the store or in the spool.
+    """A run being logged: its record, its folder, its place in the store or in the spool.
 
     Attributes
     ----------
     place : where it is written to now
-    run_id : the id it is known by: the first it got, until it is sent from the spool under another
-    lost : why its store could not take it, or empty
+    run_id : its first id, until it is sent from the spool under another one
+    outage : why its store could not take it, or empty
     """
 
     def __init__(self, record: Record, *, uri: str, outputs: Path, parent: str = ""):
@@ -74,17 +74,17 @@ class Run:
 
     @property
     def uri(self) -> str:
-        """The store, or the spool, that it is in now."""
+        """The store or spool that it is in now."""
         return self.place.uri
 
     @property
     def store_run_id(self) -> str:
-        """Its id there."""
+        """Its id in that store or spool."""
         return self.place.run_id
 
     @property
     def experiment_id(self) -> str:
-        """The id of its experiment there."""
+        """The id of its experiment in that store or spool."""
         return self.place.experiment_id
 
     @property
@@ -99,27 +99,27 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The folder of what a killed fit goes on from; a finished run has none."""
+        """The folder of checkpoints that a killed fit resumes from; a finished run has none."""
         return self.folder / CHECKPOINT
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write one artifact, whole or not at all."""
+        """Write one artifact atomically."""
         write_whole(self.artifacts / name, content)
 
     def progress(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics while sampling, so that the UI shows them as they come."""
+        """Log metrics while sampling, so the UI shows them as they arrive."""
         entry = (step, _now(), dict(metrics))
         self.record.progress.append(entry)
         self.save()
         self._send(lambda place: _log_metrics(place, [entry]))
 
     def state(self, stage: str, **details: object) -> None:
-        """Say where the run is, for whoever watches its folder: `state.json`."""
+        """Write the stage of the run to `state.json`, for those who watch its folder."""
         told = {"stage": stage, "run_fingerprint": self.record.tags.get("run_fingerprint"), **details}
         write_whole(self.folder / "state.json", json.dumps(told))
 
     def begin(self, run_id: str = "") -> None:
-        """Make the run in its store, or go on with one that is there."""
+        """Create the run in its store, or reopen an existing one."""
         self.run_id = run_id
         try:
             self.place = self._made(self.uri, run_id)
@@ -133,53 +133,53 @@ class Run:
         self._send(self._log_opening)
 
     def finish(self, status: str) -> None:
-        """Send what the folder holds and end the run with this status."""
-        self.save()  # still as running: a kill from here on leaves a run that can be gone on with
+        """Send the content of the folder and end the run with this status."""
+        self.save()  # still as RUNNING: a kill from here on leaves a run that can be resumed
         self._end(status)
         if status == "FINISHED":
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def fail(self, error: BaseException) -> None:
-        """End the run as KILLED, if it was stopped from outside, or FAILED, with what the folder still takes."""
+        """End the run as KILLED if it was stopped from outside, else as FAILED; record what the folder still takes."""
         status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
         self.record.tags |= {"verdict": "failed", "verdict_reasons": store.reason(error)}
-        with suppress(OSError):  # a full disk: the store shall know it all the same
+        with suppress(OSError):  # a full disk: the store still gets the status
             self.write("failure/traceback.txt", scrub("".join(traceback.format_exception(error))))
             self.state(status.lower())
             self.save()
         self._end(status)
 
     def send_heartbeat(self) -> None:
-        """Say that the process of the run lives, for those who look from other hosts."""
-        place = self.place  # which may be another at any moment
-        with suppress(*OUTAGES):  # one beat missed is no loss; the fit notices itself if the store is gone
+        """Tag the run with the time, so other hosts see that its process is alive."""
+        place = self.place  # may change at any moment
+        with suppress(*OUTAGES):  # one missed heartbeat does no harm; the fit notices itself if the store is gone
             place.client.set_tag(place.run_id, liveness.HEARTBEAT, f"{time.time():.0f}")
 
     def move_to_spool(self, reason: str) -> None:
-        """Go on in the spool, which first gets what the store has got.
+        """Continue in the spool, which first gets what the store already has.
 
         Raises
         ------
         TrackingError
-            if the spool cannot take the run, or it is there already.
+            if the spool cannot take the run, or the run is already in it.
         """
         where = f" It is in {self.folder}." if self.folder.name else ""
         if self.is_spooled:
             raise TrackingError(f"{self.uri} cannot take the run either: {reason}.{where}")
         self.outage = reason
-        print(f"tracking: {public(self.uri)}: {reason}; the run goes on in the spool", file=sys.stderr)
+        print(f"tracking: {public(self.uri)}: {reason}; the run continues in the spool", file=sys.stderr)
         try:
             place = self._made(spool.place(self.uri, self.outputs))
-            if self.folder.name:  # it was opened
+            if self.folder.name:  # already opened
                 self._log_opening(place)
         except OUTAGES as error:
             raise TrackingError(f"the spool in {self.outputs} cannot take it: {store.reason(error)}.{where}") from None
-        self.place = place  # in one step, so that it is in one place or the other whatever stops this process
+        self.place = place  # in one step, so a kill leaves it in one place or the other
         if self.folder.name:
             self.save()
 
     def deliver(self) -> None:
-        """Try once more to bring a run that waits to its store, and whatever else waits for that."""
+        """Try once more to send a spooled run, and all others that wait for its store."""
         waits_for = self.place.waits_for
         uri = store_uri(waits_for, self.outputs) if waits_for else self.uri
         for delivery in spool.deliveries(self.outputs, only=uri):
@@ -191,7 +191,7 @@ class Run:
                     self.place, self.run_id = Place(uri, experiment_id, run_id), run_id
 
     def location_lines(self) -> list[str]:
-        """Lines that say where the run is."""
+        """Lines with the location of the run."""
         lines = [f"run     {self.run_id}", f"folder  {self.folder}"]
         if self.uri.startswith(store.SERVERS):
             page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
@@ -199,13 +199,13 @@ class Run:
         return lines + self.spool_lines()
 
     def spool_lines(self) -> list[str]:
-        """Lines that say it, if the run is in the spool."""
+        """Lines about the spool, if the run is in it."""
         if not self.is_spooled:
             return []
         return [
             f"waits   for {self.place.waits_for}: {self.outage or 'it did not answer'}",
             f"spool   {self.uri}",
-            "send    python -m poolwise.sync; the next run that reaches the store does it too",
+            "send    python -m poolwise.sync; the next run that reaches the store sends it too",
         ]
 
     def save(self) -> None:
@@ -214,7 +214,7 @@ class Run:
         write_whole(self.folder / "record.json", json.dumps(vars(self.record), indent=1, ensure_ascii=False))
 
     def _send(self, write: Callable[[Place], None], *, is_last: bool = False) -> None:
-        """Write to the store; where it fails, to the spool; where it is slow and more will follow, go on there."""
+        """Write to the store. If it fails, write to the spool; if it is slow and not done, continue in the spool."""
         began = time.monotonic()
         try:
             write(self.place)
@@ -227,13 +227,13 @@ class Run:
                 self.move_to_spool(f"it is slow ({seconds:.0f} s)")
 
     def _end(self, status: str) -> None:
-        ended = _now()  # of the store and of the spool alike, or metrics that both get would be two
+        ended = _now()  # the same for store and spool: else a metric sent to both would be stored twice
         self._send(lambda place: self._log_ending(place, status, ended), is_last=True)
         self.record.status = status
         self.save()
 
     def _made(self, uri: str, run_id: str = "") -> Place:
-        """The run in a store, or in the spool."""
+        """Create or reopen the run in a store or spool."""
         client = store.connect(uri)
         experiment = store.experiment_id(client, self.record.experiment, uri)
         tags = {liveness.PROCESS: liveness.this_process(), liveness.HEARTBEAT: f"{time.time():.0f}"}
@@ -247,7 +247,7 @@ class Run:
         return Place(uri, experiment, run_id)
 
     def _log_opening(self, place: Place) -> None:
-        """What is known before the fit, and the progress of one that goes on; a parameter once logged stays."""
+        """Log what is known before the fit, and the progress of a resumed one; a logged parameter never changes."""
         known = place.client.get_run(place.run_id).data.params
         params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items() if key not in known]
         for batch in batched(params, store.BATCH):
@@ -257,15 +257,15 @@ class Run:
             dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
             try:
                 place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
-            except MlflowException:  # another process logged the same data first, between MLflow's look and its insert
+            except MlflowException:  # another process logged the same data between MLflow's lookup and its insert
                 place.client.log_inputs(place.run_id, datasets=[DatasetInput(dataset, [])])
         _log_metrics(place, self.record.progress)
 
     def _log_ending(self, place: Place, status: str, ended: int) -> None:
-        if self.artifacts.is_dir():  # first, as it takes longest: a run that is killed meanwhile has no metrics twice
+        if self.artifacts.is_dir():  # first, as it takes longest: a run killed meanwhile has no metric twice
             place.client.log_artifacts(place.run_id, str(self.artifacts))
         _log_tags(place, self.record.tags | {"mlflow.note.content": self.record.note})
-        known = place.client.get_run(place.run_id).data.metrics  # of a start that was killed just before its end
+        known = place.client.get_run(place.run_id).data.metrics  # from a start that was killed just before its end
         fresh = {name: value for name, value in self.record.metrics.items() if known.get(name) != value}
         _log_metrics(place, [(0, ended, fresh)])
         place.client.set_terminated(place.run_id, status, ended)
@@ -275,15 +275,15 @@ class Run:
 def logged_run(
     record: Record, *, uri: str, outputs: Path, parent: str = "", reopen: str = "", folder: Path | None = None
 ) -> Iterator[Run]:
-    """A run that ends as FINISHED, FAILED (with its traceback) or KILLED, whatever happens inside.
+    """Log a run. It always ends as FINISHED, FAILED (with its traceback) or KILLED.
 
-    Its folder is `outputs/runs/<name>-<draws fingerprint, 8>-<run id, 6>`, held by an exclusive lock meanwhile.
+    Its folder `outputs/runs/<name>-<draws fingerprint, 8>-<run id, 6>` is locked meanwhile.
 
     Parameters
     ----------
-    parent : the run id of the sweep that it belongs to, if any
-    reopen : the run id to go on with, instead of a new run
-    folder : the folder to go on in, instead of a new one
+    parent : the run id of its sweep, if any
+    reopen : the run id to resume, instead of a new run
+    folder : the folder to resume in, instead of a new one
 
     Raises
     ------
@@ -300,7 +300,7 @@ def logged_run(
                 folder = outputs / "runs" / label
                 folder.mkdir(parents=True, exist_ok=bool(reopen))
                 stack.enter_context(_lock(folder))
-            else:  # the lock first: nothing may happen to a run that another process writes
+            else:  # the lock first: a run that another process writes must not be touched
                 stack.enter_context(_lock(folder))
                 run.begin(reopen)
             run.folder = folder
@@ -313,7 +313,7 @@ def logged_run(
                 try:
                     if record.status == "RUNNING":
                         run.fail(error)
-                except (TrackingError, OSError) as also:  # what ended the run comes first
+                except (TrackingError, OSError) as also:  # the first error is raised
                     print(f"not logged: {also}", file=sys.stderr)
                 raise
     finally:
@@ -322,7 +322,7 @@ def logged_run(
 
 
 def recorded(outputs: Path, *, sweep: str = "") -> list[store.Logged]:
-    """Runs, or those of a sweep, as their folders tell it; RUNNING only while a process is at work on them."""
+    """Runs, or those of a sweep, from the records in their folders; RUNNING only while a process writes them."""
     found = []
     for path in (outputs / "runs").glob("*/record.json"):
         with suppress(OSError, ValueError):
@@ -341,7 +341,7 @@ def recorded(outputs: Path, *, sweep: str = "") -> list[store.Logged]:
 
 
 def states(outputs: Path, *, since: float) -> dict[str, dict[str, object]]:
-    """Where the runs are that said something after `since` (seconds of the epoch), by run fingerprint."""
+    """State by run fingerprint of the runs that wrote one after `since` (seconds since the epoch)."""
     found = {}
     for path in (outputs / "runs").glob("*/state.json"):
         with suppress(OSError, ValueError):
@@ -352,7 +352,7 @@ def states(outputs: Path, *, since: float) -> dict[str, dict[str, object]]:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, shortened with a mark where it is too long to log."""
+    """The text, truncated with a mark if it is too long to log."""
     return text if len(text) <= limit else text[: limit - 14] + " ... (cut off)"
 
 

@@ -1,9 +1,9 @@
-"""Runs that their store could not take: kept in a local store of the same kind, sent when it answers again.
+"""Runs that their store could not take: kept in a local MLflow store, sent when the store answers again.
 
-Every store that failed has a spool of its own, `outputs/spool/<address>/`: an MLflow database with artifacts, so what
-waits can be browsed and compared meanwhile. Sending a run is repeatable: on its store it is found again by the id it
-had there, or by its key, and everything that is written to it twice is the same twice. Then the spool notes the id,
-and only then is the run taken out. Where its id became another, what names the run is corrected.
+Every store that failed has its own spool, `outputs/spool/<address>/`: an MLflow database with artifacts, so spooled
+runs can be browsed and compared. Sending is idempotent: the run is found on its store by its id there or by its key,
+and repeated writes have the same content. The spool records the id on the store before it deletes the run. If the id
+has changed, all references to the run are corrected.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from mlflow import MlflowClient  # isort: skip
 from mlflow.entities import Param, RunTag, ViewType  # isort: skip
 from mlflow.entities import Run as StoredRun  # isort: skip
 
-MEANT_FOR = "meant_for"  # the file beside a spool that holds the public address of its store
-RUN_ID = "spool.run_id"  # tag in a spool: the id that the run has on its store
+MEANT_FOR = "meant_for"  # file in a spool's folder: the public address of its store
+RUN_ID = "spool.run_id"  # tag in a spool: the id of the run on its store
 SENT_TO, SENT_AS = "spool.sent_to", "spool.sent_as"  # tags in a spool: where a run is now, `<experiment id>/<run id>`
 NOTE = "mlflow.note.content"
 TEXTS = {".csv", ".html", ".json", ".md", ".txt", ".yaml"}  # artifacts that may name other runs
@@ -43,14 +43,14 @@ TEXTS = {".csv", ".html", ".json", ".md", ".txt", ".yaml"}  # artifacts that may
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of the spool of one store.
+    """Result of sending the spool of one store.
 
     Attributes
     ----------
     target : public address of the store
     sent : id in the spool -> id on the store
-    waiting : runs that have ended and are still in the spool
-    reason : why they are, or empty
+    waiting : number of ended runs that are still in the spool
+    reason : why they were not sent, or empty
     """
 
     target: str
@@ -60,7 +60,7 @@ class Delivery:
 
 
 def place(uri: str, outputs: Path) -> str:
-    """The address of the spool of a store, whose folder is made."""
+    """The address of the spool of a store; creates its folder."""
     address = _address(uri)
     name = f"{file_name(address)[:40]}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
     folder = outputs.absolute() / "spool" / name
@@ -71,7 +71,7 @@ def place(uri: str, outputs: Path) -> str:
 
 
 def target(uri: str) -> str:
-    """The public address of the store that a spool stands in for; empty if `uri` is no spool."""
+    """The public address of the store that a spool belongs to; empty if `uri` is not a spool."""
     if not uri.startswith(SQLITE):
         return ""
     with suppress(OSError):
@@ -80,9 +80,9 @@ def target(uri: str) -> str:
 
 
 def reachable(uri: str, outputs: Path) -> str:
-    """The store if it can be used now, with what waits for it sent; else its spool."""
+    """The store if it answers, after sending the spooled runs to it; else its spool."""
     if reason := store.outage(uri):
-        print(f"tracking: {public(uri)}: {reason}; what is logged goes to the spool", file=sys.stderr)
+        print(f"tracking: {public(uri)}: {reason}; runs are logged to the spool", file=sys.stderr)
         return place(uri, outputs)
     for delivery in deliveries(outputs, only=uri, wait=False):
         tell(delivery)
@@ -92,20 +92,20 @@ def reachable(uri: str, outputs: Path) -> str:
 def deliveries(
     outputs: Path, *, only: str = "", to: str = "", wait: bool = True, patience: float | None = None
 ) -> Iterator[Delivery]:
-    """Send what waits, store by store.
+    """Send the spooled runs, store by store.
 
     Parameters
     ----------
-    only : the one store to send to; every one if empty
+    only : the store to send to; all stores if empty
     to : another store to send everything to
-    wait : for another process that is sending, instead of leaving it to that
+    wait : whether to wait for another process that is sending, or leave it to that process
     patience : as in `store.outage`
     """
     for file in sorted((outputs / "spool").glob(f"*/{MEANT_FOR}")):
         meant_for, folder = file.read_text(), file.parent.absolute()
         if (only and meant_for != _address(only)) or not (folder / "mlflow.db").is_file():
             continue
-        busy = f"another process sends what waits for {meant_for}"
+        busy = f"another process is sending the runs that wait for {meant_for}"
         try:
             with exclusive_lock(folder / "lock", otherwise=busy if wait else TrackingError(busy)):
                 delivery = _deliver(folder, to or only or store_uri(meant_for, outputs), patience)
@@ -115,23 +115,23 @@ def deliveries(
 
 
 def tell(delivery: Delivery) -> None:
-    """Say what was sent and what was not, on standard error; nothing if nothing waited."""
+    """Print what was sent and what was not to standard error; nothing if no run waited."""
     for spool_id, run_id in delivery.sent.items():
         known = "" if run_id == spool_id else f" as run {run_id}"
-        print(f"tracking: sent run {spool_id} of the spool to {delivery.target}{known}", file=sys.stderr)
+        print(f"tracking: sent run {spool_id} from the spool to {delivery.target}{known}", file=sys.stderr)
     if delivery.reason:
         print(f"tracking: {delivery.waiting} runs wait for {delivery.target}: {delivery.reason}", file=sys.stderr)
 
 
 def arrived(spool_id: str, *, uri: str) -> tuple[str, str]:
-    """The ids of the experiment and of the run on its store that a run of the spool `uri` became; empty if it waits."""
+    """Experiment id and run id on the store of a run sent from the spool `uri`; empty if it still waits."""
     tags = store.connect(uri).get_run(spool_id).data.tags
     experiment, _, run_id = tags.get(SENT_AS, "").partition("/")
     return experiment, run_id
 
 
 def has_jobs_of(parent: str, *, uri: str, outputs: Path) -> bool:
-    """Whether jobs of a sweep wait for the store."""
+    """Whether jobs of the sweep `parent` are in the spool of the store."""
     spool = place(uri, outputs)
     return Path(spool.removeprefix(SQLITE)).is_file() and bool(store.children(parent, uri=spool))
 
@@ -164,7 +164,7 @@ def _deliver(folder: Path, uri: str, patience: float | None) -> Delivery:
 
 @contextmanager
 def _noted(faults: list[str], uri: str, patience: float | None) -> Iterator[None]:
-    """Let a run that cannot be sent hold up no other, unless the store is gone."""
+    """Note a run that cannot be sent and continue with the next, unless the store does not answer."""
     try:
         yield
     except (*OUTAGES, TrackingError) as error:
@@ -174,9 +174,9 @@ def _noted(faults: list[str], uri: str, patience: float | None) -> Iterator[None
 
 
 def _waiting(source: MlflowClient, spool: str) -> list[StoredRun]:
-    """The runs of a spool that have ended, sweeps before their jobs; what a dead process left is ended first.
+    """The ended runs of a spool, sweeps before their jobs; runs of dead processes are ended first.
 
-    A job waits for its sweep to end.
+    A job waits until its sweep has ended.
     """
     liveness.mark_killed(store.search("attributes.status = 'RUNNING'", uri=spool), uri=spool)
     found = _runs(source, ViewType.ACTIVE_ONLY)
@@ -186,7 +186,7 @@ def _waiting(source: MlflowClient, spool: str) -> list[StoredRun]:
 
 
 def _sent_earlier(source: MlflowClient, uri: str) -> dict[str, str]:
-    """The ids on a store of the runs that have left the spool, for those that name them."""
+    """Ids on a store of the runs that have left the spool, for the runs that refer to them."""
     gone = [run for run in _runs(source, ViewType.DELETED_ONLY) if run.data.tags.get(SENT_TO) == public(uri)]
     return {run.info.run_id: run.data.tags[SENT_AS].rpartition("/")[2] for run in gone}
 
@@ -205,10 +205,10 @@ def _runs(source: MlflowClient, view: int) -> list[StoredRun]:
 
 
 def _claimed(run: StoredRun, source: MlflowClient, client: MlflowClient, uri: str) -> dict[str, str]:
-    """Names of a run and what it is called on the store: the id it had there, or that of the run with its key."""
+    """Ids of a run -> its id on the store: the id it had there, or that of the run with its key."""
     spool_id, tags = run.info.run_id, run.data.tags
     known = tags.get(RUN_ID, "")
-    if SENT_AS in tags:  # and is only to be taken out
+    if SENT_AS in tags:  # sent already, only to be deleted
         return {spool_id: tags[SENT_AS].rpartition("/")[2]}
     if known and _is_active(known, client):
         return {spool_id: known}
@@ -228,10 +228,10 @@ def _is_active(run_id: str, client: MlflowClient) -> bool:
 
 
 def _send(run: StoredRun, source: MlflowClient, client: MlflowClient, names: Mapping[str, str]) -> str:
-    """Write everything that the spool knows of a run to its store, the end last; returns its experiment there."""
+    """Write a run of the spool to its store, its end last; returns its experiment id there."""
     run_id = names[run.info.run_id]
     there = client.get_run(run_id)
-    # a parameter that is there stays: MLflow lets none change, and the fit may have gone on with other devices
+    # a parameter that is there stays: MLflow lets none change, and the fit may have been resumed on other devices
     given = {key: value for key, value in run.data.params.items() if key not in there.data.params}
     params = [Param(key, _renamed(value, names)) for key, value in given.items()]
     for some_params in batched(params, BATCH):
@@ -257,11 +257,11 @@ def _send(run: StoredRun, source: MlflowClient, client: MlflowClient, names: Map
 
 
 def _take_out(spool_id: str, source: MlflowClient, names: Mapping[str, str], folders: Mapping[str, Path]) -> None:
-    """Let the folder of a run that is sent know where the run is now, and remove it from the spool."""
+    """Record in the folder of a sent run where it is now, and delete the run from the spool."""
     run = source.get_run(spool_id)
     experiment, _, run_id = run.data.tags[SENT_AS].partition("/")
     if folder := folders.get(spool_id) or folders.get(run.data.tags.get(RUN_ID, "")):
-        with suppress(OSError, ValueError):  # folders of runs may be cleared away at any time
+        with suppress(OSError, ValueError):  # folders of runs may be deleted at any time
             record = json.loads(_renamed(_text(folder / "record.json"), names))
             record |= {"run_id": run_id, "store": run.data.tags[SENT_TO]}
             record["note"] = _linked(record["note"], names, run.info.experiment_id, experiment)
@@ -272,7 +272,7 @@ def _take_out(spool_id: str, source: MlflowClient, names: Mapping[str, str], fol
 
 
 def _folders(runs: Path) -> dict[str, Path]:
-    """The folders of runs by the ids that their records give."""
+    """Run id -> folder, from the records in the folders."""
     found = {}
     for file in runs.glob("*/record.json"):
         with suppress(OSError, ValueError, KeyError):
@@ -285,7 +285,7 @@ def _artifacts(run: StoredRun) -> Path:
 
 
 def _rename_in(folder: Path, names: Mapping[str, str]) -> None:
-    """Correct the texts of a folder that name runs."""
+    """Correct the ids of runs in the text files of a folder."""
     for path in folder.rglob("*"):
         if path.suffix in TEXTS and path.is_file():
             text = _text(path)
@@ -295,19 +295,19 @@ def _rename_in(folder: Path, names: Mapping[str, str]) -> None:
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
-    """The text with the runs that it names under the ids they have on the store."""
+    """The text with the ids of runs replaced by those on the store."""
     run_id = r"(?<![0-9a-f])[0-9a-f]{8}(?:[0-9a-f]{24})?(?![0-9a-f])"
     return re.sub(run_id, lambda found: names.get(found[0], found[0]), text)
 
 
 def _linked(note: str, names: Mapping[str, str], experiment: str, there: str) -> str:
-    """A note with the pages of MLflow's UI that it links to where they are on the store."""
+    """A note with its links to pages of MLflow's UI changed to those on the store."""
     page = "#/experiments/{}/runs/".format
     return _renamed(note, _as_shown(names)).replace(page(experiment), page(there))
 
 
 def _as_shown(names: Mapping[str, str]) -> dict[str, str]:
-    """Also by the first eight characters, as tables for readers show ids."""
+    """The ids, and their first eight characters as tables show them."""
     return {**{spool_id[:8]: run_id[:8] for spool_id, run_id in names.items()}, **names}
 
 
@@ -316,5 +316,5 @@ def _text(path: Path) -> str:
 
 
 def _address(uri: str) -> str:
-    """What names a store: its public address, which a slash at the end does not change."""
+    """The public address of a store without a slash at the end."""
     return public(uri).rstrip("/")

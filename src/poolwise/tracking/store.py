@@ -1,7 +1,4 @@
-"""The tracking store: reached, searched and read.
-
-Of this project's modules only this one and `tracking`, which writes runs, import mlflow.
-"""
+"""The tracking store: connect, search, read."""
 
 import functools
 import http.client
@@ -23,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the last lines of a run say it
-# MLflow's defaults make a dead server cost four minutes a call; what a server does not take goes to the spool
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the last lines of a run contain it
+# with MLflow's defaults a call to a dead server takes four minutes; runs that a server does not take are spooled
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a busy server may ask for an hour
@@ -38,19 +35,19 @@ from poolwise.tracking.credentials import public, scrub
 
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://")
-STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # how the address of a store begins
-# what a store that is down, full or unwilling raises; artifacts are sent with requests, whose errors are OSErrors
+STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # prefixes of addresses of stores
+# raised by a store that is down, full or refuses; artifacts are sent with requests, whose errors are OSErrors
 OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError, ParseError)
-BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow takes in one call
-PROBE_SECONDS = 5  # that a server has for a first small answer
-STRANGE = "it answers, but not as MLflow does"
-KEY = "run_key"  # tag: what a run is found by when the answer to its creation got lost
+BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow accepts in one call
+PROBE_SECONDS = 5  # timeout of a first small request
+STRANGE = "it answers, but not as an MLflow server does"
+KEY = "run_key"  # tag: finds a run if the answer to its creation was lost
 PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A run as the store knows it; `parent` is the id of its sweep, or empty."""
+    """A run as read from the store."""
 
     run_id: str
     name: str
@@ -66,16 +63,16 @@ class Logged:
         return self.tags.get(PARENT, "")
 
 
-@functools.cache  # a process brings a database up to date once
+@functools.cache  # a process upgrades a database once
 def connect(uri: str) -> MlflowClient:
-    """A client of the store, which is made and brought up to date first if it is a local database.
+    """A client of the store; a local database is first created and upgraded if necessary.
 
-    Several processes may come to a database that does not exist yet: one makes it, the others wait.
+    If several processes need a database that does not exist yet, one creates it and the others wait.
 
     Raises
     ------
     ConfigError
-        if the address is none of a store.
+        if the address is not that of a store.
     """
     if not uri.startswith(STORES):
         raise ConfigError(
@@ -87,7 +84,7 @@ def connect(uri: str) -> MlflowClient:
         with FileLock(f"{database}.lock"):
             _make(database)
             client = MlflowClient(uri)
-            client.search_experiments(max_results=1)  # brings the tables up to date
+            client.search_experiments(max_results=1)  # upgrades the tables
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # readers and one writer at a time do not wait
             connection.close()
@@ -100,7 +97,7 @@ def outage(uri: str, *, patience: float | None = None) -> str:
 
     Parameters
     ----------
-    patience : seconds that a server has for a small answer; `PROBE_SECONDS` if None
+    patience : timeout in seconds of a small request; `PROBE_SECONDS` if None
     """
     patience = PROBE_SECONDS if patience is None else patience
     try:
@@ -139,20 +136,20 @@ def logged(run_id: str, *, uri: str) -> Logged:
 
 
 def is_unknown(error: BaseException) -> bool:
-    """Whether a store that answers says that it has no such thing."""
+    """Whether the error means that the store answers but does not have the run or artifact."""
     return isinstance(error, MlflowException) and error.error_code in (
         "RESOURCE_DOES_NOT_EXIST",
-        "INVALID_PARAMETER_VALUE",  # an id that cannot be one
+        "INVALID_PARAMETER_VALUE",  # not a valid id
     )
 
 
 def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | None = None) -> list[Logged]:
-    """The runs that match, the newest first; in every experiment unless some are named.
+    """The matching runs, newest first; in all experiments unless some are named.
 
     Raises
     ------
     UnknownRunError
-        if the filter is not in MLflow's language.
+        if the filter is not valid in MLflow's search language.
     UnreachableError
         if the store does not answer.
     """
@@ -176,7 +173,7 @@ def search(filter_string: str = "", *, uri: str, experiments: Sequence[str] | No
 
 
 def children(run_id: str, *, uri: str) -> list[Logged]:
-    """The runs of a sweep, the newest first."""
+    """The runs of a sweep, newest first."""
     return search(f"tags.`{PARENT}` = '{run_id}'", uri=uri)
 
 
@@ -189,9 +186,9 @@ def create_run(
     tags: Mapping[str, str],
     start_time: int | None = None,
 ) -> str:
-    """The id of the one run with this key, which is made if there is none.
+    """The id of the only run with this key, created if there is none.
 
-    A request whose answer is lost may have made it all the same, and made it again when it was repeated.
+    A creation whose answer was lost may have succeeded, and its repetition then created a second run: deleted here.
     """
     where = f"tags.`{KEY}` = '{key}'"
     found = list(client.search_runs([experiment], where))
@@ -242,7 +239,7 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
-    """The id of the experiment, made if need be; a local store keeps artifacts at an absolute place beside it."""
+    """The id of the experiment, created if necessary; a local store keeps artifacts beside it, at an absolute path."""
     found = client.get_experiment_by_name(name)
     if found is None:
         local = (_database(uri).parent / "artifacts" / file_name(name)).as_uri() if uri.startswith(SQLITE) else None
@@ -254,46 +251,46 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
         raise UnreachableError(STRANGE)
     if found.lifecycle_stage != "active":
         raise TrackingError(
-            f"experiment {name} is deleted in {public(uri)}. Restore it there, or give another data.name."
+            f"experiment {name} is deleted in {public(uri)}. Restore it there, or choose another data.name."
         )
     return found.experiment_id
 
 
 def _probe(uri: str, seconds: float) -> None:
-    """Raise an OSError if nothing answers at the address of a server; any answer will do."""
+    """Raise an OSError if no server answers at the address; any answer counts."""
     address = f"{public(uri).rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
         urllib.request.urlopen(address, timeout=seconds).close()
-    except urllib.error.HTTPError:  # it answers, if only that it wants a password
+    except urllib.error.HTTPError:  # it answers, perhaps to ask for a password
         pass
     except urllib.error.URLError as error:
         if not isinstance(error.reason, ssl.SSLError):  # MLflow has settings of its own for certificates
             raise OSError(f"no answer ({error.reason})") from None
     except http.client.HTTPException as error:
-        raise OSError(f"it answers in no known way ({type(error).__name__})") from None
+        raise OSError(f"it does not answer in HTTP ({type(error).__name__})") from None
 
 
 def file_name(name: str) -> str:
-    """The name with everything that a file name may not hold as `-`, at most 80 characters; never `.` or `..`."""
+    """The name with characters not allowed in a file name as `-`, at most 80 characters; never `.` or `..`."""
     return re.sub(r"^\.+|[^\w.=,-]+", "-", name)[:80]
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in a short line."""
-    line = first_line(error).rpartition("(Caused by ")[2]  # as requests ends what it has to say of retries
+    """Why something failed, in one short line."""
+    line = first_line(error).rpartition("(Caused by ")[2]  # requests ends its message about retries with the cause
     return line[:200] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says first, without credentials."""
+    """The first line of an exception's message, without credentials."""
     return scrub(next(iter(str(error).strip().splitlines()), ""))
 
 
 def _make(database: Path) -> None:
-    """Make a database that does not exist, whole or not at all: half of one could never be used again."""
+    """Create a database atomically if it does not exist: a partial one could never be used."""
     if database.is_file() and database.stat().st_size:
         return
-    for path in database.parent.glob(f".{database.name}.*.part*"):  # of a start that was killed
+    for path in database.parent.glob(f".{database.name}.*.part*"):  # left by a start that was killed
         path.unlink()
     part = database.with_name(f".{database.name}.{os.getpid()}-{time.monotonic_ns()}.part")
     MlflowClient(f"{SQLITE}{part}").search_experiments(max_results=1)
