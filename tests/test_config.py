@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import re
 import traceback
 import typing
@@ -21,7 +22,7 @@ from poolwise.config import Config, check, hydra_fault, upgraded
 from poolwise.errors import ConfigError, RequestError
 from poolwise.figures.registry import FIGURES
 from poolwise.inference.engines import ENGINES
-from poolwise.model.count_model import SITES
+from poolwise.model.count_model import SITES, sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.poolings import POOLINGS
@@ -141,8 +142,9 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
 
 @pytest.mark.parametrize(("site", "choice"), SITE_CHOICES)
 def test_every_prior_of_a_site_composes_to_what_is_written_in_it(site, choice):
-    pooling = "pooled" if site == "lam" else "hierarchical"
-    config = checked(f"pooling={pooling}", "likelihood=negative_binomial", f"prior/{site}={choice}")
+    variants = itertools.product(POOLINGS, LIKELIHOODS)
+    pooling, likelihood = next(each for each in variants if site in sites_of(*each))
+    config = checked(f"pooling={pooling}", f"likelihood={likelihood}", f"prior/{site}={choice}")
     assert config.prior[site] == written(f"prior/{site}/{choice}.yaml")
 
 
@@ -523,7 +525,7 @@ def test_a_fault_in_a_prior_that_is_not_used_is_none(key, value):
 
 
 def test_a_site_that_no_variant_knows_is_refused():
-    sentence = "prior.tau is not a site of any model. Remove it; sites are lam, mu, sigma, delta."
+    sentence = f"prior.tau is not a site of any model. Remove it; sites are {', '.join(SITES)}."
     with pytest.raises(ConfigError, match=just(sentence)):
         altered({"prior.tau.name": "Gamma"})
 

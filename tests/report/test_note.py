@@ -214,11 +214,11 @@ def test_checked_says_what_the_priors_weigh():
 
 @pytest.mark.parametrize(
     ("asked", "there"),
-    [("norht", "did you mean north?"), ("zzz", "there are north, south.")],
+    [("norht", "did you mean north?"), ("zzz", "groups are north, south.")],
 )
 def test_an_unknown_group_is_named_with_what_there_is(asked, there):
     assert job.unknown_group(asked, ["north", "south"]) == (
-        f"predict.group is {asked}, which is no group of the data; {there}"
+        f"predict.group is {asked}, which is not a group of the data; {there}"
     )
 
 
