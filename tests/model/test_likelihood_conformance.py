@@ -35,6 +35,12 @@ CASES = [
     Case(
         "negative_binomial", lambda r: stats.nbinom(1 / 0.36, 1 / (1 + 0.36 * r)).pmf, {"delta": 0.6}, {"delta": 1e-9}
     ),
+    Case(
+        "zero_inflated_poisson",
+        lambda r: lambda k: 0.3 * (k == 0) + 0.7 * stats.poisson(r).pmf(k),
+        {"zi": 0.3},
+        {"zi": 1e-12},
+    ),
 ]
 RATES = [0.02, 1.0, 9.3, 60.0]
 COUNTS = np.arange(400)
