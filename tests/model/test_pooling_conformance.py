@@ -76,6 +76,17 @@ def test_generative_form_gives_every_group_a_positive_rate(pooling):
     assert (len(np.unique(lam)) == 1) == pooling.is_shared
 
 
+def test_rates_of_the_generative_form_follow_the_law_of_a_rate(case, pooling):
+    model, values = model_and_values(pooling)
+    given = {name: jnp.asarray(value) for name, value in case.values.items() if name in ("mu", "sigma")}
+
+    def draw(key):
+        return handlers.seed(handlers.substitute(model.parameters, given), key)(values, 3)[0]
+
+    lam = jax.vmap(draw)(jax.random.split(jax.random.key(4), 4000))
+    assert stats.kstest(np.asarray(lam[:, 1]), case.rate.cdf).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_centred_density_is_that_of_the_generative_form(case, pooling, likelihood):
     model, values = model_and_values(pooling, likelihood, "centred")
