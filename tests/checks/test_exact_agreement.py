@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from poolwise.checks import exact_agreement
-from poolwise.checks import loo as loo_module
-from poolwise.checks import summary as summary_module
 from poolwise.checks.exact.solve import Exact, solve
+from poolwise.checks.loo import Loo, psis_loo
+from poolwise.checks.summary import relative_efficiency, summarise
 from poolwise.inference import predictive
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
@@ -28,7 +28,7 @@ def summary_of(**columns):
 
 
 def loo_of(elpd=-19.03, mcse=0.01):
-    return loo_module.Loo(elpd, 1.0, 1.0, mcse, np.full(2, -9.5), np.zeros(2), 0.7, 0)
+    return Loo(elpd, 1.0, 1.0, mcse, np.full(2, -9.5), np.zeros(2), 0.7, 0)
 
 
 def test_differences_are_counted_in_their_monte_carlo_errors():
@@ -87,12 +87,10 @@ def test_an_exact_elpd_agrees_with_itself():
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
 def test_fits_of_the_cookies_agree(pooling, likelihood, fit_of, cookies):
     posterior, cells = posterior_and_cells(fit_of(pooling, likelihood), cookies)
-    summary = summary_module.summarise(posterior)
+    summary = summarise(posterior)
     model = model_of(pooling, likelihood)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
-    loo = loo_module.loo(
-        blocks, cookies.cell_multiplicity, r_eff=summary_module.relative_efficiency(summary, num_draws=16_000)
-    )
+    loo = psis_loo(blocks, cookies.cell_multiplicity, r_eff=relative_efficiency(summary, num_draws=16_000))
     values = prior_values(PRIORS, sites=sites_of(pooling, likelihood))
     found = exact_agreement.compare(summary, loo, solve(model, cookies, values))
     assert found.agrees, found.line

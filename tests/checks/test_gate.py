@@ -11,10 +11,10 @@ import xarray as xr
 from arviz_stats.base import array_stats
 
 from poolwise.checks import gate
-from poolwise.checks import loo as loo_module
-from poolwise.checks import summary as summary_module
 from poolwise.checks.conditions import Condition
 from poolwise.checks.exact import solve
+from poolwise.checks.loo import Loo, loo_below, psis_loo, weighted_sum
+from poolwise.checks.summary import convergence, parameters, summarise
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
@@ -29,7 +29,7 @@ GOOD = {"r_hat": 1.0, "ess_bulk": 5000.0, "ess_tail": 5000.0}
 
 def loo_of(draws, counts, likelihood):
     blocks = predictive.pointwise_log_likelihood(LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts))
-    return loo_module.loo(blocks, counts.cell_multiplicity, r_eff=1.0)
+    return psis_loo(blocks, counts.cell_multiplicity, r_eff=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def below_of(draws, counts, likelihood, *, num_draws=1000):
     given = LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts)
     kept = predictive.evenly_spaced(draws.posterior["lam"].shape[1], num_draws)
     below = predictive.pointwise_log_below(*given, draws=kept)
-    return loo_module.loo_below(predictive.pointwise_log_likelihood(*given), below, draws=kept, r_eff=1.0)
+    return loo_below(predictive.pointwise_log_likelihood(*given), below, draws=kept, r_eff=1.0)
 
 
 def log_marginal(counts, multiplicity, pooling, likelihood, count=None):
@@ -129,15 +129,15 @@ def test_monte_carlo_error_of_elpd_loo_is_its_spread_over_seeds(cookies):
 
 
 def test_se_of_one_row_is_not_a_number():
-    found = loo_module.loo([np.random.default_rng(0).standard_normal((1, 4, 100))], np.array([1]), r_eff=1.0)
+    found = psis_loo([np.random.default_rng(0).standard_normal((1, 4, 100))], np.array([1]), r_eff=1.0)
     assert np.isnan(found.se)
 
 
 def test_a_cell_without_a_tail_is_bad_and_harms_no_other():
     # chains that never move give the same likelihood at every draw; then elpd is that of any draw, log 0.25
     standing, moving = np.log(np.full((1, 4, 100), 0.25)), np.random.default_rng(0).standard_normal((3, 4, 100))
-    found = loo_module.loo([np.concatenate([standing, moving])], np.array([2, 1, 1, 1]), r_eff=1.0)
-    alone = loo_module.loo([moving], np.array([1, 1, 1]), r_eff=1.0)
+    found = psis_loo([np.concatenate([standing, moving])], np.array([2, 1, 1, 1]), r_eff=1.0)
+    alone = psis_loo([moving], np.array([1, 1, 1]), r_eff=1.0)
     assert found.cell_elpd == pytest.approx([np.log(0.25), *alone.cell_elpd])
     assert found.bad_rows == 2 + alone.bad_rows
 
@@ -146,14 +146,14 @@ def test_weighted_sum_is_that_of_the_rows():
     by_cell, rows = np.array([-1.0, -2.5, -4.0]), np.array([3, 1, 2])
     each = np.repeat(by_cell, rows)
     expected = each.sum(), np.sqrt(6) * each.std(ddof=1)
-    assert loo_module.weighted_sum(by_cell, rows) == pytest.approx(expected)
+    assert weighted_sum(by_cell, rows) == pytest.approx(expected)
 
 
 def test_bad_rows_count_rows_and_not_cells():
     rng = np.random.default_rng(0)
     heavy = -rng.exponential(3.0, (1, 4, 1000))  # importance ratios with tail index 1/3: no mean
     light = -0.01 * rng.standard_normal((1, 4, 1000))
-    found = loo_module.loo([heavy, light], np.array([3, 5]), r_eff=1.0)
+    found = psis_loo([heavy, light], np.array([3, 5]), r_eff=1.0)
     assert found.pareto_k[0] > found.k_threshold > found.pareto_k[1]
     assert found.bad_rows == 3
 
@@ -161,7 +161,7 @@ def test_bad_rows_count_rows_and_not_cells():
 @pytest.mark.parametrize(("num_draws", "expected"), [(4 * 1000, 0.7), (4 * 100, 1 - 1 / np.log10(400))])
 def test_pareto_k_threshold_follows_the_number_of_draws(num_draws, expected):
     ll = 0.01 * np.random.default_rng(0).standard_normal((1, 4, num_draws // 4))
-    assert loo_module.loo([ll], np.array([2]), r_eff=1.0).k_threshold == pytest.approx(expected)
+    assert psis_loo([ll], np.array([2]), r_eff=1.0).k_threshold == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +170,14 @@ def posterior(fit_of, cookies):
 
 
 def test_summary_has_the_figures_of_arviz(posterior):
-    ours = summary_module.summarise(posterior)
+    ours = summarise(posterior)
     theirs = arviz_stats.summary(posterior, ci_kind="hdi", ci_prob=0.94, round_to="none", var_names=["lam"])
     for column, name in {"mean": "mean", "sd": "sd", "r_hat": "r_hat", "ess_bulk": "ess_bulk"}.items():
         assert np.allclose(ours.loc["lam.1":"lam.5", column], theirs[name].astype(float), rtol=1e-12), column
 
 
 def test_summary_interval_is_the_shortest_with_its_mass(posterior):
-    row, draws = summary_module.summarise(posterior).loc["sigma"], posterior["sigma"].values.ravel()
+    row, draws = summarise(posterior).loc["sigma"], posterior["sigma"].values.ravel()
     inside = (draws >= row["hdi_3%"]) & (draws <= row["hdi_97%"])
     central = np.quantile(draws, 0.97) - np.quantile(draws, 0.03)
     assert inside.mean() == pytest.approx(0.94, abs=1e-3)
@@ -185,7 +185,7 @@ def test_summary_interval_is_the_shortest_with_its_mass(posterior):
 
 
 def test_summary_leaves_out_means_that_do_not_exist(posterior):
-    summary = summary_module.summarise(posterior)
+    summary = summarise(posterior)
     assert summary.loc[["alpha", "beta", "phi"], ["mean", "sd", "mcse_mean", "mcse_sd"]].isna().all(axis=None)
     assert summary.loc["phi", "median"] == pytest.approx(np.median(posterior["phi"]))
 
@@ -193,7 +193,7 @@ def test_summary_leaves_out_means_that_do_not_exist(posterior):
 def test_parameters_are_named_by_their_labels():
     lam = np.zeros((2, 3, 2))
     data = xr.Dataset({"lam": (("chain", "draw", "group"), lam), "mu": (("chain", "draw"), lam[..., 0])})
-    assert list(summary_module.parameters(data.assign_coords(group=["north", "007"]))) == ["lam.north", "lam.007", "mu"]
+    assert list(parameters(data.assign_coords(group=["north", "007"]))) == ["lam.north", "lam.007", "mu"]
 
 
 def stats_of(*, diverging=0, energy=None, depth=3):
@@ -209,7 +209,7 @@ def stats_of(*, diverging=0, energy=None, depth=3):
 
 def loo_with(**changes):
     one = {"elpd": -9.0, "se": 1.0, "p_loo": 1.0, "mcse": 0.1, "k_threshold": 0.7, "bad_rows": 0}
-    return loo_module.Loo(**(one | {"cell_elpd": np.zeros(2), "pareto_k": np.array([0.1, 0.2])} | changes))
+    return Loo(**(one | {"cell_elpd": np.zeros(2), "pareto_k": np.array([0.1, 0.2])} | changes))
 
 
 def judged(summary=None, stats=None, loo=None):
@@ -270,7 +270,7 @@ def test_trees_at_their_greatest_depth_are_counted():
 
 def test_convergence_is_that_of_the_worst_parameter(fit_of):
     draws = fit_of("hierarchical", "poisson").posterior
-    r_hat, ess = summary_module.convergence({"mu": draws["mu"], "lam": draws["lam"]})
+    r_hat, ess = convergence({"mu": draws["mu"], "lam": draws["lam"]})
     each = [draws["mu"], *np.moveaxis(draws["lam"], 2, 0)]
     assert r_hat == pytest.approx(max(array_stats.rhat(one) for one in each))
     assert ess == pytest.approx(min(array_stats.ess(one, method="bulk") for one in each))

@@ -24,7 +24,7 @@ def before_and_after(draws, counts, pooling, likelihood):
     model, values = model_of(pooling, likelihood), prior_values(PRIORS, sites=sites_of(pooling, likelihood))
     posterior, cells = posterior_and_cells(draws, counts)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
-    before = loo.loo(blocks, counts.cell_multiplicity, r_eff=1.0)
+    before = loo.psis_loo(blocks, counts.cell_multiplicity, r_eff=1.0)
     return before, integrated_loo.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0)
 
 

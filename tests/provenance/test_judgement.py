@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from poolwise.checks import summary as summary_module
 from poolwise.checks.agreement import threshold
 from poolwise.checks.conditions import R_HAT_MAX
+from poolwise.checks.summary import summarise
 from poolwise.provenance.differences import DEVICE_BITS, Difference, RunInputs, differences
 from poolwise.provenance.fingerprints import EARLIER, SOURCE, decides_draws, source_files
 from poolwise.provenance.judgement import RunResults, judge, lines
@@ -487,7 +487,7 @@ def autoregressive(*, seed: int, rho: float) -> xr.Dataset:
 
 
 def sampled(seed: int, *, rho: float) -> RunResults:
-    summary = summary_module.summarise(autoregressive(seed=seed, rho=rho))
+    summary = summarise(autoregressive(seed=seed, rho=rho))
     elpd = float(np.random.default_rng(10_000 + seed).normal(-394.8, 0.04))
     return RunResults({"all": str(seed)}, summary, elpd, 0.04, num_chains=4)
 

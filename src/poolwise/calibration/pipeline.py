@@ -26,11 +26,10 @@ from poolwise.figures.style import png
 from poolwise.inference import checkpoint, devices
 from poolwise.paths import outputs
 from poolwise.provenance import fingerprints
-from poolwise.provenance import stack as stack_module
+from poolwise.provenance.stack import STACK_OF_BITS, stack
 from poolwise.report import terminal
 from poolwise.runs import artifacts, interrupts
-from poolwise.runs import job as job_module
-from poolwise.runs.job import Job
+from poolwise.runs.job import Job, prepare
 from poolwise.runs.metrics import run_name
 from poolwise.tracking import liveness, run, spool
 from poolwise.tracking.credentials import store_uri
@@ -72,7 +71,7 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
 
 def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
     """Read the design and start the devices; errors in the request are raised here, before a run exists."""
-    job = job_module.prepare(config, overrides)
+    job = prepare(config, overrides)
     device = config.device
     num_devices = devices.start_devices(
         platform=device.platform,
@@ -82,8 +81,7 @@ def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
         cache_dir=str(outputs() / "jax-cache"),
     )
     started = config.on_devices(num_devices)
-    stack = stack_module.stack(vars(started.device))
-    return replace(job, config=started, stack=stack)
+    return replace(job, config=started, stack=stack(vars(started.device)))
 
 
 def settings_of(job: Job) -> Calibration:
@@ -103,7 +101,7 @@ def ingredients(job: Job) -> dict[str, Any]:
         "source": fingerprints.imported_source(
             (*MODULES, *map(fingerprints.module_of, (job.model.pooling, job.model.likelihood)))
         ),
-        "stack": {key: job.stack.get(key) for key in stack_module.STACK_OF_BITS},
+        "stack": {key: job.stack.get(key) for key in STACK_OF_BITS},
         "machine": platform.machine(),
     }
 

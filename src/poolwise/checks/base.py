@@ -17,9 +17,9 @@ import pandas as pd
 import xarray as xr
 
 from poolwise.checks import gate
-from poolwise.checks import loo as loo_module
-from poolwise.checks import summary as summary_module
 from poolwise.checks.conditions import Condition
+from poolwise.checks.loo import Loo, loo_below
+from poolwise.checks.summary import relative_efficiency
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
 from poolwise.inference.settings import Device, Sampler
@@ -98,7 +98,7 @@ class FitView:
     prior_values: Mapping[str, Mapping[str, np.ndarray]]
     tree: xr.DataTree
     summary: pd.DataFrame
-    loo: loo_module.Loo
+    loo: Loo
     verdict: gate.Verdict
     new_group: predictive.NewGroup
     results: Mapping[str, Result] = field(default_factory=dict)
@@ -130,11 +130,11 @@ class FitView:
         """P(Y < y) of one row of each cell given all other rows, (C,)."""
         length = self.posterior.sizes["draw"]
         draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
-        log_below = loo_module.loo_below(
+        log_below = loo_below(
             predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
             predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),
             draws=draws,
-            r_eff=summary_module.relative_efficiency(self.summary, num_draws=self.num_chains * length),
+            r_eff=relative_efficiency(self.summary, num_draws=self.num_chains * length),
         )
         return np.exp(log_below)
 

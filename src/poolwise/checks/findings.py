@@ -12,9 +12,9 @@ import pandas as pd
 import xarray as xr
 
 from poolwise.checks import exact_agreement, gate, integrated_loo, leave_group_out, power_scaling, prior_scale
-from poolwise.checks import loo as loo_module
-from poolwise.checks import summary as summary_module
 from poolwise.checks.base import Check, FitView, Settings
+from poolwise.checks.loo import Loo, psis_loo
+from poolwise.checks.summary import relative_efficiency, summarise
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
@@ -40,7 +40,7 @@ def examine(model: Model, counts: Counts, values: Values, draws: Fit, settings: 
     """
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = summary_module.summarise(posterior)
+    summary = summarise(posterior)
     loo = _loo(model, posterior, cells, values, summary)
     _add_predictive(tree, model, values, settings)
     view = FitView(
@@ -79,13 +79,11 @@ def checked(view: FitView, settings: Settings) -> FitView:
     return replace(view, results=results, verdict=replace(view.verdict, conditions=conditions))
 
 
-def _loo(
-    model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values, summary: pd.DataFrame
-) -> loo_module.Loo:
+def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values, summary: pd.DataFrame) -> Loo:
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    r_eff = summary_module.relative_efficiency(summary, num_draws=num_draws)
+    r_eff = relative_efficiency(summary, num_draws=num_draws)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
-    loo = loo_module.loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
+    loo = psis_loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
     return integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
 
 

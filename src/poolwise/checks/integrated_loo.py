@@ -22,8 +22,8 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from poolwise.checks import loo as loo_module
 from poolwise.checks.leave_group_out import Values
+from poolwise.checks.loo import Loo, pareto_k_limit, psis_loo, weighted_sum
 from poolwise.inference import predictive
 from poolwise.model.count_model import Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
@@ -39,8 +39,8 @@ WORK, LEAST = 2**31, 1000
 
 
 def integrated_where_doubtful(
-    loo: loo_module.Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
-) -> loo_module.Loo:
+    loo: Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
+) -> Loo:
     """All values with the rates integrated out, if PSIS is unreliable for some rows and this is for fewer.
 
     One estimator per fit: mixing both would keep the unseen errors of PSIS, which all have one sign. Identical rows in
@@ -50,7 +50,7 @@ def integrated_where_doubtful(
     ----------
     loo : of PSIS
     cells : the `constant_data` of `datatree.to_tree`
-    r_eff : as for `loo.loo`
+    r_eff : as for `psis_loo`
     """
     if not (~(loo.pareto_k <= INTEGRATE_ABOVE_K)).any():
         return loo
@@ -69,13 +69,13 @@ def integrated_where_doubtful(
     )
 
 
-def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> loo_module.Loo:
+def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> Loo:
     """LOO of one row of each kind; exact, with k = 0, if there is no h."""
     drawn = integral.drawn
     if not drawn:
         exact = np.array([float(each) for each in _rows_given_rest(kinds, integral)])
-        elpd, se = loo_module.weighted_sum(exact, weight)
-        return loo_module.Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), loo_module.pareto_k_limit(np.inf), 0)
+        elpd, se = weighted_sum(exact, weight)
+        return Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), pareto_k_limit(np.inf), 0)
     kept = _affordable(kinds, integral)
     stride = next(iter(drawn.values())).shape[1] / len(kept)
     integral = replace(integral, drawn={name: value[:, kept] for name, value in drawn.items()})
@@ -88,7 +88,7 @@ def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r
             even.append(_is_even(block))
             yield block
 
-    found = loo_module.loo(blocks(), weight, r_eff=min(1.0, r_eff * stride))
+    found = psis_loo(blocks(), weight, r_eff=min(1.0, r_eff * stride))
     pareto_k = np.where(np.concatenate(even), 0.0, found.pareto_k)  # even weights have no tail to fit
     return replace(found, pareto_k=pareto_k, bad_rows=int(weight[~(pareto_k <= found.k_threshold)].sum()))
 

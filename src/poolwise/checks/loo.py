@@ -48,7 +48,7 @@ class Loo:
         return float((self.psis or self).pareto_k.max())
 
 
-def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff: float) -> Loo:
+def psis_loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff: float) -> Loo:
     """PSIS-LOO of weighted cells.
 
     Parameters
@@ -85,14 +85,14 @@ def loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff
 def loo_below(
     log_likelihood: Iterable[np.ndarray], log_below: Iterable[np.ndarray], *, draws: np.ndarray, r_eff: float
 ) -> np.ndarray:
-    """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `loo`: for LOO-PIT.
+    """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `psis_loo`: for LOO-PIT.
 
     The weights are smoothed over all draws, then used at some of them and normalised to sum to 1. Every cell uses PSIS
     weights, even if `integrated_loo` replaced `cell_elpd`: they are then no more reliable than the replaced values.
 
     Parameters
     ----------
-    log_likelihood : blocks (cell, chain, draw), as for `loo`
+    log_likelihood : blocks (cell, chain, draw), as for `psis_loo`
     log_below : blocks (cell, chain, len(draws)) of the same cells, from `predictive.pointwise_log_below`
     draws : indices along the draws of each chain at which `log_below` is given
     """

@@ -40,9 +40,8 @@ from poolwise.provenance.fingerprints import is_whole, source_files
 from poolwise.provenance.judgement import Judgement, judge
 from poolwise.provenance.recorded_run import RESERVED, SECTIONS, RecordedRun, ReproductionError, of_folder, of_run
 from poolwise.report.terminal import say
-from poolwise.runs import job as job_module
 from poolwise.runs import pipeline
-from poolwise.runs.job import JudgedFit
+from poolwise.runs.job import Job, JudgedFit, facts, prepare, start
 from poolwise.text import one_line
 from poolwise.tracking import spool, store
 from poolwise.tracking.run import Run
@@ -100,13 +99,13 @@ def _here(original: RecordedRun, settings: dict[str, Any], changes: Sequence[str
     """Repeat the run with the code that is here."""
     config = _checked(settings, original)
     counts = recorded_run.counts_of(original, given=data)
-    job = job_module.prepare(config, (*original.overrides, *changes), counts=counts)
-    job = job_module.start(replace(job, uri=uri, reproduces=original.run.run_id))
-    differing = differences(original.facts, job_module.facts(job))
+    job = prepare(config, (*original.overrides, *changes), counts=counts)
+    job = start(replace(job, uri=uri, reproduces=original.run.run_id))
+    differing = differences(original.facts, facts(job))
     _say(f"reproducing {original.run.name} ({original.run.run_id})", *_listed(differing))
     judged: list[Judgement] = []
 
-    def write(job: job_module.Job, findings: JudgedFit, logged: Run) -> None:
+    def write(job: Job, findings: JudgedFit, logged: Run) -> None:
         judged.append(judge(original.outcome, findings.outcome, differing))
         tags, files, note = _told(judged[0], original)
         logged.record.tags |= tags

@@ -8,8 +8,8 @@ from poolwise.config import Config
 from poolwise.errors import DataError, UnreachableError
 from poolwise.paths import outputs
 from poolwise.report import terminal
-from poolwise.runs import job as job_module
 from poolwise.runs import reuse
+from poolwise.runs.job import describe, ingredients, prepare
 from poolwise.tracking import spool, store
 from poolwise.tracking.credentials import store_uri
 from poolwise.tracking.record import Record
@@ -45,17 +45,17 @@ def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) 
     planned, faults, among = [], [], dict[str, list[Logged]]()
     for number, (overrides, config) in enumerate(zip(jobs, configs, strict=False)):
         try:
-            job = job_module.prepare(config, tuple(overrides))
+            job = prepare(config, tuple(overrides))
         except DataError as error:
             faults.append(f"job {number}: {error}")
             continue
-        record = job_module.describe(job)
+        record = describe(job)
         if record.experiment not in among:
             among[record.experiment] = []
             with suppress(UnreachableError):  # the store just answered; if it stopped, runs go to the spool
                 if config.reuse is not False:
                     among[record.experiment] = reuse.candidates(record.experiment, uri=uri)
-        run_id, remark = _decide(record, job_module.ingredients(job), among[record.experiment], uri=uri)
+        run_id, remark = _decide(record, ingredients(job), among[record.experiment], uri=uri)
         fingerprint = record.tags["run_fingerprint"]
         planned.append(Planned(number, record.name, fingerprint, run_id, remark))
     if faults:
