@@ -45,7 +45,7 @@ def test_sync_to_a_store_that_is_gone_names_it_and_what_waits(command, waiting):
     done = command(module="poolwise.sync")
     assert done.returncode == 1
     assert re.search(rf"TrackingError: 1 runs wait for {NOBODY}: .*refused", done.stderr)
-    assert "Nothing is lost" in done.stderr
+    assert "No run is lost" in done.stderr
 
 
 def test_sync_sends_to_the_store_that_it_is_given(command, waiting, tmp_path):

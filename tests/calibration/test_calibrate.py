@@ -200,7 +200,7 @@ def test_reasons_name_the_quantity_and_how():
     found.rank[:20] = 0
     findings = calibration_findings.examine(found)
     assert findings.reasons == (findings.reasons[0],)
-    assert findings.reasons[0].startswith("mu: small values are left out: ")
+    assert findings.reasons[0].startswith("mu: small values are missed: ")
     assert calibration_findings.metrics(findings)["calibrated"] == 0.0
     assert note.judgement(findings)[0].startswith("miscalibrated: smallest p under 1e-")
 
