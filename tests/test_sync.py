@@ -313,7 +313,7 @@ def test_a_run_whose_server_is_killed_arrives_with_sync_under_its_id(story):
 @pytest.mark.slow
 def test_a_run_whose_server_is_back_before_its_end_delivers_itself(story):
     c = story["c_back_before_end"]
-    assert "the run goes on in the spool" in c.printed[0]
+    assert "the run continues in the spool" in c.printed[0]
     assert "waits   for" not in c.printed[0]
     assert_one_run_of_the_same_id(c)
 

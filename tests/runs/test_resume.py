@@ -173,7 +173,7 @@ def test_a_fit_of_other_settings_is_not_gone_on_with(outputs, stop_after, capsys
     fit(*overrides)
     printed = capsys.readouterr().out
     assert "resuming" not in printed
-    assert "starting over" not in printed
+    assert "starting from the beginning" not in printed
 
 
 def test_a_fit_begun_on_another_stack_is_named_and_begun_anew(outputs, stop_after, capsys):
