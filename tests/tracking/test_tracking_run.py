@@ -167,7 +167,8 @@ def test_ranked_pages_name_only_experiments_with_runs(outputs, uri):
 @pytest.mark.slow
 def test_eight_processes_can_make_one_store_at_once(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from poolwise import tracking; from poolwise.record import Record\n"
+        "import sys; from pathlib import Path; from poolwise.tracking.record import Record\n"
+        "from poolwise.tracking import run as tracking\n"
         "out = Path(sys.argv[1]); data = {'name': 'd', 'digest': 'd', 'source': 'd'}\n"
         "what = Record('n', 'e', {}, {'draws_fingerprint': '0' * 8}, data)\n"
         "with tracking.logged_run(what, uri=f'sqlite:///{out}/mlflow.db', outputs=out) as run: run.write('a', 'a')\n"
