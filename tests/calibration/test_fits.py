@@ -142,4 +142,4 @@ def test_form_of_the_rates_decides_the_calibration_of_the_hierarchy(tmp_path, co
     found = of_hierarchy(tmp_path, cookies, parameterisation=parameterisation, simulations=400, plan=plan)
     table = ranks.judge(found.rank, found.names, num_draws=99)
     assert table["is_calibrated"].all() == is_calibrated
-    assert is_calibrated or table.loc["sigma", "how"].startswith("small values are left out")
+    assert is_calibrated or table.loc["sigma", "how"].startswith("small values are missed")

@@ -90,6 +90,11 @@ def test_parameters_are_the_sites_and_what_is_derived(likelihood, params):
     assert set(likelihood.parameters) == set(params)
 
 
+def test_parameters_are_named_without_a_warning_in_single_precision(likelihood):
+    with jax.enable_x64(False):  # a warning is an error in this suite
+        assert set(likelihood.parameters) >= {site.name for site in likelihood.sites}
+
+
 @pytest.mark.parametrize("rate", RATES)
 def test_probabilities_are_those_of_scipy(case, likelihood, params, rate):
     found = np.exp(likelihood.log_prob(COUNTS.astype(float), rate, params))

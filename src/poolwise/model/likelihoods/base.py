@@ -69,7 +69,7 @@ class Likelihood(ABC):
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the sites and of the derived values."""
-        shapes = {site.name: jax.ShapeDtypeStruct((), float) for site in self.sites}
+        shapes = {site.name: jax.ShapeDtypeStruct((), jnp.result_type(float)) for site in self.sites}
         return (*shapes, *jax.eval_shape(self.derived, shapes))
 
     def sample_params(self, prior: Priors) -> Params:
