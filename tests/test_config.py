@@ -136,7 +136,7 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
     plain |= TABLE | {"name": "defects"} if table else {}
     plain = {
         key: value for key, value in plain.items() if key != "parameterisation" or value
-    }  # dropped where there is no choice
+    }  # a pooling with one parameterisation drops the key
     assert {key: found[key] for key in plain} == plain
 
 

@@ -18,7 +18,10 @@ from mlflow import MlflowClient
 from scipy import stats
 
 import poolwise
+from poolwise.errors import UnknownRunError
 from poolwise.figures.registry import FIGURES
+from poolwise.tracking import run as tracking
+from poolwise.tracking.record import Record
 
 TINY = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 SECRET = "hunter2-planted"
@@ -165,6 +168,14 @@ def test_loo_of_arviz_on_a_loaded_run_is_the_logged_one_whatever_jax_is_set_to(q
     assert logged["loo_replaced"] == 0
     assert alike == pytest.approx(logged["elpd_loo"], abs=1e-6)
     assert plain == pytest.approx(logged["elpd_loo"], abs=logged["elpd_loo_mcse"])  # ArviZ has another mean ESS
+
+
+def test_a_run_without_draws_cannot_be_loaded(outputs):
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    with tracking.logged_run(Record("grid", "cookies", {}, {"kind": "sweep"}), uri=uri, outputs=outputs) as sweep:
+        pass
+    with pytest.raises(UnknownRunError, match="has no posterior"):
+        poolwise.load(sweep.run_id, uri)
 
 
 def test_a_log_likelihood_that_is_too_large_is_left_out_with_the_reason(quick_run, monkeypatch):

@@ -4,7 +4,20 @@ import math
 
 import pytest
 
-from poolwise.text import cell, compact, listed, listing, number, one_line, p_value, plural, share, short
+from poolwise.text import (
+    aligned,
+    cell,
+    compact,
+    listed,
+    listing,
+    markdown,
+    number,
+    one_line,
+    p_value,
+    plural,
+    share,
+    short,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +83,16 @@ def test_listing_reads_as_a_sentence():
 def test_listed_names_the_first_five():
     assert listed("abcde") == "a, b, c, d, e"
     assert listed("abcdefg") == "a, b, c, d, e and 2 more"
+
+
+def test_columns_are_aligned_to_either_side():
+    rows = [("", "mean"), ("mu", "9.08"), ("lam.1", "10")]
+    assert aligned(rows, left={0}) == ["       mean", "mu     9.08", "lam.1    10"]
+
+
+def test_a_cell_of_markdown_cannot_end_its_column_or_begin_a_tag():
+    assert markdown(("name", "n"), [(r"a|b\<i>", "1")], left={0}) == [
+        "| name | n |",
+        "| :-- | --: |",
+        r"| a\|b\\&lt;i> | 1 |",
+    ]

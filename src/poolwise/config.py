@@ -59,7 +59,7 @@ def likelihoods() -> list[str]:
 
 
 def _registered(names: Callable[[], list[str]]) -> Callable[[str], str]:
-    """Validator of a name in a registry. The registry imports JAX, so it is loaded only when a config is checked."""
+    """A validator of a name in a registry, which is imported at the first check because it imports JAX."""
 
     def check(name: str) -> str:
         if name not in (known := names()):

@@ -1,7 +1,7 @@
 """Numbers, names and lists in sentences."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -94,6 +94,28 @@ def p_value(value: float, tables: int) -> str:
     if value < 1 / tables:
         return f"under {1 / tables:.2g}"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Rows of one length as lines of columns; the columns `left` are aligned to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if place in left else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """The lines of a Markdown table; its cells are escaped; a link has nothing to escape."""
+    rule = [":--" if place in left else "--:" for place in range(len(head))]
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *(map(_escaped, row) for row in rows))]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def listing(names: Sequence[str]) -> str:

@@ -22,11 +22,11 @@ def cli() -> None:
 
 def serve(host: str, port: int) -> None:
     """Print the address of the ranked runs of every experiment; serve the store if it is not a server already."""
-    from poolwise.tracking import ranked_view
+    from poolwise.tracking import ranked_view, store
 
     uri = store_uri(None, outputs())
     pages = ranked_view.ranked_pages(uri)
-    is_server = uri.startswith(("http:", "https:"))
+    is_server = uri.startswith(store.SERVERS)
     base = public(uri) if is_server else f"http://{host}:{port}"
     for name, page in pages.items():
         say(f"{name}: {base}/{page}")

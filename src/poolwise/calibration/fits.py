@@ -27,6 +27,7 @@ from poolwise.inference.settings import Device
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import Model
+from poolwise.model.priors import PriorValues
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
 WIDTH = 5  # tables per call of the program
@@ -80,7 +81,7 @@ def recover(
     model: Model,
     counts: Counts,
     simulated: Simulated,
-    values: Mapping[str, Mapping[str, np.ndarray]],
+    values: PriorValues,
     *,
     seed: int,
     plan: Plan,

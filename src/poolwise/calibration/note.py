@@ -8,6 +8,7 @@ import pandas as pd
 from poolwise.calibration import ranks
 from poolwise.calibration.findings import Findings
 from poolwise.runs.job import Job
+from poolwise.text import markdown, number_of
 
 SHOWN = 20  # quantities in the note; the rest is in tables/calibration.csv
 
@@ -76,7 +77,7 @@ def note(job: Job, findings: Findings) -> str:
 
 def _simulations(job: Job, findings: Findings) -> str:
     counts = job.counts
-    groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
+    groups = number_of(counts.num_groups, "group")
     return f"{findings.recovered.done} simulated tables of {counts.num_rows} rows in {groups}, as {counts.name}"
 
 
@@ -102,7 +103,7 @@ def _markdown(table: pd.DataFrame) -> list[str]:
     head = ("quantity", "p", "below .05", "above .95", "mean rank", "calibrated")
     rows = [
         (
-            str(name).replace("|", "\\|"),
+            str(name),
             p_text(row["p"]),
             f"{row['below_05']:.1%}",
             f"{row['above_95']:.1%}",
@@ -111,4 +112,4 @@ def _markdown(table: pd.DataFrame) -> list[str]:
         )
         for name, row in table.iterrows()
     ]
-    return [f"| {' | '.join(each)} |" for each in (head, ("---",) * len(head), *rows)]
+    return markdown(head, rows, left={0, len(head) - 1})

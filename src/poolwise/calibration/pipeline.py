@@ -10,7 +10,6 @@ import json
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,20 @@ from poolwise.calibration.simulation import simulate
 from poolwise.config import Calibration
 from poolwise.errors import FitError
 from poolwise.figures.style import png
-from poolwise.inference import checkpoint, devices
+from poolwise.inference import checkpoint
 from poolwise.paths import outputs
 from poolwise.provenance import fingerprints
-from poolwise.provenance.stack import STACK_OF_BITS, stack
+from poolwise.provenance.stack import STACK_OF_BITS
 from poolwise.report import terminal
 from poolwise.runs import artifacts, interrupts
 from poolwise.runs.job import Job, prepare
+from poolwise.runs.job import start as start_devices
 from poolwise.runs.metrics import run_name
 from poolwise.tracking import liveness, run, spool
 from poolwise.tracking.credentials import store_uri
 from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
+from poolwise.tracking.store import KIND
 
 KEYS = ("simulations", "draws", "thin", "batch")  # used by the calibration alone
 SAMPLER = ("num_warmup", "target_accept", "max_tree_depth")  # settings of one chain
@@ -71,17 +72,8 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
 
 def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
     """Read the design and start the devices; errors in the request are raised here, before a run exists."""
-    job = prepare(config, overrides)
-    device = config.device
-    num_devices = devices.start_devices(
-        platform=device.platform,
-        num_devices=device.num_devices,
-        x64=device.x64,
-        num_chains=device.num_devices or config.batch,  # the last batch is filled up, so any number of devices will do
-        cache_dir=str(outputs() / "jax-cache"),
-    )
-    started = config.on_devices(num_devices)
-    return replace(job, config=started, stack=stack(vars(started.device)))
+    # the last batch is filled up, so any number of devices will do
+    return start_devices(prepare(config, overrides), num_chains=config.device.num_devices or config.batch)
 
 
 def settings_of(job: Job) -> Calibration:
@@ -117,7 +109,7 @@ def describe(job: Job) -> Record:
         experiment=config.data.name,
         params={key: value for key, value in config.leaves().items() if not key.startswith(UNUSED)},
         tags={
-            "kind": "calibration",
+            KIND: "calibration",
             "calibration_fingerprint": fingerprints.fingerprint(ingredients(job)),
             "data_sha256": job.counts.sha256,
             "code_state": job.code.state,

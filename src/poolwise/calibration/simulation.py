@@ -6,7 +6,7 @@ all parameterisations fit the same tables. Simulation i does not depend on the n
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from poolwise.counts.cells import Counts
 from poolwise.counts.statistics import filled_up
 from poolwise.inference.streams import named_key
 from poolwise.model.count_model import Model
+from poolwise.model.priors import PriorValues
 
 LARGEST = 2.0**53  # largest count that float64 holds exactly, as in `data`
 BLOCK = 2**22  # counts held at once
@@ -42,9 +43,7 @@ class Simulated:
     is_possible: np.ndarray
 
 
-def simulate(
-    model: Model, counts: Counts, values: Mapping[str, Mapping[str, np.ndarray]], *, seed: int, simulations: int
-) -> Simulated:
+def simulate(model: Model, counts: Counts, values: PriorValues, *, seed: int, simulations: int) -> Simulated:
     """Draw parameters from the prior, and for each a table with the groups, rows and exposures of `counts`."""
     group, exposure, _ = counts.rows()
     draw = _program(model, counts.num_groups)

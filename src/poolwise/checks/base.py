@@ -1,7 +1,8 @@
 """A judged fit, as all later steps read it, and the result of a check.
 
-A check reads a fit and returns a `Result`: numbers for MLflow, sentences, tables, conditions of the verdict. Nothing
-downstream depends on the name of a check: metrics, tags, lines and tables come from all results in the same way.
+A check reads a fit and returns a `Result`: numbers for MLflow, sentences, tables, conditions of the verdict. Metrics,
+tags, lines, tables and conditions of all results are used in the same way. The report shows a check in the section of
+checks, unless `report.page.SHOWN_APART` names it.
 
 To add one: a module with a `CHECK`, a key in conf/checks, and a line in `findings.CHECKS`.
 """
@@ -24,6 +25,7 @@ from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
 from poolwise.inference.settings import Device, Sampler
 from poolwise.model.count_model import Model
+from poolwise.model.priors import PriorValues
 
 __all__ = ["Check", "Condition", "FitView", "Result", "Settings"]
 
@@ -95,7 +97,7 @@ class FitView:
 
     counts: Counts
     model: Model
-    prior_values: Mapping[str, Mapping[str, np.ndarray]]
+    prior_values: PriorValues
     tree: xr.DataTree
     summary: pd.DataFrame
     loo: Loo

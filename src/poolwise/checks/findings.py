@@ -4,10 +4,8 @@ draws -> summary, LOO -> rates integrated out if PSIS is not reliable -> verdict
       -> predictions -> every enabled check
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -21,8 +19,7 @@ from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import Model
-
-type Values = Mapping[str, Mapping[str, np.ndarray]]
+from poolwise.model.priors import PriorValues
 
 CHECKS: tuple[Check, ...] = (
     leave_group_out.CHECK,
@@ -31,7 +28,7 @@ CHECKS: tuple[Check, ...] = (
 )  # in the order of their lines
 
 
-def examine(model: Model, counts: Counts, values: Values, draws: Fit, settings: Settings) -> FitView:
+def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, settings: Settings) -> FitView:
     """Judge the draws, predict from them, and run the enabled checks.
 
     Parameters
@@ -79,7 +76,7 @@ def checked(view: FitView, settings: Settings) -> FitView:
     return replace(view, results=results, verdict=replace(view.verdict, conditions=conditions))
 
 
-def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values, summary: pd.DataFrame) -> Loo:
+def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: PriorValues, summary: pd.DataFrame) -> Loo:
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     r_eff = relative_efficiency(summary, num_draws=num_draws)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
@@ -87,7 +84,7 @@ def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: Values,
     return integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
 
 
-def _add_predictive(tree: xr.DataTree, model: Model, values: Values, settings: Settings) -> None:
+def _add_predictive(tree: xr.DataTree, model: Model, values: PriorValues, settings: Settings) -> None:
     """Add the prior and posterior predictive draws."""
     seed, num_draws = settings.seed, settings.num_draws
     cells = tree["constant_data"].to_dataset()

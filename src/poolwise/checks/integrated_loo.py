@@ -22,11 +22,11 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from poolwise.checks.leave_group_out import Values
 from poolwise.checks.loo import Loo, pareto_k_limit, psis_loo, weighted_sum
 from poolwise.inference import predictive
 from poolwise.model.count_model import Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
+from poolwise.model.priors import PriorValues
 
 type Kinds = tuple[tuple[Rows, float, int], ...]  # rows of a rate, exposure and count of the left-out row
 # k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
@@ -39,7 +39,7 @@ WORK, LEAST = 2**31, 1000
 
 
 def integrated_where_doubtful(
-    loo: Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values, *, r_eff: float
+    loo: Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues, *, r_eff: float
 ) -> Loo:
     """All values with the rates integrated out, if PSIS is unreliable for some rows and this is for fewer.
 
@@ -69,7 +69,7 @@ def integrated_where_doubtful(
     )
 
 
-def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> Loo:
+def _integrated(kinds: Kinds, weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> Loo:
     """LOO of one row of each kind; exact, with k = 0, if there is no h."""
     drawn = integral.drawn
     if not drawn:
@@ -93,7 +93,7 @@ def _integrated(kinds: "Kinds", weight: np.ndarray, integral: RateIntegral, *, r
     return replace(found, pareto_k=pareto_k, bad_rows=int(weight[~(pareto_k <= found.k_threshold)].sum()))
 
 
-def _affordable(kinds: "Kinds", integral: RateIntegral) -> np.ndarray:
+def _affordable(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
     """Indices along `draw`: all, or evenly spaced ones if all would take minutes."""
     num_chains, length = next(iter(integral.drawn.values())).shape
     per_draw = 2 * sum(integral.work(rows) for rows, _, _ in kinds)

@@ -7,7 +7,7 @@ misses the gate is repeated in the marginal parameterisation, if the likelihood 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,9 +25,8 @@ from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.streams import named_seed
 from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
+from poolwise.model.priors import PriorValues
 from poolwise.text import listed, one_line
-
-type Values = Mapping[str, Mapping[str, np.ndarray]]
 
 HELD_OUT_WEIGHT = 1e-30  # multiplicity of a left-out cell: changes no bit of a density; no 0 / 0 in `model.marginal`
 
@@ -119,7 +118,7 @@ def result(found: GroupsOut) -> Result:
 def leave_group_out(
     model: Model,
     counts: Counts,
-    values: Values,
+    values: PriorValues,
     *,
     seed: int,
     sampler: Sampler,

@@ -13,7 +13,7 @@ References
 Kallioinen, Paananen, Bürkner and Vehtari (2024), Statistics and Computing 34:57, doi:10.1007/s11222-023-10366-5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from poolwise.checks import loo, summary
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.inference import predictive
 from poolwise.model.count_model import WITHOUT_MEAN, Model
-from poolwise.model.priors import distribution
+from poolwise.model.priors import PriorValues, distribution
 from poolwise.text import listed, one_line
 
 ALPHAS = ((0.8, 1.25), (0.99, 1.01))  # the second if weights of the first cannot be smoothed
@@ -33,8 +33,6 @@ CONFLICT, DOMINANT, NOTHING = "potential prior-data conflict", "strong prior / w
 UNKNOWN = "not known: the weights cannot be smoothed"
 # parameters times draws; more parameters use fewer draws, at least LEAST, whose noise stays below 0.02
 WORK, LEAST = 2_000_000, 1000
-
-type Values = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def run(view: FitView, _: Settings) -> Result:
@@ -53,7 +51,7 @@ def run(view: FitView, _: Settings) -> Result:
 CHECK = Check("power_scaling", "sensitivity", run)
 
 
-def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: Values) -> pd.DataFrame:
+def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues) -> pd.DataFrame:
     """One row per parameter: sensitivity to each top-level prior, to all of them and to the likelihood; diagnosis.
 
     Parameters
@@ -77,7 +75,7 @@ def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values
     return table.assign(diagnosis=[diagnosis(*pair) for pair in table[["prior", "likelihood"]].itertuples(index=False)])
 
 
-def log_priors(posterior: xr.Dataset, model: Model, values: Values) -> dict[str, np.ndarray]:
+def log_priors(posterior: xr.Dataset, model: Model, values: PriorValues) -> dict[str, np.ndarray]:
     """Log density of each top-level prior at the draws, (chain, draw); of rates their sum."""
     found = {}
     for site, family in model.families:
@@ -168,5 +166,4 @@ def _thinned(posterior: xr.Dataset) -> xr.Dataset:
     """Evenly spaced draws of each chain, if there are too many parameters for all draws."""
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     per_chain = max(WORK // len(summary.parameters(posterior)), LEAST) // num_chains
-    kept = np.linspace(0, length - 1, min(length, per_chain)).round().astype(int)
-    return posterior.isel(draw=kept)
+    return posterior.isel(draw=predictive.evenly_spaced(length, per_chain))

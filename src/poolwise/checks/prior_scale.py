@@ -12,23 +12,21 @@ example chips per cookie or per hundred cookies. Nothing is refused: data may su
 warning can come before the devices start.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import stats
 
 from poolwise.counts.cells import Counts
 from poolwise.model.count_model import Model
-from poolwise.model.priors import law
-
-type Values = Mapping[str, Mapping[str, np.ndarray]]
+from poolwise.model.priors import PriorValues, law
 
 FAR = 0.005  # probability of one tail of a prior; divided by G for G rates
 LEVEL = 0.95  # of the intervals
 SUBJECTS = {"lam": "rates", "mu": "mean rates", "sigma": "standard deviations between groups"}
 
 
-def lines(model: Model, values: Values, counts: Counts) -> list[str]:
+def lines(model: Model, values: PriorValues, counts: Counts) -> list[str]:
     """One line per top-level prior that has the data in its far tail; empty if there is none.
 
     Parameters

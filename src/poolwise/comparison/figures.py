@@ -14,11 +14,10 @@ import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from poolwise.comparison.ranking import TIE_DIFFERENCE, is_tie, telling
 from poolwise.figures.base import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
-from poolwise.figures.bins import BAND, QUANTILES, edges_of, tabulate
+from poolwise.figures.bins import BAND, QUANTILES, count_quantile, edges_of, tabulate
 from poolwise.figures.fonts import printable
 from poolwise.figures.style import (
     BLACK,
@@ -34,14 +33,14 @@ from poolwise.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    png,
+    blank,
     style,
     whole_numbers,
 )
 from poolwise.model.poolings.base import Pooling
 from poolwise.text import number, short
 
-__all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw", "png"]
+__all__ = ["FIGURES", "MAX_MODELS", "Member", "absent", "draw"]
 
 WIDE = 1280 / DPI  # inches: 1280 pixels across
 MAX_MODELS = 12  # in a figure with a panel or colour per model; each pair of colour and marker is unique
@@ -151,7 +150,7 @@ def absent(name: str, members: Sequence[Member]) -> str:
 def _elpd(runs: _Runs) -> tuple[Figure, str]:
     table = runs.table.dropna(subset=["elpd_loo"]).head(MAX_LABELS)
     y = np.arange(len(table))
-    figure = _figure(2.0 + 0.3 * max(3, len(table)))
+    figure = blank(2.0 + 0.3 * max(3, len(table)), WIDE)
     left, right = figure.subplots(1, 2, sharey=True)
     suspect = (table["verdict"] != "trusted").to_numpy()
     right.axvspan(
@@ -227,7 +226,7 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
     seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
     num_columns = min(3, len(counts))
     num_lines = -(-len(counts) // num_columns)
-    figure = _figure(1.2 + 2.5 * num_lines)
+    figure = blank(1.2 + 2.5 * num_lines, WIDE)
     grid = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     inside = []
     for place, (axes, (label, _, simulated)) in enumerate(zip(grid, counts, strict=False)):
@@ -272,7 +271,7 @@ def _forest(runs: _Runs) -> tuple[Figure, str]:
     width = (rates[:, :, 2] - rates[:, :, 0]).mean(axis=0)
     apart = np.ptp(rates[:, :, 1], axis=0) / np.where(width > 0, width, 1.0)  # (G,), in widths of an interval
     kept = np.sort(np.argsort(-apart, kind="stable")[:most])
-    figure = _figure(1.6 + 0.13 * len(kept) * (len(shown) + 1.5) + 0.26 * -(-len(shown) // 3))
+    figure = blank(1.6 + 0.13 * len(kept) * (len(shown) + 1.5) + 0.26 * -(-len(shown) // 3), WIDE)
     axes = figure.subplots()
     offsets = np.linspace(-0.36, 0.36, len(shown)) if len(shown) > 1 else np.zeros(1)
     y = np.arange(len(kept))
@@ -314,7 +313,7 @@ def _shrinkage(runs: _Runs) -> tuple[Figure, str]:
     seen = np.array(rates)[..., 1:2] if is_many else np.array(rates)
     margin = 0.06 * (np.ptp(seen) or 1.0)
     ends = [seen.min() - margin, seen.max() + margin]
-    figure = _figure(6.0)
+    figure = blank(6.0, WIDE)
     grid = figure.subplots(1, len(pairs), squeeze=False, sharex=True, sharey=True)[0]
     told = []
     for axes, (across, up, pooled), (x, y) in zip(grid, pairs, rates, strict=True):
@@ -383,12 +382,12 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     shown = list(runs.first())
     density = [_density(member.new_group) for _, member, _ in shown]
     learnt = [member.pooling.informs_new_group for _, member, _ in shown]
-    tops = [_quantile(member.new_group, 0.995) for _, member, _ in shown]
+    tops = [count_quantile(member.new_group, 0.995) for _, member, _ in shown]
     # an unpooled model has only the prior for a new group; if it is vague, it must not compress the other distributions
     known = [top for top, is_learnt in zip(tops, learnt, strict=True) if is_learnt]
     end = min(max(tops), 3 * max(known)) if known else max(tops)
     highest = max(float(height[count <= end].max()) for count, height in density)
-    figure = _figure(1.5 + 0.62 * len(shown))
+    figure = blank(1.5 + 0.62 * len(shown), WIDE)
     axes = figure.subplots()
     for (place, member, _), (count, height) in zip(shown, density, strict=True):
         base = len(shown) - 1.0 - place
@@ -407,7 +406,7 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
             linewidth=0,
         )
         axes.stairs(tops_of, edges, baseline=base, color=colour, linewidth=1.2)
-        low, median, high = (_quantile(member.new_group, q) for q in (0.05, 0.5, 0.95))
+        low, median, high = (count_quantile(member.new_group, q) for q in (0.05, 0.5, 0.95))
         axes.hlines(base - 0.1, low, high, color=colour, linewidth=3)
         axes.plot(median, base - 0.1, "|", color=BLACK, markersize=11, markeredgewidth=2)
         told = f"{median:,} ({low:,} to {high:,})"
@@ -426,7 +425,7 @@ def _new_group(runs: _Runs) -> tuple[Figure, str]:
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    widths = [_quantile(m.new_group, 0.95) - _quantile(m.new_group, 0.05) for _, m, _ in shown]
+    widths = [count_quantile(m.new_group, 0.95) - count_quantile(m.new_group, 0.05) for _, m, _ in shown]
     usable = [place for place, is_learnt in enumerate(learnt) if is_learnt]
     text = "Here no model has information about a new group: unpooled groups share no information."
     if usable:
@@ -483,12 +482,6 @@ def _density(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return count, table["probability"].to_numpy() / np.diff(count, prepend=-1)
 
 
-def _quantile(table: pd.DataFrame, probability: float) -> int:
-    """Smallest count in the table with at least this cumulative probability."""
-    place = int(table["cumulative"].searchsorted(probability))
-    return int(table["count"].iloc[min(place, len(table) - 1)])
-
-
 def _label(name: str, place: int, verdict: str) -> str:
     """Rank and name of a run, short enough for an axis; marked if suspect."""
     suspect = "" if verdict == "trusted" else " (suspect)"
@@ -498,7 +491,3 @@ def _label(name: str, place: int, verdict: str) -> str:
 def _plain(label: str) -> str:
     """A label for a legend, which would otherwise read dollar signs as mathematics."""
     return label.replace("$", r"\$")
-
-
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(WIDE, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))

@@ -27,9 +27,7 @@ from poolwise.tracking.run import TAG_LIMIT
 from poolwise.tracking.store import Logged
 
 MEMBERS = "members"  # tag: the ids of the compared runs
-KIND = "kind"  # tag of a run that is not a fit: comparison, sweep or calibration
 ID_LENGTH = 32  # of a run id
-NOT_FITS = ("comparison", "sweep", "calibration")
 GROUPS = ("observed_data", "constant_data", "posterior_predictive")  # of a stored tree
 
 
@@ -53,7 +51,7 @@ def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
         if the store does not have the sweep, or the sweep has no runs.
     """
     parent = store.logged(run_id, uri=uri)
-    found = [run for run in store.children(run_id, uri=uri) if run.tags.get(KIND) not in NOT_FITS]
+    found = [run for run in store.children(run_id, uri=uri) if not run.kind]
     others = [each for each in parent.tags.get(MEMBERS, "").split(",") if each]
     known = {run.run_id for run in found}
     found += named([each for each in others if each not in known], uri=uri)
@@ -71,7 +69,7 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
         if no run matches, or the filter is not valid in MLflow's search language.
     """
     found = store.search(search, uri=uri, experiments=[experiment] if experiment is not None else None)
-    found = [run for run in found if run.tags.get(KIND) not in NOT_FITS]
+    found = [run for run in found if not run.kind]
     if not found:
         where = f" in experiment {experiment}" if experiment is not None else ""
         raise UnknownRunError(
@@ -134,8 +132,8 @@ def _candidates(runs: Sequence[Logged], *, uri: str) -> tuple[list[Candidate], l
     """The comparable runs, and why the others are not comparable."""
     candidates, reasons = list[Candidate](), list[str]()
     for run in {each.run_id: each for each in runs}.values():
-        if kind := run.tags.get(KIND):
-            reasons.append(f"{run.name} ({run.run_id}) is a {kind}")
+        if run.kind:
+            reasons.append(f"{run.name} ({run.run_id}) is a {run.kind}")
         elif run.status != "FINISHED":
             reasons.append(f"{run.name} ({run.run_id}) is {run.status}")
         else:
@@ -168,7 +166,7 @@ def _record(found: Comparison, first: Logged, data_sha256: str) -> Record:
         experiment=first.experiment,
         params={},
         tags={
-            KIND: "comparison",
+            store.KIND: "comparison",
             MEMBERS: ",".join(members[: TAG_LIMIT // (ID_LENGTH + 1)]),
             "data_sha256": data_sha256,
             "mlflow.source.name": "poolwise.compare",

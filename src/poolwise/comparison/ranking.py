@@ -24,7 +24,8 @@ from scipy.stats import norm
 
 from poolwise.checks.loo import weighted_sum
 from poolwise.errors import RequestError
-from poolwise.text import listed, short
+from poolwise.text import aligned, listed, short
+from poolwise.text import markdown as markdown_table
 
 __all__ = [
     "Candidate",
@@ -208,13 +209,7 @@ def text(table: pd.DataFrame) -> str:
     widths = [max(map(len, column)) for column in columns]
     room = max(12, WIDTH - sum(widths) + widths[1] - 2 * (len(widths) - 1))
     columns[1] = [short(name, room) for name in columns[1]]
-    widths[1] = max(map(len, columns[1]))
-    left = {1, len(columns) - 2, len(columns) - 1}  # names, verdicts and run ids
-    padded = [
-        [f"{cell:<{width}}" if place in left else f"{cell:>{width}}" for cell in column]
-        for place, (column, width) in enumerate(zip(columns, widths, strict=True))
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+    return "\n".join(aligned(list(zip(*columns, strict=True)), left=_left(len(columns))))
 
 
 def markdown(table: pd.DataFrame, links: Mapping[str, str] | None = None) -> str:
@@ -225,15 +220,18 @@ def markdown(table: pd.DataFrame, links: Mapping[str, str] | None = None) -> str
     links : run id -> address of the run
     """
     head, *rows = cells(table)
-    left = {1, len(head) - 2, len(head) - 1}
-    lines = [head, [":--" if i in left else "--:" for i in range(len(head))]]
+    shown = []
     for run_id, row in zip(table["run_id"].head(SHOWN), rows, strict=False):
         address = (links or {}).get(run_id)
-        *others, short_id = map(_escaped, [row[0], short(row[1], 60), *row[2:]])
-        lines.append([*others, f"[{short_id}]({address})" if address else short_id])
+        shown.append([row[0], short(row[1], 60), *row[2:-1], f"[{row[-1]}]({address})" if address else row[-1]])
     rest = len(rows) - SHOWN
     more = f"\n\nand {rest} more in tables/comparison.csv" if rest > 0 else ""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + more
+    return "\n".join(markdown_table(head, shown, left=_left(len(head)))) + more
+
+
+def _left(num_columns: int) -> set[int]:
+    """The columns of text: names, verdicts and run ids."""
+    return {1, num_columns - 2, num_columns - 1}
 
 
 def _check_data(runs: Sequence[Candidate]) -> None:
@@ -468,7 +466,3 @@ def _value(row: pd.Series) -> str:
 
 def _difference(row: pd.Series) -> str:
     return f"{row['name']} ({row['elpd_diff']:+.2f}, se {row['dse']:.2f})"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

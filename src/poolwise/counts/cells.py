@@ -1,10 +1,10 @@
-"""CSV to validated counts.
+"""A table to validated counts.
 
 One row is one observation: a non-negative integer count, the group it belongs to and, if there is one, its
 exposure (the time, area or number of items that the count covers). Rows that agree in group, exposure and count become
 one cell with a multiplicity, so later steps cost per cell and not per row.
 
-bytes -> columns of text -> each distinct text parsed once -> cells in canonical order, hashed -> `Counts`
+columns of text -> each distinct text parsed once -> cells in canonical order, hashed -> `Counts`
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The interface of a figure, and its input: a fit with labels that a picture can show."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -11,8 +11,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from poolwise.checks.base import FitView
+from poolwise.figures.bins import edges_of, pearson, tabulate, two_sided
 from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
+from poolwise.figures.style import MAX_STEPS
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
@@ -51,7 +53,7 @@ class Plot:
 
 
 def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
-    """Register a function as a figure; `names.SECTIONS` gives its section."""
+    """Make a function a figure; `names.SECTIONS` gives its section."""
     if name not in NAMES:
         raise ValueError(f"figure {name!r} is in no section. Add it to figures/names.py.")
     return lambda draw: Plot(name, draw, look_for, needs)
@@ -187,22 +189,35 @@ class Drawing:
         low = np.clip(self.view.cell_below, 0, 1)
         return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
 
+    @cached_property
+    def reproduced(self) -> pd.DataFrame:
+        """How well the model reproduces each group.
+
+        Returns
+        -------
+        rows : of the group
+        distance, p_value : largest, of its ECDF from the mean simulated one; share of tables with at least this
+            distance
+        var_over_mean, p_var_over_mean : Pearson's X^2 over the rows minus one, and its two-sided p
+        """
+        observed, replicated = self.counted
+        exposure = self.view.cells["row_exposure"].values
+        lines = []
+        for label, rows in zip(self.labels, self.by_group(), strict=True):
+            tables = np.vstack([observed[rows], replicated[:, rows]])
+            edges = edges_of(tables[0], tables[1:], most=MAX_STEPS)
+            shares = tabulate(tables, edges).cumsum(axis=1) / tables.shape[1]
+            far = np.abs(shares - shares[1:].mean(axis=0)).max(axis=1)  # (1 + draw,)
+            p = float(np.mean(far[1:] >= far[0] - 1e-12))
+            ratio = pearson(tables, exposure[rows], np.array([0]))
+            lines.append((label, tables.shape[1], far[0], p, ratio[0], two_sided(ratio)[1]))
+        columns = ["group", "rows", "distance", "p_value", "var_over_mean", "p_var_over_mean"]
+        return pd.DataFrame(lines, columns=columns).set_index("group")
+
     def by_group(self) -> list[slice]:
         """The rows of every group, which are contiguous."""
         ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
         return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
-
-
-def draws_of(dataset: xr.Dataset, sites: Iterable[str]) -> dict[str, np.ndarray]:
-    """Draws (chain, draw) of every parameter of these sites, by its name in the summary."""
-    draws: dict[str, np.ndarray] = {}
-    for site in sites:
-        values = dataset[site].transpose(..., "chain", "draw")
-        if "group" in values.dims:
-            draws |= {f"{site}.{label}": values.values[g] for g, label in enumerate(values["group"].values)}
-        else:
-            draws[site] = values.values
-    return draws
 
 
 def observed_and_simulated(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:

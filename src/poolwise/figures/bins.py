@@ -1,6 +1,7 @@
 """The numbers behind the figures: counts in bins, and the distance of a table from simulated ones."""
 
 import numpy as np
+import pandas as pd
 
 from poolwise.checks.summary import INTERVAL
 
@@ -54,6 +55,12 @@ def two_sided(values: np.ndarray) -> tuple[float, float]:
     near = 1e-12 * max(1.0, abs(values[0]))  # equal up to rounding
     upper, lower = np.mean(simulated >= values[0] - near), np.mean(simulated <= values[0] + near)
     return float(upper), float(min(1.0, 2 * min(upper, lower)))
+
+
+def count_quantile(table: pd.DataFrame, probability: float) -> int:
+    """Smallest count in the table of a new group with at least this cumulative probability."""
+    place = int(table["cumulative"].searchsorted(probability))
+    return int(table["count"].iloc[min(place, len(table) - 1)])
 
 
 def spread_out(order: np.ndarray, most: int) -> np.ndarray:

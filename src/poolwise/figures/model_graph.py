@@ -45,7 +45,7 @@ def _model(fit: Drawing) -> Picture:
     return Picture(figure, f"{GRAPH} {shows}")
 
 
-def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The model as text, one line per quantity: its distribution with its parameters, or its inputs.
 
     Parameters

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from poolwise.checks.gate import BFMI_MIN
-from poolwise.figures.base import INTERVAL, Drawing, Picture, draws_of, figure
+from poolwise.checks.summary import parameters
+from poolwise.figures.base import INTERVAL, Drawing, Picture, figure
 from poolwise.figures.bins import BAND, bins_of
 from poolwise.figures.style import (
     BLACK,
@@ -46,7 +47,7 @@ MAX_POINTS = 800  # of a line: two thirds of its pixels
     ),
 )
 def _rank(fit: Drawing) -> Picture:
-    draws = draws_of(fit.view.posterior, fit.sites)
+    draws = parameters(fit.view.posterior[fit.sites])
     by_r_hat = (
         fit.view.summary["r_hat"].loc[list(draws)].sort_values(ascending=False, na_position="first", kind="stable")
     )
@@ -104,7 +105,7 @@ def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
     ),
 )
 def _trace(fit: Drawing) -> Picture:
-    draws = draws_of(fit.view.posterior, fit.sites)
+    draws = parameters(fit.view.posterior[fit.sites])
     ess = fit.view.summary.loc[list(draws), ["ess_bulk", "ess_tail"]].min(axis=1)
     ess = ess.sort_values(na_position="first", kind="stable")
     lowest = set(ess.index[:MAX_TRACES])

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from poolwise.checks.power_scaling import SENSITIVE
+from poolwise.checks.power_scaling import NOTHING, SENSITIVE
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.style import BLACK, BLUE, ORANGE, VERMILLION, blank, legend_below, style
 from poolwise.text import number, short
@@ -41,7 +41,7 @@ def _sensitivity(fit: Drawing) -> Picture:
     axes.set_yticks(place, [fit.parameter(str(name)) for name in shown["parameter"]], parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     for y, word in enumerate(shown["diagnosis"]):
-        if _flagged(word):
+        if word != NOTHING:
             at = axes.get_yaxis_transform()
             axes.text(1.01, y, _wrapped(str(word)), transform=at, va="center", fontsize=9, color=VERMILLION)
     style(axes, "power-scaling sensitivity (logarithmic scale)")
@@ -66,13 +66,8 @@ def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 32))
 
 
-def _flagged(diagnosis: object) -> bool:
-    """Whether a diagnosis names a problem."""
-    return str(diagnosis).strip(" -–—✓").lower() not in ("", "nan", "none", "ok")
-
-
 def _sensitivity_words(table: pd.DataFrame, shown: int) -> str:
-    marked = table[[_flagged(word) for word in table["diagnosis"]]]
+    marked = table[table["diagnosis"] != NOTHING]
     text = "Here it is not known how much the prior matters; "
     if table["prior"].notna().any():
         most = table.iloc[int(table["prior"].fillna(-1.0).argmax())]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from poolwise.figures.base import Drawing, Picture, figure
-from poolwise.figures.bins import BAND, QUANTILES, edges_of, pearson, tabulate, two_sided
+from poolwise.figures.bins import BAND, QUANTILES, edges_of, tabulate
 from poolwise.figures.style import (
     BLACK,
     BLUE,
@@ -26,8 +26,6 @@ from poolwise.figures.style import (
     whole_numbers,
 )
 from poolwise.text import about, number_of, p_value
-
-__all__ = ["reproduced"]
 
 SURPRISING = 1 - BAND  # a p-value below it is outside the band
 NO_VARIANCE = "No group has two rows and a count above zero; by the distance of its share"
@@ -145,30 +143,6 @@ def _missed(seen: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.maximum(np.sqrt(low) - np.sqrt(seen), np.sqrt(seen) - np.sqrt(high))
 
 
-def reproduced(fit: Drawing) -> pd.DataFrame:
-    """Fit of the model to each group.
-
-    Returns
-    -------
-    rows : of the group
-    distance, p_value : largest, of its ECDF from the mean simulated one; share of tables with at least this distance
-    var_over_mean, p_var_over_mean : Pearson's X^2 over the rows minus one, and its two-sided p
-    """
-    observed, replicated = fit.counted
-    exposure = fit.view.cells["row_exposure"].values
-    lines = []
-    for label, rows in zip(fit.labels, fit.by_group(), strict=True):
-        tables = np.vstack([observed[rows], replicated[:, rows]])
-        edges = edges_of(tables[0], tables[1:], most=MAX_STEPS)
-        shares = tabulate(tables, edges).cumsum(axis=1) / tables.shape[1]
-        far = np.abs(shares - shares[1:].mean(axis=0)).max(axis=1)  # (1 + draw,)
-        p = float(np.mean(far[1:] >= far[0] - 1e-12))
-        ratio = pearson(tables, exposure[rows], np.array([0]))
-        lines.append((label, tables.shape[1], far[0], p, ratio[0], two_sided(ratio)[1]))
-    columns = ["group", "rows", "distance", "p_value", "var_over_mean", "p_var_over_mean"]
-    return pd.DataFrame(lines, columns=columns).set_index("group")
-
-
 @figure(
     "groups_predictive",
     look_for=(
@@ -178,7 +152,7 @@ def reproduced(fit: Drawing) -> pd.DataFrame:
     ),
 )
 def _groups_predictive(fit: Drawing) -> Picture:
-    table = reproduced(fit)
+    table = fit.reproduced
     shown, titles = _worst(fit, table["rows"], table["p_value"])
     figure, grid = panels(len(shown), "Does the model reproduce each group?", height=2.15, x=fit.counted_in)
     observed, replicated = fit.counted
@@ -202,7 +176,7 @@ def _groups_predictive(fit: Drawing) -> Picture:
     ),
 )
 def _groups_rootogram(fit: Drawing) -> Picture:
-    table = reproduced(fit)
+    table = fit.reproduced
     judged = table["p_var_over_mean"].notna().any()
     p = table["p_var_over_mean" if judged else "p_value"]
     shown, titles = _worst(fit, table["rows"], p)

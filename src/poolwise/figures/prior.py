@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.figures.base import Drawing, Picture, draws_of, figure
+from poolwise.checks.summary import parameters
+from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.bins import BAND, QUANTILES, TAIL, bins_of, spread_out, tabulate, whole_edges
 from poolwise.figures.style import (
     BLACK,
@@ -162,8 +163,8 @@ def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarr
     ),
 )
 def _prior_posterior(fit: Drawing) -> Picture:
-    prior = draws_of(fit.view.tree["prior"].to_dataset(), fit.sites)
-    posterior = draws_of(fit.view.posterior, fit.sites)
+    prior = parameters(fit.view.tree["prior"].to_dataset()[fit.sites])
+    posterior = parameters(fit.view.posterior[fit.sites])
     table = _learnt(prior, posterior)
     common = [name for name in posterior if not name.startswith("lam.")]
     rates = np.array([name for name in posterior if name.startswith("lam.")])

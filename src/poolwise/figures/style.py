@@ -30,7 +30,7 @@ MAX_PANELS, MAX_LABELS, MAX_BARS, MAX_STEPS, MAX_NAMED = 12, 40, 60, 400, 5
 
 
 def png(figure: Figure) -> bytes:
-    """Render a figure as the bytes of a PNG file, 1056 pixels wide.
+    """Render a figure as the bytes of a PNG file.
 
     Layout and drawing in one pass: `savefig` draws a figure twice, the first time only for its layout.
     """
@@ -42,9 +42,9 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def blank(height: float) -> Figure:
-    """Make an empty figure of this height in inches."""
-    return Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
+def blank(height: float, width: float = WIDTH) -> Figure:
+    """Make an empty figure of this height and width in inches."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
 
 
 def single(height: float, title: str) -> tuple[Figure, Axes]:

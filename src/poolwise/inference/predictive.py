@@ -4,7 +4,7 @@ NumPy simulates counts from the stored rates, at a twentieth of the cost of runn
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -108,7 +108,7 @@ def posterior_predictive(
 def new_group(
     model: Model,
     posterior: xr.Dataset,
-    values: Mapping[str, Mapping[str, np.ndarray]],
+    values: PriorValues,
     *,
     exposure: float,
     seed: int,
@@ -150,7 +150,7 @@ def new_group(
 
 def prior(
     model: Model,
-    values: Mapping[str, Mapping[str, np.ndarray]],
+    values: PriorValues,
     cells: xr.Dataset,
     *,
     num_draws: int,

@@ -1,15 +1,7 @@
 """A pooling, a likelihood and priors to the joint density of parameters and counts.
 
-Count y_i of row i, in group g(i), with exposure e_i, has mean r_i = e_i lam[g(i)].
-
-    pooled         lam ~ prior                      one rate for all groups
-    unpooled       lam[g] ~ prior                   independent rates
-    hierarchical   mu, sigma ~ priors               lam[g] ~ Gamma(mean mu, standard deviation sigma)
-                                                    alpha = mu^2 / sigma^2, beta = mu / sigma^2
-
-    poisson              y_i ~ Poisson(r_i)
-    negative_binomial    delta ~ prior              y_i ~ NegativeBinomial(mean r_i, concentration phi = 1 / delta^2)
-                                                    variance r_i + (delta r_i)^2; delta = 0 is the Poisson
+Row i, in group g(i) and with exposure e_i, has the rate r_i = e_i lam[g(i)]. The pooling (`model.poolings`) relates the
+rates lam of the groups; the likelihood (`model.likelihoods`) is the law of a count given its rate.
 
 Each model has two forms that agree (tests compare them): `Model.generative`, with one draw or observation per row, and
 `Model.log_joint`, the density of the statistics of a table, which NUTS samples.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from poolwise.provenance.checkout import RECORDED_FOLDERS, not_given_back
 from poolwise.provenance.fingerprints import SOURCE, fingerprint, source_files
-from poolwise.provenance.stack import _pins, distributions, versions_of
+from poolwise.provenance.stack import distributions, pins, versions_of
 from poolwise.text import one_line
 
 # a format that `git apply` reads, whatever the user's settings for diffs
@@ -144,10 +144,10 @@ def _compared(root: Path, commit: str, name: str, content: bytes) -> Lock:
 def _departures(lock: str) -> tuple[str, ...]:
     """How the installed distributions differ from a lock. Pins with a marker may be missing here."""
     installed = {name: version for name, version in versions_of(distributions()).items() if name not in UNLOCKED}
-    pins = list(_pins(lock))
-    locked = {(name, version) for name, version, _ in pins}
+    pinned = list(pins(lock))
+    locked = {(name, version) for name, version, _ in pinned}
     more = [f"{name}=={version}" for name, version in installed.items() if (name, version) not in locked]
-    less = [f"no {name}=={version}" for name, version, marker in pins if not marker and name not in installed]
+    less = [f"no {name}=={version}" for name, version, marker in pinned if not marker and name not in installed]
     return (*sorted(more), *sorted(less))
 
 

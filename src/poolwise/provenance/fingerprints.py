@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from poolwise.inference.engines import ENGINES
+from poolwise.inference.engines.base import Engine
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.poolings import POOLINGS
 from poolwise.provenance.stack import DRAW_LIBRARIES
@@ -69,9 +70,7 @@ def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def module_of(plug_in: Any) -> str:
     """The module that defines a plug-in."""
-    return str(
-        getattr(plug_in, "sample", plug_in).__module__ if hasattr(plug_in, "refusal") else type(plug_in).__module__
-    )
+    return str((plug_in.sample if isinstance(plug_in, Engine) else type(plug_in)).__module__)
 
 
 def imported_source(modules: Iterable[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from poolwise.checks.agreement import threshold
 from poolwise.checks.conditions import limits
 from poolwise.model.count_model import WITHOUT_MEAN
 from poolwise.provenance.differences import NAMES, Difference, sides
-from poolwise.text import NAMED, listed
+from poolwise.text import NAMED, aligned, listed
 
 BIT_IDENTICAL, EQUAL, DIFFERENT = "bit-identical", "statistically equal", "different"
 SHOWN = 8  # rows of the printed table
@@ -212,9 +212,5 @@ def _table(shifts: pd.DataFrame, names: tuple[str, str]) -> list[str]:
     for quantity, one, other, mcse, z in shifts.head(SHOWN).itertuples(index=False):
         digits = 1 - math.floor(math.log10(mcse)) if math.isfinite(mcse) and mcse > 0 else 6
         rows.append((quantity, *(f"{each:.{min(max(digits, 0), 12)}f}" for each in (one, other, mcse)), f"{z:+.2f}"))
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    printed = [
-        "  ".join([f"  {row[0]:<{first}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    ]
+    printed = [f"  {line}" for line in aligned(rows, left={0})]
     return printed + ([f"  and {len(shifts) - SHOWN} smaller shifts"] if len(shifts) > SHOWN else [])

@@ -40,7 +40,6 @@ UPGRADED = {
 JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
 # raised by reading a damaged file
 DAMAGES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
-NOT_FITS = "kind"  # the tag of sweeps, comparisons and calibrations
 
 type Get = Callable[[str], Path | None]  # the name of an artifact -> its file, None if there is none
 
@@ -104,8 +103,8 @@ def of_run(run_id: str, *, uri: str) -> RecordedRun:
         run = store.logged(run_id, uri=uri)
     except TrackingError as error:
         raise ReproductionError(str(error)) from None
-    if kind := run.tags.get(NOT_FITS):
-        raise ReproductionError(f"{_called(run)} is a {one_line(kind)}. Name one of its fits.")
+    if run.kind:
+        raise ReproductionError(f"{_called(run)} is a {one_line(run.kind)}. Name one of its fits.")
     if run.status != "FINISHED":
         raise ReproductionError(f"{_called(run)} is {run.status}: it has no result to compare with.")
     return _read(run, get)

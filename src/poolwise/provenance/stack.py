@@ -39,7 +39,7 @@ def distributions() -> str:
 
 def versions_of(text: str) -> dict[str, str]:
     """Canonical name -> version, of every pinned line of a requirements file or lock."""
-    return {name: version for name, version, _ in _pins(text)}
+    return {name: version for name, version, _ in pins(text)}
 
 
 def stack(device: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def stack(device: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pins(text: str) -> Iterator[tuple[str, str, Marker | None]]:
+def pins(text: str) -> Iterator[tuple[str, str, Marker | None]]:
     """Name, version and marker of every pinned line; comments, hashes and options are skipped."""
     for line in text.splitlines():
         with suppress(InvalidRequirement):

@@ -10,10 +10,11 @@ from poolwise.checks.gate import Verdict
 from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts.cells import Counts
+from poolwise.figures.bins import count_quantile
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import Model
 from poolwise.paths import ROOT
-from poolwise.text import number, one_line
+from poolwise.text import number, number_of, one_line
 from poolwise.tracking.store import Logged
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ RATES = f"mean rate and {INTERVAL:.0%} interval"
 
 def subject(counts: Counts, model: Model) -> str:
     """Model and data of the fit, in one line."""
-    groups = f"{counts.num_groups} group{'s' if counts.num_groups > 1 else ''}"
+    groups = number_of(counts.num_groups, "group")
     return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
 
 
@@ -57,8 +58,8 @@ def rates(summary: pd.DataFrame) -> list[str]:
 
 def new_group(found: NewGroup) -> str:
     """The predicted count of a new group, or of the named group."""
-    table, group = found.table, "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
-    low, high = (int(table["count"][(table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
+    group = "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
+    low, high = (count_quantile(found.table, q) for q in (0.05, 0.95))
     source = f" ({found.source})" if found.source else ""
     size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
     above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from poolwise.checks.integrated_loo import INTEGRATE_ABOVE_K
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import description
 from poolwise.figures import names as figures_names
+from poolwise.figures.bins import count_quantile
 from poolwise.report.wording import answer, label_of, model_maths, model_words, question, unit
 from poolwise.text import cell, number, short
 
@@ -198,8 +200,8 @@ def _new_group(view: "FitView") -> dict[str, object]:
         "at_exposure": f" at exposure {new.exposure:g}" if view.counts.columns.exposure else "",
         "above": new.above,
         "group_label": new.label,
-        "new_range": [_quantile(new.table, p) for p in (0.05, 0.95)],
-        "new_rows": [(p, _quantile(new.table, p)) for p in PROBABILITIES],
+        "new_range": [count_quantile(new.table, p) for p in (0.05, 0.95)],
+        "new_rows": [(p, count_quantile(new.table, p)) for p in PROBABILITIES],
     }
 
 
@@ -228,8 +230,8 @@ def _integrated(view: "FitView") -> str:
         return ""
     return (
         f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
-        "sampling, because Pareto-smoothed importance sampling is not reliable for some rows: its largest Pareto k is "
-        f"{loo.k_max_psis:.2f} (limit {loo.k_threshold:.2f}). The conditions judge the integrated values."
+        f"sampling, because the largest Pareto k of Pareto-smoothed importance sampling is {loo.k_max_psis:.2f}: above "
+        f"{INTEGRATE_ABOVE_K:g} its sum over rows may be biased. The conditions judge the integrated values."
     )
 
 
@@ -326,9 +328,3 @@ def _table(name: str, table: pd.DataFrame) -> dict[str, object]:
         for label, row in zip(kept.index, kept.to_dict("records"), strict=True)
     ]
     return {"name": name, "caption": caption, "left_out": left_out, "heading": heading, "columns": shown, "rows": rows}
-
-
-def _quantile(table: pd.DataFrame, probability: float) -> int:
-    """Smallest count that a new group's count does not exceed with this probability."""
-    place = int(table["cumulative"].searchsorted(probability))
-    return int(table["count"].iloc[min(place, len(table) - 1)])

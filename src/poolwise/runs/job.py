@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from poolwise.checks import prior_scale
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import CHECKS
@@ -18,7 +16,7 @@ from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
 from poolwise.model.count_model import Model
-from poolwise.model.priors import prior_values
+from poolwise.model.priors import PriorValues, prior_values
 from poolwise.paths import outputs, resolve_path
 from poolwise.provenance import code as provenance
 from poolwise.provenance import fingerprints
@@ -53,7 +51,6 @@ class JudgedFit:
 
 
 code_state = functools.cache(provenance.code_state)  # the code of a process does not change after its start
-type Values = dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Job:
     overrides: tuple[str, ...]
     counts: Counts
     model: Model
-    prior_values: Values
+    prior_values: PriorValues
     code: provenance.Code
     seconds: dict[str, float]
     uri: str = ""
@@ -106,14 +103,19 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
     )
 
 
-def start(job: Job) -> Job:
-    """Start the devices and return the job with its stack."""
+def start(job: Job, *, num_chains: int | None = None) -> Job:
+    """Start the devices and return the job with its stack.
+
+    Parameters
+    ----------
+    num_chains : chains that the devices share; by default those of the sampler
+    """
     device = job.config.device
     num_devices = devices.start_devices(
         platform=device.platform,
         num_devices=device.num_devices,
         x64=device.x64,
-        num_chains=job.config.sampler.num_chains,
+        num_chains=num_chains or job.config.sampler.num_chains,
         cache_dir=str(outputs() / "jax-cache"),
     )
     config = job.config.on_devices(num_devices)

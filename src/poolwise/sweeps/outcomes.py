@@ -13,6 +13,7 @@ from poolwise.report import note as words
 from poolwise.report import terminal
 from poolwise.sweeps.parent import deliver_waiting_jobs, fits
 from poolwise.sweeps.plan import Planned, twin_of
+from poolwise.text import markdown
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store
 from poolwise.tracking.store import Logged
@@ -93,13 +94,14 @@ def account(parent: tracking.Run, planned: Sequence[Planned]) -> list[JobOutcome
 
 def note(outcomes: Sequence[JobOutcome]) -> str:
     """The jobs as a Markdown table."""
-    lines = ["| job | name | status | elpd_loo | verdict | run |", "|--:|---|---|--:|---|---|"]
+    rows = []
     for each in outcomes:
         elpd = f"{each.run.metrics['elpd_loo']:.2f}" if each.run and "elpd_loo" in each.run.metrics else ""
         verdict = each.run.tags.get("verdict", "") if each.run else ""
         run_id = each.run.run_id if each.run else ""
-        lines.append(f"| {each.number} | {each.name} | {each.status} | {elpd} | {verdict} | {run_id} |")
-    return "\n".join(lines) + "\n"
+        rows.append((str(each.number), each.name, each.status, elpd, verdict, run_id))
+    head = ("job", "name", "status", "elpd_loo", "verdict", "run")
+    return "\n".join(markdown(head, rows, left={1, 2, 4, 5})) + "\n"
 
 
 def _why(outcome: JobOutcome) -> str:

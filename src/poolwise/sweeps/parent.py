@@ -54,7 +54,7 @@ def parent_run(
         experiment=configs[0].data.name,
         params={"jobs": len(planned) or "unknown", "overrides": " ".join(request.overrides)},
         tags={
-            "kind": "sweep",
+            store.KIND: "sweep",
             "sweep_fingerprint": fingerprint,
             "code_state": code.state,
             "mlflow.source.name": "poolwise.run",

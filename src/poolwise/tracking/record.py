@@ -1,10 +1,7 @@
 """`record.json`: the record of a run in its folder, before it is sent to a store."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 @dataclass

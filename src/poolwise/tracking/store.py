@@ -43,6 +43,7 @@ PROBE_SECONDS = 5  # timeout of a first small request
 STRANGE = "it answers, but not as an MLflow server does"
 KEY = "run_key"  # tag: finds a run if the answer to its creation was lost
 PARENT = "mlflow.parentRunId"
+KIND = "kind"  # tag of a run that is not a fit: sweep, comparison or calibration
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Logged:
     def parent(self) -> str:
         """The id of the parent run, or empty."""
         return self.tags.get(PARENT, "")
+
+    @property
+    def kind(self) -> str:
+        """`sweep`, `comparison` or `calibration`; empty for a fit."""
+        return self.tags.get(KIND, "")
 
 
 @functools.cache  # a process upgrades a database once

@@ -183,7 +183,7 @@ class GammaLaw:
         return place_around(log_f, u, 1 / np.sqrt(bend))
 
 
-def prior_law(family: str, values: Mapping[str, Array]) -> PriorLaw:
+def prior_law(family: str, values: Mapping[str, Any]) -> PriorLaw:
     """The law of a registered family."""
     numbers, gamma = {key: float(value) for key, value in values.items()}, None
     if family in ("Gamma", "Exponential"):

@@ -16,7 +16,7 @@ which grows with |log p(y)|.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,9 +28,10 @@ from poolwise.checks.exact.quadrature import Place
 from poolwise.counts.cells import Counts
 from poolwise.errors import PoolwiseError
 from poolwise.model.count_model import SITES, Model
+from poolwise.model.priors import PriorValues
 
-TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps, and rounding on top
-# of |log p(y)|: float64 holds a marginal likelihood no better, whatever the step; a row left out is a difference of two
+TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps; rounding is added to it
+# relative rounding error of log p(y) in float64, whatever the step; leaving out a row takes the difference of two
 ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
 CUT = 26.0  # nodes are dropped where the log posterior has fallen by this, once groups are left out
@@ -78,7 +79,8 @@ def reason_against(model: Model, counts: Counts) -> str:
     if counts.num_cells <= most:
         return ""
     return (
-        f"{counts.num_cells} cells (distinct group, exposure and count), more than the {most} of a {model.name} model"
+        f"{counts.num_cells:,} cells (distinct group, exposure and count); for a {model.name} model it takes too long "
+        f"above {most:,}"
     )
 
 
@@ -90,7 +92,7 @@ def most_cells(model: Model) -> int:
     return limits.by_population if model.pooling.has_population else limits.by_group
 
 
-def solve(model: Model, counts: Counts, values: Mapping[str, Mapping[str, Array]]) -> Exact:
+def solve(model: Model, counts: Counts, values: PriorValues) -> Exact:
     """The exact answer of one model; `reason_against` says beforehand if there is none.
 
     Parameters

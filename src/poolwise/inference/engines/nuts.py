@@ -28,12 +28,13 @@ from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot, check, leaves_of, restored
 from poolwise.inference.streams import named_key
 from poolwise.model.count_model import AUXILIARY, Model
+from poolwise.model.priors import PriorValues
 
 
 def sample(
     model: Model,
     counts: Counts,
-    values: Mapping[str, Mapping[str, np.ndarray]],
+    values: PriorValues,
     *,
     seed: int,
     sampler: Sampler,

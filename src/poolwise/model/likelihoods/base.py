@@ -42,7 +42,6 @@ class Likelihood(ABC):
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the count down
     statistics : the kind of statistics that `log_likelihood` needs
-    has_marginal : whether rates with a gamma law can be integrated out: `log_marginal` and `draw_rates`
     without_mean : names of derived values without a finite posterior mean
     exact_cells : most cells for which the exact answer takes seconds; None if `checks.exact` has none: it supports the
         Poisson and the negative binomial with dispersion `delta`
@@ -54,7 +53,6 @@ class Likelihood(ABC):
     meaning: str
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
-    has_marginal = False
     without_mean: tuple[str, ...] = ()
     exact_cells: ExactCells | None = None
 
@@ -71,6 +69,11 @@ class Likelihood(ABC):
         """Names of the sites and of the derived values."""
         shapes = {site.name: jax.ShapeDtypeStruct((), jnp.result_type(float)) for site in self.sites}
         return (*shapes, *jax.eval_shape(self.derived, shapes))
+
+    @property
+    def has_marginal(self) -> bool:
+        """Whether rates with a gamma law can be integrated out: it overrides `log_marginal` and `draw_rates`."""
+        return type(self).log_marginal is not Likelihood.log_marginal
 
     def sample_params(self, prior: Priors) -> Params:
         """The parameters, inside a NumPyro model and outside every plate: one of each for all groups."""
@@ -101,13 +104,13 @@ class Likelihood(ABC):
 
     def log_marginal(self, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), with the rates integrated out under Gamma(shape, mean mu)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
 
     def draw_rates(
         self, key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params
     ) -> jax.Array:
         """Independent draws of the rates, (G,), given the counts and everything else."""
-        raise NotImplementedError
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
 
     # Predictions, with NumPy.
 

@@ -33,7 +33,6 @@ class NegativeBinomial(Likelihood):
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
     )
     statistics = SUFFICIENT
-    has_marginal = True
     without_mean = ("phi",)
     exact_cells = ExactCells(20_000, 150)
 
