@@ -160,3 +160,15 @@ def texts(result: Picture) -> list[str]:
     labels = [tick.get_text() for axes in result.figure.axes for tick in axes.get_yticklabels()]
     notes = [note.get_text() for axes in result.figure.axes for note in axes.texts]
     return labels + notes + [axes.get_title() for axes in result.figure.axes]
+
+
+def inside_counted(tree: xr.DataTree) -> tuple[int, int]:
+    """At how many counts the observed ECDF is inside its band, and of how many: one count at a time."""
+    simulated = tree["posterior_predictive"]["y"].values.reshape(-1, tree["observed_data"].sizes["row"])
+    observed = tree["observed_data"]["y"].values
+    top = int(max(observed.max(), np.quantile(simulated, 0.995, method="inverted_cdf")))
+    inside = 0
+    for count in range(top + 1):
+        low, high = np.quantile((simulated <= count).mean(axis=1), [0.03, 0.97])
+        inside += bool(low <= np.mean(observed <= count) <= high)
+    return inside, top + 1

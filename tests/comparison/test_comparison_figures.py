@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pictures import HARD_LABELS, make_count_table, make_summary, make_tree
+from pictures import HARD_LABELS, inside_counted, make_count_table, make_summary, make_tree
 from poolwise.comparison import figures
 from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
 from poolwise.figures.base import Picture
@@ -157,17 +157,10 @@ def test_predictive_has_a_panel_a_run_on_shared_axes(members):
 
 def test_predictive_counts_where_the_line_is_inside():
     members = make_members([("pooled", "poisson")] * 2, counts=[0] * 10 + [9] * 20)
-    tree = members["id0"].tree
-    simulated = tree["posterior_predictive"]["y"].values.reshape(-1, 30)
-    observed = tree["observed_data"]["y"].values
-    top = int(max(9, np.quantile(simulated, 0.995, method="inverted_cdf")))
-    inside = 0
-    for count in range(top + 1):  # a second route: one count at a time
-        low, high = np.quantile((simulated <= count).mean(axis=1), [0.03, 0.97])
-        inside += low <= np.mean(observed <= count) <= high
+    inside, total = inside_counted(members["id0"].tree)
     result = picture("predictive", members)
-    assert f"it is inside at {inside} of {top + 1} counts" in result.caption
-    assert [text.get_text() for text in result.figure.axes[0].texts] == [f"inside at {inside} of {top + 1}"]
+    assert f"it is inside at {inside} of {total} counts" in result.caption
+    assert [text.get_text() for text in result.figure.axes[0].texts] == [f"inside at {inside} of {total}"]
 
 
 def test_predictive_of_one_astray_model_does_not_squeeze_the_others(members):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pictures import (
+    inside_counted,
     make_tree,
     picture,
 )
@@ -14,14 +15,8 @@ from poolwise.figures.style import MAX_PANELS
 
 def test_ecdf_caption_counts_the_counts_inside_the_band():
     tree = make_tree(counts=[0] * 10 + [9] * 20)
-    simulated = tree["posterior_predictive"]["y"].values.reshape(-1, 30)
-    observed = tree["observed_data"]["y"].values
-    top = int(max(9, np.quantile(simulated, 0.995, method="inverted_cdf")))
-    inside = 0
-    for count in range(top + 1):  # a second route: one count at a time
-        low, high = np.quantile((simulated <= count).mean(axis=1), [0.03, 0.97])
-        inside += low <= np.mean(observed <= count) <= high
-    assert f"the line is inside at {inside} of {top + 1} counts" in picture("ecdf", tree).caption
+    inside, total = inside_counted(tree)
+    assert f"the line is inside at {inside} of {total} counts" in picture("ecdf", tree).caption
 
 
 def test_rootogram_caption_counts_the_counts_inside_the_band():

@@ -128,8 +128,14 @@ def test_small_and_odd_tables_can_be_fitted(labels, counts, likelihood):
     assert all(np.isfinite(value).all() for name, value in draws.items() if name != "phi")
 
 
-def test_progress_is_told_after_every_chunk(cookies):
-    told = []
+def test_progress_is_told_after_every_chunk_with_the_draws_so_far(cookies):
+    told, shapes = [], []
+
+    def look(progress):
+        told.append((progress.phase, progress.done, progress.total))
+        if progress.phase == "sampling":
+            shapes.append(progress.posterior()["lam"].shape)
+
     nuts.sample(
         model_of("pooled", "poisson"),
         cookies,
@@ -137,7 +143,7 @@ def test_progress_is_told_after_every_chunk(cookies):
         seed=0,
         sampler=replace(SHORT, num_samples=250),
         device=DEVICE,
-        on_progress=lambda progress: told.append((progress.phase, progress.done, progress.total)),
+        on_progress=look,
     )
     assert told == [
         ("warm-up", 100, 150),
@@ -146,21 +152,6 @@ def test_progress_is_told_after_every_chunk(cookies):
         ("sampling", 200, 250),
         ("sampling", 250, 250),
     ]
-
-
-def test_progress_gives_the_draws_so_far(cookies):
-    shapes = []
-    nuts.sample(
-        model_of("pooled", "poisson"),
-        cookies,
-        prior_values(PRIORS, sites=("lam",)),
-        seed=0,
-        sampler=replace(SHORT, num_samples=250),
-        device=DEVICE,
-        on_progress=lambda progress: (
-            shapes.append(progress.posterior()["lam"].shape) if progress.phase == "sampling" else None
-        ),
-    )
     assert shapes == [(4, 100), (4, 200), (4, 250)]
 
 

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from poolwise.comparison.ranking import TIE_DIFFERENCE, is_tie, telling
 from poolwise.figures.base import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
-from poolwise.figures.bins import BAND, QUANTILES, count_quantile, edges_of, tabulate
+from poolwise.figures.bins import BAND, count_quantile, edges_of
 from poolwise.figures.fonts import printable
+from poolwise.figures.predictive import draw_ecdf
 from poolwise.figures.style import (
     BLACK,
     BLUE,
@@ -222,25 +223,16 @@ def _predictive(runs: _Runs) -> tuple[Figure, str]:
     top = observed.max() + max(10, 2 * np.ptp(observed))  # one model gone astray does not squeeze the others
     edges = edges_of(observed, np.clip(ends - [0, 1], None, top), most=MAX_STEPS)
     at = edges - 1  # (K + 1,), the largest count that a share includes
-    steps = np.append(at, 2 * at[-1] - at[-2])  # a share holds from its count to the next
-    seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
     num_columns = min(3, len(counts))
     num_lines = -(-len(counts) // num_columns)
     figure = blank(1.2 + 2.5 * num_lines, WIDE)
     grid = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     inside = []
     for place, (axes, (label, _, simulated)) in enumerate(zip(grid, counts, strict=False)):
-        share = tabulate(simulated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
-        low, median, high = np.quantile(share, QUANTILES, axis=0)
-        tables = f"{BAND:.0%} of simulated tables"
-        axes.stairs(high, steps, baseline=low, fill=True, color=SKY, alpha=0.45, linewidth=0, label=tables)
-        axes.stairs(median, steps, baseline=None, color=BLUE, linestyle="--", linewidth=1.3, label="their median")
-        axes.stairs(seen, steps, baseline=None, color=BLACK, linewidth=1.3, label="observed")
+        _, seen, low, high = draw_ecdf(axes, observed, simulated, edges)
         inside.append(int(np.sum((low[1:] <= seen[1:]) & (seen[1:] <= high[1:]))))
         axes.text(0.97, 0.05, f"inside at {inside[-1]} of {len(at) - 1}", transform=axes.transAxes, ha="right")
         axes.set_title(label, fontsize=10 if len(label) < 42 else 9, parse_math=False)
-        axes.set_xlim(max(-0.5, steps[0]), steps[-1])
-        whole_numbers(axes)
         is_lowest = place >= len(counts) - num_columns
         style(axes, "count" if is_lowest else "")
         axes.tick_params(labelbottom=is_lowest)

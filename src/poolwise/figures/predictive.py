@@ -44,7 +44,8 @@ def _ecdf(fit: Drawing) -> Picture:
     observed, replicated = fit.counted
     edges = edges_of(observed, replicated, most=MAX_STEPS)
     figure, axes = single(4.6, "Does the model reproduce the counts?")
-    at, seen, low, high = _draw_ecdf(axes, observed, replicated, edges)
+    at, seen, low, high = draw_ecdf(axes, observed, replicated, edges)
+    _zoom(axes, seen, low)
     style(axes, fit.counted_in, "share of rows with at most this count")
     axes.legend(loc="lower right", frameon=False)
     missed = np.maximum(low - seen, seen - high)  # > 0 outside
@@ -62,7 +63,7 @@ def _ecdf(fit: Drawing) -> Picture:
     return Picture(figure, shows + ".", table.set_index("count"))
 
 
-def _draw_ecdf(
+def draw_ecdf(
     axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw observed and simulated shares; returns (K + 1,) the counts, the observed share, the ends of the band."""
@@ -76,10 +77,14 @@ def _draw_ecdf(
     axes.stairs(median, ends, baseline=None, color=BLUE, linestyle="--", linewidth=1.5, label="their median")
     axes.stairs(seen, ends, baseline=None, color=BLACK, linewidth=1.5, label="observed")
     axes.set_xlim(max(-0.5, ends[0]), ends[-1])
-    if 0.9 < (lowest := min(seen[1], low[1])) < 1:  # nearly all rows have the smallest count
-        axes.set_ylim(1 - 1.5 * (1 - lowest), 1 + 0.1 * (1 - lowest))
     whole_numbers(axes)
     return at, seen, low, high
+
+
+def _zoom(axes: Axes, seen: np.ndarray, low: np.ndarray) -> None:
+    """Begin the shares higher than at 0 if nearly all rows have the smallest count."""
+    if 0.9 < (lowest := min(seen[1], low[1])) < 1:
+        axes.set_ylim(1 - 1.5 * (1 - lowest), 1 + 0.1 * (1 - lowest))
 
 
 @figure(
@@ -158,7 +163,8 @@ def _groups_predictive(fit: Drawing) -> Picture:
     observed, replicated = fit.counted
     for axes, rows, title in zip(grid, _rows(fit, shown), titles, strict=True):
         edges = edges_of(observed[rows], replicated[:, rows], most=MAX_STEPS)
-        _draw_ecdf(axes, observed[rows], replicated[:, rows], edges)
+        _, seen, low, _ = draw_ecdf(axes, observed[rows], replicated[:, rows], edges)
+        _zoom(axes, seen, low)
         whole_numbers(axes, most=5)
         axes.set_title(title, fontsize=9, parse_math=False)
     figure.supylabel("share of rows with at most this count", fontsize=10)
