@@ -113,9 +113,7 @@ def test_more_cells_than_seconds_allow_are_said(examined, counts, monkeypatch):
     monkeypatch.setattr(exact, "most_cells", lambda model: counts.num_cells - 1)
     found = examined("checks.sensitivity=false")
     (line,) = found.results["exact_agreement"].lines
-    assert line.startswith(
-        f"no exact answer: {counts.num_cells} cells (distinct group, exposure and count), more than "
-    )
+    assert line.startswith(f"no exact answer: {counts.num_cells} cells (distinct group, exposure and count); for a ")
     assert found.results["exact_agreement"].value is None
 
 
