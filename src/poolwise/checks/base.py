@@ -20,6 +20,8 @@ import xarray as xr
 from poolwise.checks import gate
 from poolwise.checks.conditions import Condition
 from poolwise.checks.loo import Loo, loo_below
+from poolwise.checks.loo_pit import LooPit
+from poolwise.checks.predictive_statistics import statistics
 from poolwise.checks.summary import relative_efficiency
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
@@ -42,6 +44,7 @@ class Result:
     lines : sentences for the terminal, the note and the report
     tables : name -> table; becomes `tables/<name>.csv`
     conditions : conditions added to the verdict
+    model_conditions : conditions of the model check
     value : the check's own object, for its figures and its section of the report
     """
 
@@ -50,6 +53,7 @@ class Result:
     lines: tuple[str, ...] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
+    model_conditions: tuple[Condition, ...] = ()
     value: Any = None
 
 
@@ -88,7 +92,8 @@ class FitView:
     tree : posterior, sample_stats, data and both predictive distributions
     summary : one row per parameter
     loo : leave-one-out predictive accuracy
-    verdict : whether the fit can be trusted
+    verdict : whether the draws can be trusted
+    model_check : whether the model suits the data
     new_group : prediction for a new group, or for a named one
     results : name of a check -> its result; a check that did not run is absent
     prior_warnings : priors with the data in their far tail, one per line
@@ -104,6 +109,7 @@ class FitView:
     verdict: gate.Verdict
     new_group: predictive.NewGroup
     results: Mapping[str, Result] = field(default_factory=dict)
+    model_check: gate.ModelCheck = field(default_factory=gate.ModelCheck)
     prior_warnings: tuple[str, ...] = ()
     switched_off: tuple[str, ...] = ()
 
@@ -139,6 +145,17 @@ class FitView:
             r_eff=relative_efficiency(self.summary, num_draws=self.num_chains * length),
         )
         return np.exp(log_below)
+
+    @cached_property
+    def loo_pit(self) -> LooPit:
+        """The place of every row in its prediction from all other rows."""
+        low = np.clip(self.cell_below, 0, 1)
+        return LooPit(low, np.clip(low + np.exp(self.loo.cell_elpd), low, 1), self.cells["cell_multiplicity"].values)
+
+    @cached_property
+    def predictive_statistics(self) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """Test statistics in the data and in simulated tables; see `predictive_statistics.statistics`."""
+        return statistics(self.tree)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The report, the note, the judgement of two runs and the refits of `leave_group_out` read the same limits here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Condition:
     value, limit : as printed: "1.0007", "at most 1.01"
     passed : whether it holds; NaN does not pass
     sentence : the reason for a failure; empty if it passes
+    remedy : the settings to try if it fails, such as `likelihood=negative_binomial`
     """
 
     name: str
@@ -31,11 +33,19 @@ class Condition:
     limit: str
     passed: bool
     sentence: str = ""
+    remedy: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str) -> "Condition":
-        """With `otherwise` as its sentence if it fails."""
-        return cls(name, value, limit, passed, "" if passed else otherwise)
+    def of(
+        cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str, remedy: tuple[str, ...] = ()
+    ) -> "Condition":
+        """With `otherwise` as its sentence and its remedy if it fails."""
+        return cls(name, value, limit, passed, *(() if passed else (otherwise, remedy)))
+
+
+def failures(conditions: Iterable[Condition]) -> tuple[str, ...]:
+    """The sentences of the conditions that do not hold."""
+    return tuple(each.sentence for each in conditions if not each.passed)
 
 
 @dataclass(frozen=True)

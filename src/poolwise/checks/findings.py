@@ -9,7 +9,15 @@ from dataclasses import replace
 import pandas as pd
 import xarray as xr
 
-from poolwise.checks import exact_agreement, gate, integrated_loo, leave_group_out, power_scaling, prior_scale
+from poolwise.checks import (
+    exact_agreement,
+    gate,
+    integrated_loo,
+    leave_group_out,
+    model_check,
+    power_scaling,
+    prior_scale,
+)
 from poolwise.checks.base import Check, FitView, Settings
 from poolwise.checks.loo import Loo, psis_loo
 from poolwise.checks.summary import relative_efficiency, summarise
@@ -25,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     leave_group_out.CHECK,
     exact_agreement.CHECK,
     power_scaling.CHECK,
+    model_check.CHECK,
 )  # in the order of their lines
 
 
@@ -66,14 +75,17 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
 
 
 def checked(view: FitView, settings: Settings) -> FitView:
-    """The view with the results of all enabled checks; the verdict includes their conditions."""
+    """The view with the results of all enabled checks, whose conditions decide the verdict and the model check."""
     results = {}
     for check in CHECKS:
         if check.key in settings.checks:
             with settings.stage(check.key):
                 results[check.name] = check.run(view, settings)
-    conditions = (*view.verdict.conditions, *(each for found in results.values() for each in found.conditions))
-    return replace(view, results=results, verdict=replace(view.verdict, conditions=conditions))
+    more = tuple(each for found in results.values() for each in found.conditions)
+    verdict = replace(view.verdict, conditions=view.verdict.conditions + more)
+    of_model = tuple(each for found in results.values() for each in found.model_conditions)
+    model_check = gate.ModelCheck(of_model, draws_are_trusted=not verdict.reasons)
+    return replace(view, results=results, verdict=verdict, model_check=model_check)
 
 
 def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: PriorValues, summary: pd.DataFrame) -> Loo:

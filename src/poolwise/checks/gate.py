@@ -1,6 +1,7 @@
 """Summary, sampler statistics and LOO to the verdict.
 
-A fit is `trusted` if every condition of the gate holds, otherwise `suspect`, with the reasons in words.
+Two judgements are independent: the verdict on the draws, `trusted` if every condition of the gate holds, otherwise
+`suspect`; and the model check, `passed` or `failed`. Each has its reasons in words.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.base import array_stats
 
-from poolwise.checks.conditions import Condition, limits
+from poolwise.checks.conditions import Condition, failures, limits
 from poolwise.checks.loo import Loo
 
 # The gate, besides the limits of `conditions`.
@@ -19,8 +20,39 @@ BFMI_MIN = 0.3
 
 
 @dataclass(frozen=True)
+class ModelCheck:
+    """Whether the model suits the data.
+
+    Attributes
+    ----------
+    conditions : that the counts satisfy if the model is true; none if it was not checked
+    draws_are_trusted : whether the draws behind them are
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    draws_are_trusted: bool = True
+
+    @property
+    def status(self) -> str:
+        """`passed`, `failed`, or `not checked`: nothing was checked, or all holds for draws that are suspect."""
+        if self.reasons:
+            return "failed"
+        return "passed" if self.conditions and self.draws_are_trusted else "not checked"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences of the conditions that do not hold."""
+        return failures(self.conditions)
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """The settings to try, each once."""
+        return tuple(dict.fromkeys(setting for each in self.conditions for setting in each.remedy))
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """Whether a fit can be trusted: the conditions that decide it, and the numbers behind them."""
+    """Whether the draws can be trusted: the conditions that decide it, and the numbers behind them."""
 
     conditions: tuple[Condition, ...]
     r_hat_max: float
@@ -40,7 +72,7 @@ class Verdict:
     @property
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the conditions that do not hold."""
-        return tuple(each.sentence for each in self.conditions if not each.passed)
+        return failures(self.conditions)
 
 
 def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
@@ -85,15 +117,13 @@ def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition,
 
 
 def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
-    largest = np.nanmax(loo.pareto_k, initial=-np.inf)
     return (
         Condition.of(
             name="Pareto k, the largest: does one row decide the result?",
             value=f"{np.max(loo.pareto_k):.2f}",
             limit=f"at most {loo.k_threshold:.2f}",
             passed=not loo.bad_rows,
-            otherwise=f"Pareto k is above {loo.k_threshold:.2f} for {loo.bad_rows} rows (worst {largest:.2f}): "
-            "elpd_loo is not reliable",
+            otherwise=f"Pareto k is {_worst(loo)} for {loo.bad_rows} rows: elpd_loo is not reliable",
         ),
         Condition.of(
             name="elpd_loo and its Monte Carlo error",
@@ -103,3 +133,11 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             otherwise="elpd_loo is not finite",
         ),
     )
+
+
+def _worst(loo: Loo) -> str:
+    """The Pareto k of the rows that fail, in words: above the threshold, undefined, or either."""
+    largest = np.nanmax(loo.pareto_k, initial=-np.inf)
+    above = f"above {loo.k_threshold:.2f} (worst {largest:.2f})" if largest > loo.k_threshold else ""
+    undefined = "undefined" if np.isnan(loo.pareto_k).any() else ""
+    return " or ".join(filter(None, [above, undefined]))

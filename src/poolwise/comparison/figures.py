@@ -15,8 +15,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from poolwise.checks.predictive_statistics import observed_and_simulated
 from poolwise.comparison.ranking import TIE_DIFFERENCE, is_tie, telling
-from poolwise.figures.base import INTERVAL, Picture, observed_and_simulated, own_means, unit_of
+from poolwise.figures.base import INTERVAL, Picture, own_means, unit_of
 from poolwise.figures.bins import BAND, count_quantile, edges_of
 from poolwise.figures.fonts import printable
 from poolwise.figures.predictive import draw_ecdf

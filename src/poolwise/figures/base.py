@@ -11,7 +11,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from poolwise.checks.base import FitView
-from poolwise.figures.bins import edges_of, pearson, tabulate, two_sided
+from poolwise.checks.predictive_statistics import observed_and_simulated, pearson, two_sided
+from poolwise.figures.bins import edges_of, tabulate
 from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
@@ -184,12 +185,6 @@ class Drawing:
         return f" Own means are divided by {self.count_per_rate:.2f}, the expected count at a rate of 1."
 
     @cached_property
-    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """P(Y < y) and P(Y <= y) of one row of every cell given all other rows, and its number of rows; (C,) each."""
-        low = np.clip(self.view.cell_below, 0, 1)
-        return low, np.clip(low + np.exp(self.view.loo.cell_elpd), low, 1), self.view.cells["cell_multiplicity"].values
-
-    @cached_property
     def reproduced(self) -> pd.DataFrame:
         """How well the model reproduces each group.
 
@@ -218,12 +213,6 @@ class Drawing:
         """The rows of every group, which are contiguous."""
         ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
         return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
-
-
-def observed_and_simulated(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
-    """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
-    simulated = tree["posterior_predictive"].to_dataset()["y"].transpose("chain", "draw", "row").values
-    return tree["observed_data"].to_dataset()["y"].values, simulated.reshape(-1, simulated.shape[-1])
 
 
 def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:

@@ -1,4 +1,4 @@
-"""The numbers behind the figures: counts in bins, and the distance of a table from simulated ones."""
+"""The numbers behind the figures: counts in bins, quantiles of counts."""
 
 import numpy as np
 import pandas as pd
@@ -34,27 +34,6 @@ def bins_of(values: np.ndarray, *, low: float = 0.0, high: float = 1.0, number: 
     first, last = np.quantile(values, [low, high])
     margin = 0 if last > first else 0.5 * max(1.0, abs(last))
     return np.linspace(first - margin, last + margin, number + 1)
-
-
-def pearson(tables: np.ndarray, exposure: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """X^2 of every table (D, N) about its groups' rates, over its degrees of freedom; nan if there are none."""
-    size, rows = np.add.reduceat(exposure, starts), np.diff(starts, append=len(exposure))
-    total = np.add.reduceat(tables, starts, axis=1).astype(float)  # (D, G)
-    squares = np.add.reduceat(tables**2.0 / exposure, starts, axis=1)
-    known = (total > 0) & (rows > 1)
-    excess = np.where(known, squares * size / np.where(total > 0, total, 1) - total, 0).sum(axis=1)
-    freedom = np.where(known, rows - 1, 0).sum(axis=1)
-    return np.where(freedom > 0, excess / np.maximum(freedom, 1), np.nan)
-
-
-def two_sided(values: np.ndarray) -> tuple[float, float]:
-    """Share of simulated values at least as large as the first, observed one, and a two-sided p; nan if unknown."""
-    simulated = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or not simulated.size:
-        return float("nan"), float("nan")
-    near = 1e-12 * max(1.0, abs(values[0]))  # equal up to rounding
-    upper, lower = np.mean(simulated >= values[0] - near), np.mean(simulated <= values[0] + near)
-    return float(upper), float(min(1.0, 2 * min(upper, lower)))
 
 
 def count_quantile(table: pd.DataFrame, probability: float) -> int:

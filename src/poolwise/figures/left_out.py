@@ -1,11 +1,4 @@
-"""LOO-PIT, coverage, Pareto k and leave-group-out in pictures: rows and groups predicted from all others.
-
-A left-out row has a predictive distribution F. For counts F(y) is not a single number: the randomised PIT is uniform
-between P(Y < y) and P(Y <= y). The lines here are its mean over that randomness (Czado, Gneiting and Held 2009), so
-they depend on no seed; their bands are those of randomised values, slightly wider than needed.
-"""
-
-from functools import cache
+"""LOO-PIT, coverage, Pareto k and leave-group-out in pictures: rows and groups predicted from all others."""
 
 import numpy as np
 import pandas as pd
@@ -13,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
+from poolwise.checks.loo_pit import LEVELS, NOTICED, SIMULATED, LooPit
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.bins import BAND, TAIL
 from poolwise.figures.style import (
@@ -32,43 +26,8 @@ from poolwise.figures.style import (
 from poolwise.text import number, p_value, share
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
-LEVELS = np.arange(1, 100) / 100
-NOTICED = 1.88  # standard errors: 94%
-SIMULATED = 2000  # uniform samples behind a band
 
 # Rows predicted from all others.
-
-
-def _cumulative(low: np.ndarray, high: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Mean share of rows with a randomised PIT of at most `at`, (K,)."""
-    width = np.maximum(high - low, 1e-12)
-    total = np.zeros(len(at))
-    for k, each in enumerate(at):
-        total[k] = np.clip((each - low) / width, 0, 1) @ rows
-    return total / rows.sum()
-
-
-@cache
-def _band(number_of_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Simultaneous 94% band at all `LEVELS` for the ECDF of this many uniform values.
-
-    Returns its ends, and the sorted smallest tail probabilities of the simulated samples. Säilynoja, Bürkner and
-    Vehtari (2022), Statistics and Computing 32(32), by simulation: the counts between levels are multinomial, so the
-    cost does not depend on the number of rows.
-    """
-    rng = np.random.default_rng(0)
-    between = rng.multinomial(number_of_rows, np.diff(LEVELS, prepend=0, append=1), size=SIMULATED)
-    least = np.sort(_tails(between.cumsum(axis=1)[:, :-1], number_of_rows).min(axis=1))
-    level = np.quantile(least, 1 - BAND)
-    low, high = binom.ppf(level / 2, number_of_rows, LEVELS), binom.isf(level / 2, number_of_rows, LEVELS)
-    return low / number_of_rows, high / number_of_rows, least
-
-
-def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
-    """Two-sided tail probability of the number of rows at or below each level."""
-    lower = binom.cdf(below, number_of_rows, LEVELS)
-    upper = binom.sf(below - 1, number_of_rows, LEVELS)
-    return np.minimum(1, 2 * np.minimum(lower, upper))
 
 
 @figure(
@@ -80,62 +39,37 @@ def _tails(below: np.ndarray, number_of_rows: int) -> np.ndarray:
     ),
 )
 def _loo_pit(fit: Drawing) -> Picture:
-    low, high, rows = fit.places
-    total = int(rows.sum())
-    line = _cumulative(low, high, rows, LEVELS)
-    bottom, top, least = _band(total)
+    pit = fit.view.loo_pit
+    (table, p), total = pit.ecdf, pit.num_rows
+    line = table["rows"].to_numpy()
     figure = blank(4.2)
     left, right = figure.subplots(1, 2)
     bars = np.linspace(0, 1, 11)
-    heights = np.diff(_cumulative(low, high, rows, bars)) * 10
+    heights = np.diff(pit.cumulative(bars)) * 10
     spread = 10 * binom.ppf([TAIL, 1 - TAIL], total, 0.1) / total
     left.axhspan(*spread, color=GREY, alpha=0.3, linewidth=0, label=f"{BAND:.0%} of uniform samples")
     left.stairs(heights, bars, fill=True, color=SKY, label="rows")
     left.axhline(1, color=BLACK, linewidth=1, linestyle="--", label="even")
     left.set_ylim(0, 1.15 * max(1, spread[1], heights.max()))
     style(left, "LOO-PIT: place of a row in its prediction", "density of rows")
-    right.fill_between(LEVELS, bottom - LEVELS, top - LEVELS, color=GREY, alpha=0.3, linewidth=0)
+    right.fill_between(LEVELS, table["3%"] - LEVELS, table["97%"] - LEVELS, color=GREY, alpha=0.3, linewidth=0)
     right.axhline(0, color=BLACK, linewidth=1, linestyle="--")
     right.plot(LEVELS, line - LEVELS, color=BLUE, linewidth=1.8)
     style(right, "LOO-PIT: place of a row in its prediction", "ECDF minus uniform")
     right.set_xlim(0, 1)
     legend_below(figure, left)
     figure.suptitle("Are rows where the others predict them? (LOO-PIT)", fontsize=12)
-    tail = _tails(np.round(line * total), total).min()
-    p = float(np.mean(least <= tail))
-    table = pd.DataFrame({"place": LEVELS, "rows": line, "3%": bottom, "97%": top}).set_index("place")
-    return Picture(figure, _loo_pit_words(low, high, rows, p), table)
+    return Picture(figure, _loo_pit_words(pit, p), table)
 
 
-def _loo_pit_words(low: np.ndarray, high: np.ndarray, rows: np.ndarray, p: float) -> str:
-    weight = rows / rows.sum()
-    mean = float(weight @ (low + high) / 2)
-    variance = float(weight @ (low**2 + low * high + high**2) / 3) - mean**2
+def _loo_pit_words(pit: LooPit, p: float) -> str:
     text = f"Here the line {'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
-        size = rows.sum()
-        shift, spread = (mean - 1 / 2) * np.sqrt(12 * size), (variance - 1 / 12) * np.sqrt(180 * size)  # uniform: 0
-        off = [
-            *([f"lie {'above' if shift > 0 else 'below'} their predictions"] if abs(shift) > NOTICED else []),
-            *([f"spread {'wider' if spread > 0 else 'less'} than predicted"] if abs(spread) > NOTICED else []),
-        ]
-        text += f": the counts {' and '.join(off) or 'are of another shape than predicted'}"
+        text += f": the counts {pit.departures}"
     return (
-        f"{text}. The mean PIT is {mean:.3f} (uniform: 0.5), its variance {variance:.4f} (uniform: 0.0833; more means "
-        "predictions too narrow, less too wide)."
+        f"{text}. The mean PIT is {pit.mean:.3f} (uniform: 0.5), its variance {pit.variance:.4f} (uniform: 0.0833; "
+        "more means predictions too narrow, less too wide)."
     )
-
-
-def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
-    """Coverage of the central intervals by nominal level, with its band; and the p-value of the band."""
-    low, high, rows = fit.places
-    total = int(rows.sum())
-    ends = _cumulative(low, high, rows, np.concatenate([(1 - LEVELS) / 2, (1 + LEVELS) / 2]))
-    covered = ends[len(LEVELS) :] - ends[: len(LEVELS)]
-    bottom, top, least = _band(total)
-    p = float(np.mean(least <= _tails(np.round(covered * total), total).min()))
-    table = pd.DataFrame({"nominal": LEVELS, "covered": covered, "3%": bottom, "97%": top})
-    return table.set_index("nominal"), p
 
 
 @figure(
@@ -147,7 +81,7 @@ def coverage(fit: Drawing) -> tuple[pd.DataFrame, float]:
     ),
 )
 def _calibration(fit: Drawing) -> Picture:
-    table, p = coverage(fit)
+    table, p = fit.view.loo_pit.coverage
     figure = blank(4.4)
     left, right = figure.subplots(1, 2)
     for axes, less in ((left, 0.0), (right, LEVELS)):

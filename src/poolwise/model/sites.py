@@ -1,7 +1,15 @@
-"""The parameters that take a prior: their names, symbols and supports."""
+"""The parameters that take a prior, and the features of counts that a plug-in describes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+
+class Feature(StrEnum):
+    """What counts show beyond one Poisson rate for all rows, and only some plug-ins can describe."""
+
+    DIFFERENT_GROUPS = "groups with different rates"
+    OVERDISPERSION = "variance above the mean within groups"
+    EXCESS_ZEROS = "more zeros than their rates give"
 
 
 class Support(StrEnum):

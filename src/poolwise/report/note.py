@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from poolwise.checks.gate import Verdict
+from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts.cells import Counts
@@ -39,7 +39,17 @@ def judgement(verdict: Verdict) -> list[str]:
             f"{min(verdict.ess_bulk_min, verdict.ess_tail_min):.0f}, {verdict.divergences} divergences, "
             f"Pareto k at most {verdict.pareto_k_max:.2f}"
         ]
-    return [f"{verdict.status}:", *(f"  - {reason}" for reason in verdict.reasons)]
+    return [f"{verdict.status}:", *_reasons(verdict.reasons)]
+
+
+def model_check(found: ModelCheck) -> list[str]:
+    """The model check; if it failed, the settings to try, and one line per reason."""
+    tried = f"; try {' or '.join(found.remedies)}" if found.remedies else ""
+    return [f"model check: {found.status}{tried}{':' if found.reasons else ''}", *_reasons(found.reasons)]
+
+
+def _reasons(sentences: Sequence[str]) -> list[str]:
+    return [f"  - {reason}" for reason in sentences]
 
 
 def rates(summary: pd.DataFrame) -> list[str]:
@@ -73,14 +83,19 @@ def accuracy(loo: Loo) -> str:
     return f"elpd_loo {loo.elpd:.2f} +- {loo.se:.2f} (Monte Carlo error {loo.mcse:.2f}), p_loo {loo.p_loo:.2f}"
 
 
-def line(name: str, verdict: Verdict, loo: Loo) -> str:
+def line(name: str, view: "FitView") -> str:
     """A finished job of a sweep."""
-    return f"{name:<24} {verdict.status:<8} {accuracy(loo)}"
+    return f"{name:<24} {view.verdict.status:<8} model check {view.model_check.status}  {accuracy(view.loo)}"
 
 
 def reused(twin: Logged) -> list[str]:
     """A job that was not repeated."""
-    return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
+    return [f"{twin.name:<24} reused   run {twin.run_id} ({verdicts(twin)})"]
+
+
+def verdicts(logged: Logged) -> str:
+    """Verdict and model check of a logged run."""
+    return f"{logged.tags.get('verdict', '')}, model check {logged.tags.get('model_check', 'not checked')}"
 
 
 def browse() -> str:
@@ -115,9 +130,8 @@ def integrated(view: "FitView") -> list[str]:
 
 def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
-    status, *reasons = judgement(view.verdict)
-    what = subject(view.counts, view.model)
-    head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
+    judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
+    head = f"**{subject(view.counts, view.model)}**\n\n" + "\n".join(judged)
     table = "\n".join([RATES, *rates(view.summary)])
     more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
     more += "\n" if more else ""

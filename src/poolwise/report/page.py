@@ -104,7 +104,7 @@ def render(
     Parameters
     ----------
     pictures : name -> bytes of a PNG file and its caption; each in its section, others at the end
-    tables : name -> table, as the run writes them; of these counts, groups, statistics and those of checks are shown
+    tables : name -> table, as the run writes them; of these counts, groups and those of checks are shown
     """
     tables = {**(tables or {}), **view.tables}
     return template("report.html").render(
@@ -115,7 +115,6 @@ def render(
         | {
             "sections": _sections(pictures, is_named=view.new_group.label is not None),
             "data_words": description.hint(view.counts),
-            "statistics": tables.get("statistics"),
             "tables": [_table(name, tables[name]) for name in TABLES if name in tables],
             "command": run.command,
             "config": run.config,
@@ -159,7 +158,7 @@ def _answer(view: "FitView") -> dict[str, object]:
 
 
 def _trust(view: "FitView") -> dict[str, object]:
-    """The verdict with its conditions, and what each check found."""
+    """Verdict and model check with their conditions, and what each check found."""
     found = view.results
     exact, left_out, priors = (found.get(name) for name in SHOWN_APART)
     others = [result for name, result in found.items() if name not in SHOWN_APART]
@@ -167,6 +166,7 @@ def _trust(view: "FitView") -> dict[str, object]:
     return {
         "loo": view.loo,
         "verdict": view.verdict,
+        "model_check": view.model_check,
         "replaced": _integrated(view),
         "exact": _exact(exact.value) if exact and exact.value is not None else None,
         "left_out": _left_out(left_out.value) if left_out else None,

@@ -104,6 +104,8 @@ def carry_out(
         logged.record.tags |= {
             "verdict": view.verdict.status,
             "verdict_reasons": "; ".join(view.verdict.reasons) or "none",
+            "model_check": view.model_check.status,
+            "model_check_reasons": "; ".join(view.model_check.reasons) or "none",
             "posterior_sha256": findings.digests["all"],
             **tags(view),
         }
@@ -194,11 +196,12 @@ def report_progress(
 def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
     """The result at the terminal: verdict, rates, predictive accuracy, location of the run."""
     if job.parent:
-        return [note.line(logged.record.name, view.verdict, view.loo)]
+        return [note.line(logged.record.name, view)]
     draws = view.tree["sample_stats"]["diverging"].size
     return [
         note.subject(view.counts, view.model),
         *note.judgement(view.verdict),
+        *note.model_check(view.model_check),
         note.RATES,
         *note.rates(view.summary),
         note.new_group(view.new_group),

@@ -97,11 +97,11 @@ def note(outcomes: Sequence[JobOutcome]) -> str:
     rows = []
     for each in outcomes:
         elpd = f"{each.run.metrics['elpd_loo']:.2f}" if each.run and "elpd_loo" in each.run.metrics else ""
-        verdict = each.run.tags.get("verdict", "") if each.run else ""
+        judged = [each.run.tags.get(name, "") if each.run else "" for name in ("verdict", "model_check")]
         run_id = each.run.run_id if each.run else ""
-        rows.append((str(each.number), each.name, each.status, elpd, verdict, run_id))
-    head = ("job", "name", "status", "elpd_loo", "verdict", "run")
-    return "\n".join(markdown(head, rows, left={1, 2, 4, 5})) + "\n"
+        rows.append((str(each.number), each.name, each.status, elpd, *judged, run_id))
+    head = ("job", "name", "status", "elpd_loo", "verdict", "model check", "run")
+    return "\n".join(markdown(head, rows, left={1, 2, 4, 5, 6})) + "\n"
 
 
 def _why(outcome: JobOutcome) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from poolwise.config import Config
 from poolwise.errors import DataError, UnreachableError
 from poolwise.paths import outputs
-from poolwise.report import terminal
+from poolwise.report import note, terminal
 from poolwise.runs import reuse
 from poolwise.runs.job import describe, ingredients, prepare
 from poolwise.tracking import spool, store
@@ -74,7 +74,7 @@ def show(planned: Sequence[Planned]) -> None:
 def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logged], *, uri: str) -> tuple[str, str]:
     """The run that a job reuses, and the remark on the job."""
     if twin := reuse.finished(record, among):
-        return twin.run_id, f"reused from run {twin.run_id} ({twin.tags.get('verdict', '')})"
+        return twin.run_id, f"reused from run {twin.run_id} ({note.verdicts(twin)})"
     if twin := reuse.with_same_draws(record, among):
         return "", f"reanalysed from the draws of run {twin.run_id}"
     miss = reuse.near_miss(record, ingredients, among, uri=uri)

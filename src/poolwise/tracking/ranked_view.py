@@ -31,8 +31,8 @@ def ranked_pages(uri: str) -> dict[str, str]:
 
 def _ranked_view() -> str:
     """The state of MLflow's runs table: only runs with an elpd_loo, best first, with the informative columns."""
-    metrics = ("elpd_loo", "elpd_loo_se", "r_hat_max", "ess_bulk_min", "divergences")
-    others = ("tags.`verdict`", "params.`pooling.name`", "params.`likelihood.name`")
+    metrics = ("elpd_loo", "elpd_loo_se", "p_loo", "r_hat_max", "ess_bulk_min", "divergences")
+    judged, params = ("verdict", "model_check"), ("pooling.name", "likelihood.name")
     state = {
         "searchFilter": "metrics.elpd_loo < 0",
         "orderByKey": "metrics.`elpd_loo`",
@@ -41,7 +41,11 @@ def _ranked_view() -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *others],
+        "selectedColumns": [
+            *(f"tags.`{name}`" for name in judged),
+            *(f"metrics.`{name}`" for name in metrics),
+            *(f"params.`{name}`" for name in params),
+        ],
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],

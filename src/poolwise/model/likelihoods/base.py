@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from poolwise.counts.statistics import CELLS, Statistics
 from poolwise.model.priors import Arrays, Priors
-from poolwise.model.sites import Site
+from poolwise.model.sites import Feature, Site
 
 Params = Mapping[str, Any]
 
@@ -42,6 +42,7 @@ class Likelihood(ABC):
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the count down
     statistics : the kind of statistics that `log_likelihood` needs
+    describes : the features of counts that it describes beyond the Poisson's
     without_mean : names of derived values without a finite posterior mean
     exact_cells : most cells for which the exact answer takes seconds; None if `checks.exact` has none: it supports the
         Poisson and the negative binomial with dispersion `delta`
@@ -53,6 +54,7 @@ class Likelihood(ABC):
     meaning: str
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
+    describes: tuple[Feature, ...] = ()
     without_mean: tuple[str, ...] = ()
     exact_cells: ExactCells | None = None
 

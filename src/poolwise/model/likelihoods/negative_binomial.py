@@ -13,7 +13,7 @@ from poolwise.model import marginal
 from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
-from poolwise.model.sites import Site
+from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, log_rising, mean_one_gamma
 
 NEARLY_POISSON = 1e8  # from this concentration on the distribution function equals the Poisson's to 1e-8
@@ -33,6 +33,7 @@ class NegativeBinomial(Likelihood):
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
     )
     statistics = SUFFICIENT
+    describes = (Feature.OVERDISPERSION,)
     without_mean = ("phi",)
     exact_cells = ExactCells(20_000, 150)
 

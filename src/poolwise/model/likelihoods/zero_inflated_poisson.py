@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.likelihoods.poisson import POISSON
-from poolwise.model.sites import Site, Support
+from poolwise.model.sites import Feature, Site, Support
 
 
 class ZeroInflatedPoisson(Likelihood):
@@ -21,6 +21,7 @@ class ZeroInflatedPoisson(Likelihood):
     formula = (
         ("y<sub>i</sub> ~ ζ · 0 + (1 − ζ) · Poisson(r<sub>i</sub>)", "the count of row i: 0 with probability ζ"),
     )
+    describes = (Feature.EXCESS_ZEROS,)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """NumPyro's zero-inflated Poisson."""

@@ -14,7 +14,7 @@ import numpyro
 
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.priors import Arrays, Priors, PriorValues
-from poolwise.model.sites import Site
+from poolwise.model.sites import Feature, Site
 
 Families = Mapping[str, str]  # site -> family of its prior
 Draws = Mapping[str, np.ndarray]  # site -> (S,), or (S, G) for rates that differ by group
@@ -60,6 +60,7 @@ class Pooling(ABC):
     is_shared : whether all groups have one rate, so `lam` is one number
     has_population : whether the rates come from an estimated distribution, with mean `mu` and sd `sigma`
     informs_new_group : whether the data inform a new group
+    describes : the features of counts that it describes beyond one rate
     without_mean : names of derived values without a finite posterior mean
     """
 
@@ -74,6 +75,7 @@ class Pooling(ABC):
     is_shared = False
     has_population = False
     informs_new_group = True
+    describes: tuple[Feature, ...] = ()
     without_mean: tuple[str, ...] = ()
 
     @abstractmethod

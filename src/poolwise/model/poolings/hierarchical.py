@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.poolings.base import Density, Draws, Families, NewGroupWords, Pooling, RateLaw
 from poolwise.model.priors import Arrays, Priors, PriorValues
-from poolwise.model.sites import Site
+from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, exp_remainder, log_gamma_scale, mean_one_gamma
 
 
@@ -33,6 +33,7 @@ class Hierarchical(Pooling):
         ),
     )
     has_population = True
+    describes = (Feature.DIFFERENT_GROUPS,)
     without_mean = ("alpha", "beta")
     new_group_words = NewGroupWords(
         title="What would a new group be like?",

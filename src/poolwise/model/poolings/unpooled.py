@@ -6,7 +6,7 @@ import numpyro
 
 from poolwise.model.poolings.base import Draws, Families, NewGroupWords, Pooling
 from poolwise.model.priors import Priors, PriorValues, law
-from poolwise.model.sites import Site
+from poolwise.model.sites import Feature, Site
 
 
 class Unpooled(Pooling):
@@ -16,6 +16,7 @@ class Unpooled(Pooling):
     sites = (Site("lam", "λ<sub>g</sub>", "the rate of group g, independently for every group"),)
     meaning = "Every group has its own rate, independent of the others."
     informs_new_group = False
+    describes = (Feature.DIFFERENT_GROUPS,)
     new_group_words = NewGroupWords(
         title="A new group: the data do not inform it, this is only the prior",
         caption="Here only the prior is shown: in this model the groups are independent, so the data "
