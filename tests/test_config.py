@@ -109,7 +109,13 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "name": "nuts",
         },
         "device": {"platform": "cpu", "num_devices": None, "chain_method": "map", "x64": True},
-        "checks": {"progress": 10, "exact": True, "sensitivity": True, "leave_group_out": False},
+        "checks": {
+            "progress": 10,
+            "exact": True,
+            "sensitivity": True,
+            "model_check": True,
+            "leave_group_out": False,
+        },
         "predict": {"num_draws": 1000, "new_group": True, "group": None, "exposure": 1.0, "above": []},
         "plots": {"figures": written("plots/full.yaml")["figures"]},
         "tracking": {"uri": None, "table_limit_mb": 10.0},
@@ -206,7 +212,7 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         (
             "checks.loo.folds",
             "unknown key checks.loo. Known keys: checks.progress, checks.exact, checks.sensitivity, "
-            "checks.leave_group_out.",
+            "checks.model_check, checks.leave_group_out.",
         ),
     ],
 )
@@ -638,8 +644,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 4 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 40
+    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 5 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 41
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

@@ -108,7 +108,7 @@ class Checks(Section):
     progress: Annotated[int, Field(ge=0)]
     exact: bool
     sensitivity: bool
-    model: bool
+    model_check: bool
     leave_group_out: bool
 
 

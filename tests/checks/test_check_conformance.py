@@ -60,11 +60,12 @@ class TestEvery:
 
     def test_says_sentences_of_one_printable_line(self, check: Check, result_of):
         result = result_of[check.name]
-        for line in (*result.lines, *(each.sentence for each in result.conditions)):
+        for line in (*result.lines, *(each.sentence for each in (*result.conditions, *result.model_conditions))):
             assert line.isprintable() and not line.endswith("..")
 
     def test_gives_a_reason_exactly_where_a_condition_fails(self, check: Check, result_of):
-        for each in result_of[check.name].conditions:
+        result = result_of[check.name]
+        for each in (*result.conditions, *result.model_conditions):
             assert each.name and each.value and each.limit
             assert bool(each.sentence) == (not each.passed)
 

@@ -242,7 +242,8 @@ SLOW_ENERGY = np.cumsum(np.random.default_rng(1).standard_normal((4, 500)), axis
         ({"summary": {("mu", "ess_tail"): 399.0, ("sigma", "ess_tail"): 100.0}}, r"sigma is 100.*\(and 1 more"),
         ({"stats": stats_of(diverging=1)}, "1 of 2000 transitions diverged"),
         ({"stats": stats_of(energy=SLOW_ENERGY)}, "E-BFMI is 0.0"),
-        ({"loo": loo_with(bad_rows=3, pareto_k=np.array([0.1, 0.9]))}, r"0\.70 for 3 rows \(worst 0\.90\)"),
+        ({"loo": loo_with(bad_rows=3, pareto_k=np.array([0.1, 0.9]))}, r"above 0\.70 \(worst 0\.90\) for 3 rows"),
+        ({"loo": loo_with(bad_rows=2, pareto_k=np.array([0.1, np.nan]))}, "Pareto k is undefined for 2 rows"),
         ({"loo": loo_with(elpd=np.nan)}, "elpd_loo is not finite"),
     ],
 )

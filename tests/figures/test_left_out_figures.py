@@ -79,16 +79,6 @@ def test_calibration_calls_predictions_too_narrow_where_places_crowd_at_both_end
     assert "the intervals being too narrow" in picture("calibration", rows, **places(rows, low, high)).caption
 
 
-def test_band_holds_even_samples_as_often_as_it_says():
-    from poolwise.figures.left_out import LEVELS, _band
-
-    low, high, _ = _band(60)
-    places = np.sort(np.random.default_rng(5).uniform(size=(4000, 60)), axis=1)
-    share = np.stack([np.searchsorted(each, LEVELS, side="right") for each in places]) / 60
-    inside = np.mean(np.all((low - 1e-12 <= share) & (share <= high + 1e-12), axis=1))
-    assert abs(inside - 0.94) < 0.02  # standard error 0.004, and the band is itself simulated
-
-
 def test_leave_group_out_caption_sums_the_groups_and_names_the_one_least_expected():
     out = make_groups_out("abc", [-30.0, -50.0, -20.0], [0.3, 0.4, 0.0])
     result = picture("leave_group_out", make_tree(), left_out=out)

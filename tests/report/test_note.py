@@ -11,7 +11,7 @@ from pictures import make_groups_out
 from poolwise.checks import exact_agreement, leave_group_out, power_scaling
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.conditions import Condition
-from poolwise.checks.gate import Verdict
+from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.loo import Loo
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.predictive import NewGroup
@@ -227,7 +227,7 @@ def test_note_is_the_whole_answer_in_markdown():
     note = words.note(view_of(table), "python -m poolwise.run seed=3")
     assert note.splitlines() == [
         *("**hierarchical poisson fit of 2 counts (count) in 2 groups**", ""),
-        *(*words.judgement(VERDICT), ""),
+        *(*words.judgement(VERDICT), "", "model check: not checked"),
         *("", "```", "mean rate and 94% interval", *words.rates(table), "```", ""),
         *(words.new_group(NEW_GROUP), ""),
         *(words.accuracy(LOO), ""),
@@ -247,4 +247,15 @@ def test_note_lists_the_warnings_and_then_the_checks():
 
 def test_note_of_a_suspect_fit_lists_the_reasons():
     note = words.note(view_of(many(2), verdict=SUSPECT), "again")
-    assert "\n\nsuspect:\n- 3 of 16000 transitions diverged\n- R-hat of mu is 1.020, above 1.01\n\n" in note
+    reasons = "- 3 of 16000 transitions diverged\n- R-hat of mu is 1.020, above 1.01\n"
+    assert f"\n\nsuspect:\n{reasons}\nmodel check: not checked\n" in note
+
+
+def test_a_failed_model_check_names_its_remedy_and_gives_a_reason_a_line():
+    failed = Condition(
+        "zeros", "9", "p above 0.002", passed=False, sentence="9 rows have a zero", remedy=("a=b", "c=d")
+    )
+    assert words.model_check(ModelCheck((failed,))) == [
+        "model check: failed; try a=b or c=d:",
+        "  - 9 rows have a zero",
+    ]

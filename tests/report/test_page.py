@@ -14,7 +14,7 @@ from pictures import make_groups_out
 from poolwise.checks import exact_agreement, leave_group_out
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.conditions import Condition
-from poolwise.checks.gate import Verdict
+from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.loo import Loo
 from poolwise.counts import description
 from poolwise.counts.cells import Columns, counts_from_rows
@@ -390,14 +390,33 @@ def test_replaced_values_are_told_with_the_k_before():
     )
 
 
-def test_statistics_stand_under_trust_with_counts_written_whole():
-    statistics = pd.DataFrame(
-        {"observed": [1.6, 21.0], "3%": [1.1, 17.0], "97%": [2.1, 27.0], "p_value": [0.8, 0.97]},
-        index=pd.Index(["variance / mean", "largest count"], name="statistic"),
-    ).assign(finding="as the model expects")
-    text = section(full_page(tables={"statistics": statistics}), "trust")
-    assert "variance / mean 1.60 1.10 2.10 0.80 as the model expects" in text
-    assert "largest count 21 17 27 0.97 as the model expects" in text
+FAILED = Condition(
+    name="variance / mean within groups",
+    value="8.70 (p 0.002)",
+    limit="p above 0.002",
+    passed=False,
+    sentence="within groups, counts vary 8.7 times as much as the model expects",
+    remedy=("likelihood=negative_binomial",),
+)
+
+
+def test_a_failed_model_check_stands_at_the_head_and_under_trust_with_its_remedy():
+    page = full_page(model_check=ModelCheck((FAILED,)))
+    head = flat(page).split("The answer", 1)[0]
+    assert "draws trusted" in head and "! model check failed" in head and FAILED.sentence in head
+    text = section(page, "trust")
+    assert "variance / mean within groups 8.70 (p 0.002) p above 0.002 no" in text
+    assert "What describes it: likelihood=negative_binomial." in text
+
+
+def test_a_model_check_on_suspect_draws_is_not_called_passed():
+    passed = replace(FAILED, passed=True, sentence="", remedy=())
+    text = section(full_page(model_check=ModelCheck((passed,), draws_are_trusted=False)), "trust")
+    assert "model check not checked" in text and "by draws that cannot be trusted" in text
+
+
+def test_a_model_check_that_is_off_is_said():
+    assert "checks.model_check=false switched it off" in section(full_page(), "trust")
 
 
 def test_hint_of_the_data_stands_with_its_tables():

@@ -32,7 +32,7 @@ def run(view: FitView, _: Settings) -> Result:
     return Result(model_conditions=(*_of_statistics(view), *_of_rows(view), _of_p_loo(view)))
 
 
-CHECK = Check("model_check", "model", run)
+CHECK = Check("model_check", "model_check", run)
 
 
 def _of_statistics(view: FitView) -> Iterator[Condition]:
