@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 PACKAGE = Path(__file__).resolve().parent
 ROOT = next((folder for folder in (PACKAGE, PACKAGE.parents[1]) if (folder / "conf").is_dir()), PACKAGE)
 CONF = ROOT / "conf"
+HOST, PORT = "127.0.0.1", 5000  # of the MLflow UI
 FROZEN = "POOLWISE_SETTINGS"  # environment variable: the folder of the running sweep
 
 

@@ -5,16 +5,16 @@ import os
 import sys
 
 from poolwise.exit_codes import exit_codes
-from poolwise.paths import outputs
+from poolwise.paths import HOST, PORT, outputs
 from poolwise.report.terminal import say
-from poolwise.tracking.credentials import public, store_uri
+from poolwise.tracking.credentials import SERVERS, store_uri
 
 
 def cli() -> None:
     """Serve the UI until it is stopped: `python -m poolwise.ui [--port 5000]`."""
     parser = argparse.ArgumentParser(prog="python -m poolwise.ui", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--host", default=HOST, help="address to listen on; default: this machine only")
+    parser.add_argument("--port", type=int, default=PORT)
     asked = parser.parse_args()
     with exit_codes():
         serve(asked.host, asked.port)
@@ -22,17 +22,16 @@ def cli() -> None:
 
 def serve(host: str, port: int) -> None:
     """Print the address of the ranked runs of every experiment; serve the store if it is not a server already."""
-    from poolwise.tracking import ranked_view, store
+    from poolwise.tracking import store, ui_pages
 
     uri = store_uri(None, outputs())
-    pages = ranked_view.ranked_pages(uri)
-    is_server = uri.startswith(store.SERVERS)
-    base = public(uri) if is_server else f"http://{host}:{port}"
+    pages = store.ranked_pages(uri)
+    base = ui_pages.ui_address(uri, host=host, port=port)
     for name, page in pages.items():
         say(f"{name}: {base}/{page}")
     if not pages:
         say("no experiments yet; `make run` creates the first")
-    if is_server:
+    if uri.startswith(SERVERS):
         return
     say("starting; the pages are available after a few seconds; press Ctrl-C to stop")
     environment = os.environ | {

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from poolwise.errors import TrackingError, UnknownRunError
-from poolwise.tracking import ranked_view, store
 from poolwise.tracking import run as tracking
+from poolwise.tracking import store
 from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
@@ -159,7 +159,7 @@ def test_an_unknown_run_is_refused_with_the_store_it_is_not_in(uri):
 
 def test_ranked_pages_name_only_experiments_with_runs(outputs, uri):
     run = logged(outputs, uri, record())
-    pages = ranked_view.ranked_pages(uri)
+    pages = store.ranked_pages(uri)
     assert list(pages) == ["cookies"]
     assert f"experiments/{run.experiment_id}/runs" in pages["cookies"]
 

@@ -21,7 +21,7 @@ from poolwise.figures.style import png
 from poolwise.model.poolings import POOLINGS
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
-from poolwise.tracking import store
+from poolwise.tracking import store, ui_pages
 from poolwise.tracking.record import Record
 from poolwise.tracking.run import TAG_LIMIT
 from poolwise.tracking.store import Logged
@@ -117,7 +117,7 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
             logged.write(f"figures/{name}.png", pictures[-1][1])
         logged.write("comparison.html", page(found, remarks, pictures))
         links = {
-            run_id: f"#/experiments/{logged.experiment_id}/runs/{run_id}"
+            run_id: ui_pages.RUN.format(logged.experiment_id, run_id)
             for run_id in members
             if by_id[run_id].experiment == first.experiment
         }

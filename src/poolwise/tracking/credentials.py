@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, unquote_plus
 
-_SERVERS = ("http", "https")
+SERVERS = ("http://", "https://")
 _FILES = ("sqlite", "file")  # an @ is part of the path
 # names of parameters with a user or a secret, also within an ODBC string
 _PRIVATE = re.compile(r"(?i)(user|uid|pass|pwd|secret|token|credential|(api|access|account)[ _-]?key)[\w .-]*=")
@@ -99,7 +99,7 @@ def _decoded(part: str) -> str:
 def _keep(uri: str) -> str:
     """Put an address into the environment; MLflow reads the secrets of a server from variables of their own."""
     scheme, _, rest = uri.partition("://")
-    if scheme in _SERVERS and (user := _user(scheme, rest)):
+    if f"{scheme}://" in SERVERS and (user := _user(scheme, rest)):
         name, _, password = user.partition(":")
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(name)
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)

@@ -21,8 +21,9 @@ from poolwise.tracking import (
     liveness,
     spool,
     store,  # before mlflow: store sets what mlflow reads from the environment
+    ui_pages,
 )
-from poolwise.tracking.credentials import public, scrub, store_uri
+from poolwise.tracking.credentials import SERVERS, public, scrub, store_uri
 from poolwise.tracking.files import write_whole
 from poolwise.tracking.heartbeat import repeat_every
 from poolwise.tracking.locks import exclusive_lock, is_free
@@ -193,9 +194,9 @@ class Run:
     def location_lines(self) -> list[str]:
         """Lines with the location of the run."""
         lines = [f"run     {self.run_id}", f"folder  {self.folder}"]
-        if self.uri.startswith(store.SERVERS):
-            page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
-            lines.append(f"page    {public(self.uri).rstrip('/')}/{page}")
+        if not self.is_spooled:
+            page = ui_pages.RUN.format(self.experiment_id, self.run_id)
+            lines.append(f"page    {ui_pages.ui_address(self.uri)}/{page}")
         return lines + self.spool_lines()
 
     def spool_lines(self) -> list[str]:
@@ -223,7 +224,7 @@ class Run:
             self._send(write)
         else:
             seconds = time.monotonic() - began
-            if self.uri.startswith(store.SERVERS) and seconds > PATIENCE_SECONDS and not is_last:
+            if self.uri.startswith(SERVERS) and seconds > PATIENCE_SECONDS and not is_last:
                 self.move_to_spool(f"it is slow ({seconds:.0f} s)")
 
     def _end(self, status: str) -> None:

@@ -31,10 +31,10 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run as StoredRun
 
 from poolwise.errors import ConfigError, TrackingError, UnknownRunError, UnreachableError
-from poolwise.tracking.credentials import public, scrub
+from poolwise.tracking import ui_pages
+from poolwise.tracking.credentials import SERVERS, public, scrub
 
 SQLITE = "sqlite:///"
-SERVERS = ("http://", "https://")
 STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # prefixes of addresses of stores
 # raised by a store that is down, full or refuses; artifacts are sent with requests, whose errors are OSErrors
 OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, UnreachableError, ParseError)
@@ -250,7 +250,7 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     if found is None:
         local = (_database(uri).parent / "artifacts" / file_name(name)).as_uri() if uri.startswith(SQLITE) else None
         try:
-            return client.create_experiment(name, artifact_location=local)
+            return client.create_experiment(name, artifact_location=local, tags={ui_pages.TAG: ui_pages.ranked_view()})
         except MlflowException:  # another process was first
             found = client.get_experiment_by_name(name)
     if found is None or not found.experiment_id:
@@ -260,6 +260,25 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
             f"experiment {name} is deleted in {public(uri)}. Restore it there, or choose another data.name."
         )
     return found.experiment_id
+
+
+def ranked_pages(uri: str) -> dict[str, str]:
+    """For every experiment with runs, the page of the UI that lists them ranked by elpd_loo.
+
+    If the store refuses the view, the plain table is used.
+    """
+    client, pages = connect(uri), {}
+    for experiment in client.search_experiments():
+        if not client.search_runs([experiment.experiment_id], max_results=1):
+            continue
+        page = ui_pages.TABLE.format(experiment.experiment_id)
+        try:
+            client.set_experiment_tag(experiment.experiment_id, ui_pages.TAG, ui_pages.ranked_view())
+            page += "&viewStateShareKey=ranked"
+        except MlflowException:
+            pass
+        pages[experiment.name] = page
+    return pages
 
 
 def _probe(uri: str, seconds: float) -> None:
