@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -274,6 +275,7 @@ def test_a_signal_lets_the_chunk_end_and_the_fit_can_go_on(outputs, undisturbed)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == code, errors
         assert "stopping after this chunk" in errors
+        assert re.search(r"stopped at step [\d,]+ of [\d,]+; the same command goes on", errors)
         assert statuses(outputs) == ["KILLED"]
         assert at <= len(chunks(outputs)) < CHUNKS
     end(start(outputs))

@@ -5,6 +5,7 @@
 All files are first written to the folder of the run and sent from there.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -79,8 +80,8 @@ def carry_out(
     """
     began = time.perf_counter()
     job = start(job)
-    if job.warnings and not job.parent:
-        terminal.say(*job.warnings)
+    if not job.parent:
+        terminal.say(note.subject(job.counts, job.model), *job.warnings)
     record = describe(job)
     left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
     if source := stored.run_id if stored else left.of if left and not left.folder else "":
@@ -98,6 +99,8 @@ def carry_out(
         logged.state("checking")
         with job.stage("check"):
             view = examine(job.model, job.counts, job.prior_values, draws, settings_of(job, logged))
+        if not job.parent:
+            terminal.say(*answer_lines(view))
         findings = JudgedFit(view, fingerprints.posterior_digests(draws.posterior))
         artifacts.write_findings(job, findings, logged)
         logged.record.note = note.note(view, note.reproduction(logged.run_id))
@@ -112,7 +115,10 @@ def carry_out(
         logged.record.metrics |= metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
         also(job, findings, logged)
     logged.state("done", elpd=view.loo.elpd, verdict=view.verdict.status)
-    terminal.say(*closing_lines(job, view, logged))
+    if job.parent:
+        terminal.say(note.line(logged.record.name, view))
+    else:
+        terminal.say(*logged.location_lines(), note.browse())
     return logged
 
 
@@ -188,18 +194,20 @@ def report_progress(
             step = progress.done * num_chains
             if step not in known:
                 logged.progress(step, {"progress/r_hat_max": r_hat, "progress/ess_bulk_min": ess})
-        stop_if_asked()
+        try:
+            stop_if_asked()
+        except (KeyboardInterrupt, SystemExit):
+            reached = f"{before + progress.done:,} of {num_warmup + job.config.sampler.num_samples:,}"
+            print(f"stopped at step {reached}; the same command goes on", file=sys.stderr)
+            raise
 
     return look
 
 
-def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
-    """The result at the terminal: verdict, rates, predictive accuracy, location of the run."""
-    if job.parent:
-        return [note.line(logged.record.name, view)]
+def answer_lines(view: FitView) -> list[str]:
+    """The result at the terminal: verdict and model check, rates, predictive accuracy, checks."""
     draws = view.tree["sample_stats"]["diverging"].size
     return [
-        note.subject(view.counts, view.model),
         *note.judgement(view.verdict),
         *note.model_check(view.model_check),
         note.RATES,
@@ -208,6 +216,4 @@ def closing_lines(job: Job, view: FitView, logged: tracking.Run) -> list[str]:
         note.accuracy(view.loo),
         *note.checked(view),
         f"{view.verdict.divergences} divergences in {draws} draws",
-        *logged.location_lines(),
-        note.browse(),
     ]
