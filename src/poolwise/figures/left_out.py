@@ -34,6 +34,7 @@ from poolwise.text import number, p_value, share
 NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
 LEVELS = np.arange(1, 100) / 100
 NOTICED = 1.88  # standard errors: 94%
+RANDOMISED = 0.25  # of the variance of the PIT: from here on the caption says how little the check sees
 SIMULATED = 2000  # uniform samples behind a band
 
 # Rows predicted from all others.
@@ -120,9 +121,16 @@ def _loo_pit_words(low: np.ndarray, high: np.ndarray, rows: np.ndarray, p: float
             *([f"spread {'wider' if spread > 0 else 'less'} than predicted"] if abs(spread) > NOTICED else []),
         ]
         text += f": the counts {' and '.join(off) or 'are of another shape than predicted'}"
-    return (
-        f"{text}. The mean PIT is {mean:.3f} (uniform: 0.5), its variance {variance:.4f} (uniform: 0.0833; more means "
+    text += (
+        f". The mean PIT is {mean:.3f} (uniform: 0.5), its variance {variance:.4f} (uniform: 0.0833; more means "
         "predictions too narrow, less too wide)."
+    )
+    randomised = float(weight @ (high - low) ** 2)  # a uniform value between low and high has variance width^2 / 12
+    if randomised < RANDOMISED:
+        return text
+    return (
+        f"{text} These counts are sparse: {share(randomised)} of that variance is the randomisation between P(Y < y) "
+        "and P(Y <= y), so the check sees only large departures."
     )
 
 
