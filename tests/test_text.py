@@ -25,6 +25,7 @@ from poolwise.text import (
     [
         *((0.0, "0.00"), (9.1034, "9.10"), (401.9484, "402"), (1234567.0, "1,234,567")),
         *((0.00312, "0.00312"), (0.0001, "0.0001"), (1e-9, "1e-09"), (2e9, "2e+09")),
+        *((3.67e-307, "< 1e-12"), (-1e-13, "> -1e-12"), (1.2e-12, "1.2e-12")),
     ],
 )
 def test_number_has_three_digits_and_no_exponent_where_that_is_readable(value, text):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 NAMED = 5  # names in a sentence
+NOTHING = 1e-12  # a positive number below it is written as such: the interval of a rate may end at 1e-307
 
 
 def one_line(name: str) -> str:
@@ -52,6 +53,8 @@ def number(value: float, digits: int = 3) -> str:
         return "n/a"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
+    if 0 < abs(value) < NOTHING:
+        return f"< {NOTHING:g}" if value > 0 else f"> -{NOTHING:g}"
     if value and not 1e-3 <= abs(value) < 1e9:
         return f"{value:.{digits}g}"
     whole = math.floor(math.log10(abs(value))) + 1 if value else 1

@@ -67,6 +67,13 @@ def test_a_fit_that_differs_is_suspect_and_says_what_to_do():
     assert found.tags == {"exact": "differs"}
 
 
+def test_single_precision_is_named_as_a_cause_where_it_is_used():
+    found = exact_agreement.compare(summary_of(mean=[1.0, 2.0, 5.0, 1.0]), loo_of(), exact_of())
+    double, single = (exact_agreement.result(found, x64=x64).conditions[0].sentence for x64 in (True, False))
+    assert "device.x64" not in double
+    assert "They are in single precision, which may be the cause: repeat with device.x64=true. Sample longer" in single
+
+
 def test_a_fit_that_agrees_gives_no_reason():
     (condition,) = exact_agreement.result(exact_agreement.compare(summary_of(), loo_of(), exact_of())).conditions
     assert (condition.passed, condition.sentence, condition.value) == (True, "", "3.0")

@@ -161,6 +161,15 @@ def test_what_lies_below_a_row_is_its_leave_one_out_probability(examined, counts
     assert found == pytest.approx(expected, abs=0.01)  # 2000 draws
 
 
+def test_what_lies_below_a_row_is_integrated_where_its_elpd_is(examined, counts):
+    psis = examined(*OFF, "pooling=pooled")
+    found = replace(psis, loo=replace(psis.loo, psis=psis.loo)).cell_below
+    shape, rate = 2 + sum(sum(group) for group in COUNTS.values()) - counts.cell_count, 0.2 + 17
+    expected = stats.nbinom.cdf(counts.cell_count - 1, shape, rate / (rate + 1))
+    assert found == pytest.approx(expected, abs=1e-4)  # no draws: 100 times nearer than PSIS is
+    assert psis.cell_below != pytest.approx(expected, abs=1e-4)
+
+
 def test_nothing_lies_below_no_event_and_more_below_more(plain, counts):
     below = plain.cell_below
     for g in range(3):

@@ -53,6 +53,18 @@ def singles():
     return counts_from_rows([f"g{g:02d}" for g in range(40)], rng.poisson(rng.gamma(5.0, 9.0 / 5.0, 40)))
 
 
+@pytest.fixture(scope="module")
+def hierarchy_of_singles(singles):
+    return fit_cookies(singles, "hierarchical", "poisson")
+
+
+def below(draws, counts, pooling, likelihood):
+    """P(Y < y) of one row of each cell given all others, with the rates integrated out."""
+    model, values = model_of(pooling, likelihood), prior_values(PRIORS, sites=sites_of(pooling, likelihood))
+    posterior, cells = posterior_and_cells(draws, counts)
+    return integrated_loo.integrated_below(posterior, cells, model, values, r_eff=1.0)
+
+
 def test_single_rows_of_unpooled_groups_are_exact_where_psis_fails(singles):
     # a new count from the prior Gamma(2, 0.2) is NegativeBinomial(2, 0.2 / 1.2)
     before, after = mended(singles, "unpooled", "poisson")
@@ -82,9 +94,9 @@ def test_rows_alike_in_groups_alike_are_computed_once(singles, monkeypatch):
     assert len([rows for rows in made if any(rows.multiplicity)]) == len(set(singles.cell_count))
 
 
-def test_single_rows_of_a_hierarchy_come_within_their_monte_carlo_error(singles):
+def test_single_rows_of_a_hierarchy_come_within_their_monte_carlo_error(singles, hierarchy_of_singles):
     exact = exact_reference.exact("hierarchical", "poisson", groups_of(singles))
-    before, after = mended(singles, "hierarchical", "poisson")
+    before, after = before_and_after(hierarchy_of_singles, singles, "hierarchical", "poisson")
     assert before.bad_rows > 5 and after.bad_rows == 0
     assert abs(before.elpd - exact.elpd_loo) > 0.5
     assert abs(after.elpd - exact.elpd_loo) < 4 * after.mcse < 0.4
@@ -127,18 +139,43 @@ def test_a_fit_with_no_fewer_rows_in_doubt_stays_with_psis(singles, monkeypatch)
 WORSE = loo.Loo(0.0, 0.0, 0.0, 0.0, np.zeros(17), np.ones(17), 0.7, bad_rows=41)
 
 
-def test_blocks_do_not_change_integrated_values(singles, monkeypatch):
-    _, whole = mended(singles, "hierarchical", "poisson")
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("num_groups", "num_rows"), [(300, 1), (100, 3)])
+def test_counts_below_a_row_of_small_unpooled_groups_are_exact(num_groups, num_rows, seed):
+    # the n - 1 rows beside give Gamma(2 + T, 0.2 + n - 1), so a count is NegativeBinomial(2 + T, b / (b + 1))
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rng.gamma(5.0, 9.0 / 5.0, num_groups)[:, None], (num_groups, num_rows))
+    table = counts_from_rows(np.repeat([f"g{g:03d}" for g in range(num_groups)], num_rows), counts.ravel())
+    total = np.bincount(table.cell_group, table.cell_multiplicity * table.cell_count)[table.cell_group]
+    rate = 0.2 + num_rows - 1
+    exact = stats.nbinom.cdf(table.cell_count - 1, 2 + total - table.cell_count, rate / (rate + 1))
+    assert below(conjugate(table, "unpooled"), table, "unpooled", "poisson") == pytest.approx(exact, abs=1e-3)
+
+
+def test_counts_below_a_row_of_a_hierarchy_are_those_of_the_exact_reference(singles, hierarchy_of_singles):
+    # the exact P(Y = k | all other rows) is the leave-one-out value of a table with k in the place of the count
+    cell, groups = int(np.argmin(np.abs(singles.cell_count - 3))), groups_of(singles)
+    place, count = singles.cell_group[cell], int(singles.cell_count[cell])
+    exact = 0.0
+    for k in range(count):
+        other = [np.array([k]) if g == place else each for g, each in enumerate(groups)]
+        exact += np.exp(exact_reference.exact("hierarchical", "poisson", other).elpd[place])
+    assert count >= 1
+    assert below(hierarchy_of_singles, singles, "hierarchical", "poisson")[cell] == pytest.approx(exact, abs=0.004)
+
+
+def test_blocks_do_not_change_integrated_values(singles, hierarchy_of_singles, monkeypatch):
+    _, whole = before_and_after(hierarchy_of_singles, singles, "hierarchical", "poisson")
     monkeypatch.setattr("poolwise.inference.predictive.BLOCK", 7 * 16_000)
-    _, blocked = mended(singles, "hierarchical", "poisson")
+    _, blocked = before_and_after(hierarchy_of_singles, singles, "hierarchical", "poisson")
     assert blocked.elpd == pytest.approx(whole.elpd, rel=1e-12)
     assert np.array_equal(blocked.pareto_k, whole.pareto_k)
 
 
-def test_fewer_draws_where_all_would_take_minutes_give_nearly_the_same(singles, monkeypatch):
-    _, whole = mended(singles, "hierarchical", "poisson")
+def test_fewer_draws_where_all_would_take_minutes_give_nearly_the_same(singles, hierarchy_of_singles, monkeypatch):
+    _, whole = before_and_after(hierarchy_of_singles, singles, "hierarchical", "poisson")
     monkeypatch.setattr(integrated_loo, "WORK", 1)  # then LEAST draws, one in sixteen
-    _, some = mended(singles, "hierarchical", "poisson")
+    _, some = before_and_after(hierarchy_of_singles, singles, "hierarchical", "poisson")
     assert some.elpd != whole.elpd
     assert abs(some.elpd - whole.elpd) < 4 * some.mcse < 1
 

@@ -52,6 +52,24 @@ def test_a_spread_beyond_its_prior_is_told(cookies):
     assert [line.split()[0] for line in found] == ["prior.mu", "prior.sigma"]
 
 
+@pytest.mark.parametrize(("num_groups", "num_rows"), [(20, 1), (20, 3), (100, 2)])
+def test_wide_noise_is_not_taken_for_a_spread_between_groups(num_groups, num_rows):
+    # tables from the priors, with a delta of 1; Poisson noise alone would warn on 5% to 17% even of smaller deltas
+    rng, group, alarms = np.random.default_rng(0), np.repeat(np.arange(num_groups), num_rows), 0
+    for _ in range(100):
+        mu, sigma = rng.gamma(2, 5), rng.exponential(1)
+        lam = np.repeat(rng.gamma((mu / sigma) ** 2, sigma**2 / mu, num_groups), num_rows)
+        counts = counts_from_rows(group, rng.poisson(lam * rng.gamma(1, 1, len(group))))
+        found = lines_of(counts, "hierarchical", likelihood="negative_binomial")
+        alarms += any(line.startswith("prior.sigma") for line in found)
+    assert alarms <= 3  # at most 0.5% expected; Binomial(100, 0.005) exceeds 3 in 0.2% of cases
+
+
+def test_a_spread_beyond_its_prior_is_told_also_under_wide_noise(cookies):
+    found = lines_of(rescaled(cookies, 0.01), "hierarchical", likelihood="negative_binomial")
+    assert [line.split()[0] for line in found] == ["prior.mu", "prior.sigma"]
+
+
 def test_groups_that_agree_do_not_speak_against_a_spread():
     alike = counts_from_rows(np.repeat(list("abcdef"), 20), np.tile([8, 12], 60))
     wide = PRIORS | {"sigma": {"name": "LogNormal", "loc": 2.0, "scale": 0.1}}

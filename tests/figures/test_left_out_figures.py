@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 from pictures import make_groups_out, make_tree, picture, texts
 
@@ -61,6 +62,18 @@ def test_loo_pit_tells_in_which_way_places_are_uneven(rows, bend, words):
     caption = picture("loo_pit", rows, **places(rows, bend(low), bend(high))).caption
     assert "Here the line leaves the band" in caption
     assert words in caption
+
+
+def test_loo_pit_of_sparse_counts_says_how_much_of_it_is_random():
+    # Poisson(0.1) predicted exactly: sum of p^3 = 0.742 of the variance is uniform between P(Y < y) and P(Y <= y)
+    tree = make_tree(["a"], rows=1000, counts=[0] * 905 + [1] * 90 + [2] * 5)
+    law = stats.poisson(0.1)
+    caption = picture("loo_pit", tree, **places(tree, law.cdf([-1, 0, 1]), law.cdf([0, 1, 2]))).caption
+    assert "These counts are sparse: 74% of that variance is the randomisation" in caption
+
+
+def test_loo_pit_of_larger_counts_does_not_call_them_sparse(rows):
+    assert "sparse" not in picture("loo_pit", rows, **places(rows, *even(rows))).caption
 
 
 def test_loo_pit_weighs_a_cell_by_its_rows():

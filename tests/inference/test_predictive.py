@@ -6,8 +6,10 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
+from poolwise.figures.bins import count_quantile
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
+from poolwise.inference.engines.base import Fit
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -178,6 +180,39 @@ def test_new_group_table_of_large_counts_is_binned_and_complete(fit_of, cookies)
     assert table["cumulative"].iloc[-1] == pytest.approx(1.0, abs=2e-3)
     median = table["count"][(table["cumulative"] >= 0.5).argmax()]
     assert median == pytest.approx(915_200, rel=0.01)  # the median rate, 9.152, times 1e5
+
+
+def test_middle_of_a_new_groups_counts_is_right_for_a_long_tail():
+    # lam ~ LogNormal(log 10, 2) at exposure 100: a count of hundreds is near its mean, so log y ~ Normal(log 1000, 2)
+    family = {"name": "LogNormal", "loc": np.log(10.0), "scale": 2.0}
+    model = model_of("unpooled", "poisson", PRIORS | {"lam": family})
+    values = prior_values({"lam": family}, sites=("lam",))
+    draws = {"lam": np.ones((4, 4000, 1))}  # of the data; a new group has the prior
+    posterior = tree_of(Fit(draws, {"lp": np.zeros((4, 4000))}), counts_from_rows(["a"], [1]))["posterior"].to_dataset()
+    table = predictive.new_group(model, posterior, values, exposure=100.0, seed=0).table
+    for level in (0.05, 0.25, 0.5, 0.75, 0.95):
+        error = np.sqrt(level * (1 - level) / 16_000) / stats.norm.pdf(stats.norm.ppf(level)) * 2  # of log y
+        assert abs(np.log(count_quantile(table, level)) - np.log(1000) - 2 * stats.norm.ppf(level)) < 4 * error + 0.02
+    assert np.allclose(table["probability"].cumsum(), table["cumulative"])
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ({"name": "HalfCauchy", "scale": 5.0}, (False, False)),
+        ({"name": "InverseGamma", "concentration": 1.5, "rate": 5.0}, (True, False)),
+        ({"name": "InverseGamma", "concentration": 2.5, "rate": 5.0}, (True, True)),
+    ],
+)
+def test_new_group_of_a_heavy_prior_has_no_moments_that_do_not_exist(family, expected):
+    # InverseGamma(c) has a mean for c > 1 and a variance for c > 2; a count has those of its rate
+    model = model_of("unpooled", "poisson", PRIORS | {"lam": family})
+    values = prior_values({"lam": family}, sites=("lam",))
+    draws = Fit({"lam": np.ones((4, 100, 1))}, {"lp": np.zeros((4, 100))})
+    posterior = tree_of(draws, counts_from_rows(["a"], [1]))["posterior"].to_dataset()
+    new, named = (predictive.new_group(model, posterior, values, exposure=1.0, seed=0, label=x) for x in (None, "a"))
+    assert (np.isfinite(new.mean), np.isfinite(new.sd)) == expected
+    assert np.isfinite([named.mean, named.sd]).all()
 
 
 def test_an_infinite_concentration_adds_no_spread():

@@ -13,8 +13,9 @@ from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
-from poolwise.model.count_model import SITES, sites_of
+from poolwise.model.count_model import SITES, WITHOUT_MEAN, sites_of, without_mean
 from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.poolings import POOLINGS
 from poolwise.model.priors import prior_values
 from poolwise.model.special import concentration_of
@@ -173,3 +174,22 @@ def test_sites_of_each_variant_are_those_of_its_formula():
     assert {variant: sites_of(*variant) for variant in expected} == expected
     every = (sites_of(*variant) for variant in itertools.product(POOLINGS, LIKELIHOODS))
     assert set().union(*every) == set(SITES)
+
+
+def test_sigma_falls_off_by_twice_the_groups_with_an_event():
+    # so that one event gives sigma a mean and an sd under a half-Cauchy prior, whose own tail is sigma^-2
+    def log_marginal(sigma, totals):
+        statistics = {"group_total": np.array(totals, float), "group_exposure": np.full(len(totals), 3.0)}
+        return float(POISSON.log_marginal(statistics | {"constant": 0.0}, 5.0, (5.0 / sigma) ** 2, {}))
+
+    for totals, groups in (([0, 0], 0), ([5], 1), ([5, 0, 0], 1), ([5, 7, 9, 0], 3)):
+        slope = (log_marginal(1e6, totals) - log_marginal(1e5, totals)) / np.log(10.0)
+        assert slope == pytest.approx(-2 * groups, abs=0.01)
+
+
+@pytest.mark.parametrize(("has_events", "heavy"), [(True, ()), (False, ("sigma",))])
+def test_without_an_event_a_half_cauchy_sigma_has_no_mean(has_events, heavy):
+    priors = PRIORS | {"sigma": {"name": "HalfCauchy", "scale": 1.0}}
+    values = prior_values(priors, sites=("mu", "sigma"))
+    found = without_mean(model_of("hierarchical", "poisson", priors), values, has_events=has_events)
+    assert found == (*WITHOUT_MEAN, *heavy)

@@ -86,6 +86,39 @@ def test_marginal_of_a_hierarchy_is_scipys():
     assert integral.log_marginal(FEW)[0, 0] == pytest.approx(by_scipy(FEW, prior, 4.0), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("family", ["Gamma", "LogNormal", "Uniform"])
+def test_rates_given_rows_predict_a_count_as_ratios_of_marginals_do(family, name):
+    # P(Y < 6 | rows) = sum over k < 6 of F(rows and k) / F(rows), which uses no law of the rate
+    priors = PRIORS | {"lam": {"name": family, **VALUES[family]}}
+    model = model_of("unpooled", name, priors)
+    values = prior_values(priors, sites=tuple(site for site, _ in model.families))
+    place = (np.arange(4000.0)[None] + 0.5) / 4000
+    params = {"delta": 0.5, "phi": 4.0, "zi": 0.3}
+    draws = {site: np.full_like(place, params[site]) for site in RateIntegral.sites(model, values)}
+    integral = RateIntegral.of(model, values, draws)
+    found = integral.likelihood.below(np.array(6.0), 0.5 * integral.rates(FEW, place), draws).mean()
+    assert found == pytest.approx(np.exp([log_share(integral, k) for k in range(6)]).sum(), abs=2e-4)
+
+
+def log_share(integral, count):
+    """Log of F(FEW and a row of this count at exposure 0.5) / F(FEW), at the first draw."""
+    columns = (FEW.exposure, FEW.count, FEW.multiplicity)
+    more = Rows(*((*column, new) for column, new in zip(columns, (0.5, count, 1), strict=True)))
+    more = Rows.of(*(np.array(each) for each in (more.exposure, more.count, more.multiplicity)))
+    return (integral.log_marginal(more) - integral.log_marginal(FEW)).ravel()[0]
+
+
+def test_rates_given_no_row_have_their_prior():
+    lam = RateLaw("Gamma", {"shape": np.asarray(0.3), "mu": np.asarray(1.5)})
+    none = Rows((1.0,), (7,), (1,)).less_one(1.0, 7)
+    place = (np.arange(4000.0) + 0.5) / 4000
+    rates = RateIntegral(POISSON, lam, {}).rates(none, place)
+    assert np.all(np.diff(rates) >= 0)
+    expected = stats.gamma(0.3, scale=5.0)
+    assert [np.mean(rates <= x) for x in (0.1, 1.0, 9.0)] == pytest.approx(expected.cdf([0.1, 1.0, 9.0]), abs=0.03)
+
+
 def test_sites_are_those_that_the_integral_takes():
     values = prior_values(PRIORS, sites=("lam",))
     assert RateIntegral.sites(model_of("unpooled", "poisson"), values) == ()  # so that its value is exact

@@ -209,7 +209,7 @@ def test_checked_says_what_the_priors_weigh():
     ).assign(diagnosis=[power_scaling.DOMINANT, power_scaling.NOTHING])
     result = Result(lines=tuple(power_scaling.lines(table)))
     (line,) = words.checked(view_of(many(2), result))
-    assert line.startswith("prior.sigma dominates sigma (power-scaling: prior 0.31")
+    assert line.startswith("prior.sigma moves sigma, the likelihood hardly (power-scaling: prior 0.31")
 
 
 @pytest.mark.parametrize(

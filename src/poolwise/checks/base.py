@@ -19,6 +19,7 @@ import xarray as xr
 
 from poolwise.checks import gate
 from poolwise.checks.conditions import Condition
+from poolwise.checks.integrated_loo import integrated_below
 from poolwise.checks.loo import Loo, loo_below
 from poolwise.checks.loo_pit import LooPit
 from poolwise.checks.predictive_statistics import statistics
@@ -135,14 +136,17 @@ class FitView:
 
     @cached_property
     def cell_below(self) -> np.ndarray:
-        """P(Y < y) of one row of each cell given all other rows, (C,)."""
+        """P(Y < y) of one row of each cell given all other rows, (C,), with the weights of `loo`."""
         length = self.posterior.sizes["draw"]
+        r_eff = relative_efficiency(self.summary, num_draws=self.num_chains * length)
+        if self.loo.psis is not None:
+            return integrated_below(self.posterior, self.cells, self.model, self.prior_values, r_eff=r_eff)
         draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
         log_below = loo_below(
             predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
             predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),
             draws=draws,
-            r_eff=relative_efficiency(self.summary, num_draws=self.num_chains * length),
+            r_eff=r_eff,
         )
         return np.exp(log_below)
 

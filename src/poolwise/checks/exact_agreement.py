@@ -49,12 +49,13 @@ class Agreement:
         return bool(self.z_max <= self.limit)
 
 
-def run(view: FitView, _: Settings) -> Result:
+def run(view: FitView, settings: Settings) -> Result:
     """The fit and the exact answer, or why there is none."""
     why = solve.reason_against(view.model, view.counts)
     if not why:
         try:
-            return result(compare(view.summary, view.loo, solve.solve(view.model, view.counts, view.prior_values)))
+            answer = solve.solve(view.model, view.counts, view.prior_values)
+            return result(compare(view.summary, view.loo, answer), x64=settings.device.x64)
         except solve.NotExact as error:
             why = str(error)
     return Result(lines=(f"no exact answer: {why.removesuffix('.')}",))
@@ -63,8 +64,8 @@ def run(view: FitView, _: Settings) -> Result:
 CHECK = Check("exact_agreement", "exact", run)
 
 
-def result(found: Agreement) -> Result:
-    """The result of a comparison."""
+def result(found: Agreement, *, x64: bool = True) -> Result:
+    """The result of a comparison; `x64` is False for draws in single precision."""
     return Result(
         metrics={
             "log_marginal_likelihood": found.log_marginal,
@@ -80,14 +81,14 @@ def result(found: Agreement) -> Result:
                 value=f"{found.z_max:.1f}",
                 limit=f"at most {found.limit:.1f}",
                 passed=found.agrees,
-                otherwise=_remedy(found),
+                otherwise=_remedy(found, x64=x64),
             ),
         ),
         value=found,
     )
 
 
-def _remedy(found: Agreement) -> str:
+def _remedy(found: Agreement, *, x64: bool) -> str:
     """The sentence on a fit that differs, with the remedy."""
     sizes = found.table["z"].abs().dropna()
     if sizes.empty:
@@ -97,7 +98,8 @@ def _remedy(found: Agreement) -> str:
     return (
         f"the fit differs from the exact answer: {one_line(str(sizes.idxmax()))} is off by {sizes.max():.1f} "
         f"Monte Carlo errors{more}; do not use these draws. "
-        "Sample longer, or check that the priors suit the unit of the data"
+        + ("" if x64 else "They are in single precision, which may be the cause: repeat with device.x64=true. ")
+        + "Sample longer, or check that the priors suit the unit of the data"
     )
 
 

@@ -26,7 +26,7 @@ from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.streams import named_generator
-from poolwise.model.count_model import Model
+from poolwise.model.count_model import Model, without_mean
 from poolwise.model.priors import PriorValues
 
 CHECKS: tuple[Check, ...] = (
@@ -46,7 +46,7 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
     """
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = summarise(posterior)
+    summary = summarise(posterior, without_mean(model, values, has_events=bool(counts.cell_count.any())))
     loo = _loo(model, posterior, cells, values, summary)
     _add_predictive(tree, model, values, settings)
     view = FitView(

@@ -87,13 +87,12 @@ def loo_below(
 ) -> np.ndarray:
     """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `psis_loo`: for LOO-PIT.
 
-    The weights are smoothed over all draws, then used at some of them and normalised to sum to 1. Every cell uses PSIS
-    weights, even if `integrated_loo` replaced `cell_elpd`: they are then no more reliable than the replaced values.
+    The weights are smoothed over all draws, then used at some of them and normalised to sum to 1.
 
     Parameters
     ----------
     log_likelihood : blocks (cell, chain, draw), as for `psis_loo`
-    log_below : blocks (cell, chain, len(draws)) of the same cells, from `predictive.pointwise_log_below`
+    log_below : blocks (cell, chain, len(draws)) of the same cells
     draws : indices along the draws of each chain at which `log_below` is given
     """
     found = []

@@ -74,6 +74,11 @@ class LooPit:
         return float(self.rows @ squares / self.rows.sum()) - self.mean**2
 
     @property
+    def randomised(self) -> float:
+        """Share of the variance of the PIT that the randomisation makes: width^2 / 12 between its ends, of 1 / 12."""
+        return float(self.rows @ (self.high - self.low) ** 2 / self.rows.sum())
+
+    @property
     def departures(self) -> str:
         """How the rows depart from their predictions, in words."""
         size = self.num_rows

@@ -5,7 +5,9 @@ group with few events, or none, allows other rates than the one it happens to sh
 
     lam      the rates that the total of a group (pooled: of all rows) allows: quantiles of Gamma(total + 1/2, exposure)
     mu       the mean of the groups' rates, by their own spread
-    sigma    their standard deviation without Poisson noise; only a large one contradicts a prior: groups may agree
+    sigma    their standard deviation without the noise of counts; only a large one contradicts a prior: groups may
+             agree. The lower end is that of an analysis of variance. The noise is the Poisson's or, for a wider
+             likelihood, the spread within groups; without repeated rows that is not known, nor is sigma
 
 A prior is out of scale if even the nearer end of the interval lies in its far tail. The usual cause is the unit, for
 example chips per cookie or per hundred cookies. Nothing is refused: data may surprise. Nothing here uses JAX, so the
@@ -23,6 +25,7 @@ from poolwise.model.priors import PriorValues, law
 
 FAR = 0.005  # probability of one tail of a prior; divided by G for G rates
 LEVEL = 0.95  # of the intervals
+KNOWN = 1e9  # degrees of freedom of a variance that is not estimated
 SUBJECTS = {"lam": "rates", "mu": "mean rates", "sigma": "standard deviations between groups"}
 
 
@@ -70,9 +73,23 @@ def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
     reach = stats.t.ppf((1 + LEVEL) / 2, num_groups - 1) * rate.std(ddof=1) / np.sqrt(num_groups)
     low, high = np.minimum(overall[0], rate.mean() - reach), np.maximum(overall[2], rate.mean() + reach)
     yield "mu", np.array([low, [rate.mean()], high])
-    between = np.sqrt(max(0.0, rate.var(ddof=1) - np.mean(rate / exposure)))
-    least = between * np.sqrt((num_groups - 1) / stats.chi2.ppf((1 + LEVEL) / 2, num_groups - 1))
-    yield "sigma", np.array([[least], [between], [np.inf]])
+    noise, freedom = _noise(model, counts, rate, exposure)
+    if freedom:
+        spread = rate.var(ddof=1)
+        least = max(0.0, spread / stats.f.ppf((1 + LEVEL) / 2, num_groups - 1, freedom) - noise)
+        yield "sigma", np.sqrt([[least], [max(0.0, spread - noise)], [np.inf]])
+
+
+def _noise(model: Model, counts: Counts, rate: np.ndarray, exposure: np.ndarray) -> tuple[float, float]:
+    """Mean variance of a group's rate about the true one, and its degrees of freedom; 0 if it is not known."""
+    if not model.likelihood.sites:  # nothing widens the noise: its variance is the mean
+        return float(np.mean(rate / exposure)), KNOWN
+    group, size = counts.cell_group, counts.cell_multiplicity
+    off = counts.cell_count - rate[group] * counts.cell_exposure
+    rows, squares = np.bincount(group, size), np.bincount(group, size * off**2)
+    has_repeats = rows > 1
+    by_group = (squares * rows / np.maximum(rows - 1, 1) / exposure**2)[has_repeats]
+    return float(by_group.mean()) if by_group.size else 0.0, float((rows - 1).sum())
 
 
 def _rate(total: np.ndarray, exposure: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Draws to a table: moments, intervals, Monte Carlo errors, ESS and R-hat of every parameter."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -25,15 +25,15 @@ def parameters(posterior: xr.Dataset) -> dict[str, np.ndarray]:
     return flat
 
 
-def summarise(posterior: xr.Dataset) -> pd.DataFrame:
+def summarise(posterior: xr.Dataset, heavy: Collection[str] = WITHOUT_MEAN) -> pd.DataFrame:
     """One row per parameter: mean, sd, median, 94% interval, Monte Carlo errors, ESS and R-hat.
 
-    The interval is the highest-density one. For `alpha`, `beta` and `phi`, whose density has a long tail and whose mean
-    does not exist, it is the central one, and mean, sd and their errors are empty.
+    The interval is the highest-density one. For parameters in `heavy`, whose density has a long tail and whose mean or
+    sd does not exist (`count_model.without_mean`), it is the central one, and mean, sd and their errors are empty.
     """
     flat = parameters(posterior)
     draws = np.stack(list(flat.values()))  # (P, chain, draw)
-    heavy = np.array([name in WITHOUT_MEAN for name in flat])
+    is_heavy = np.array([name in heavy for name in flat])
     tail = (1 - INTERVAL) / 2
     low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], axis=(1, 2))
     shortest = np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])
@@ -42,8 +42,8 @@ def summarise(posterior: xr.Dataset) -> pd.DataFrame:
             "mean": draws.mean(axis=(1, 2)),
             "sd": draws.std(axis=(1, 2), ddof=1),
             "median": median,
-            LOW: np.where(heavy, low, shortest[:, 0]),
-            HIGH: np.where(heavy, high, shortest[:, 1]),
+            LOW: np.where(is_heavy, low, shortest[:, 0]),
+            HIGH: np.where(is_heavy, high, shortest[:, 1]),
             "mcse_mean": array_stats.mcse(draws, method="mean"),
             "mcse_sd": array_stats.mcse(draws, method="sd"),
             "ess_bulk": array_stats.ess(draws, method="bulk"),
@@ -52,7 +52,7 @@ def summarise(posterior: xr.Dataset) -> pd.DataFrame:
         },
         index=pd.Index(list(flat), name="parameter"),
     )
-    table.loc[heavy, ["mean", "sd", "mcse_mean", "mcse_sd"]] = np.nan
+    table.loc[is_heavy, ["mean", "sd", "mcse_mean", "mcse_sd"]] = np.nan
     return table
 
 

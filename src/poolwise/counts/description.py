@@ -1,16 +1,17 @@
 """Counts to tables and words, before any model: how many, how spread, and what the spread suggests.
 
 Poisson counts have a variance equal to their mean. Pearson's X^2 = sum_i (y_i - m_i)^2 / m_i, with m_i the expected
-count of row i at one rate, is the variance over the mean times the degrees of freedom. Given the total, its mean and
-variance under Poisson noise are known exactly for any exposures, so its interval needs no simulation.
+count of row i at one rate, is the variance over the mean times the degrees of freedom. Given the total, the counts of
+Poisson noise are multinomial: the interval of X^2 is simulated where events are few, and otherwise follows from its
+mean and variance, which are known exactly. Whether groups differ is a permutation test, valid for any noise.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f, gamma
+from scipy.stats import gamma
 
 if TYPE_CHECKING:
     from poolwise.counts.cells import Counts
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "summary"]
 
 BAND = 0.94  # as the intervals of the fit
+TAIL = (1 - BAND) / 2
+SIMULATED = 1000  # tables of Poisson noise
+EVENTS = 2**19 // SIMULATED  # most events whose X^2 is simulated; of more, the gamma law is near enough
+PERMUTATIONS, SHUFFLED = (99, 499), 2**24  # fewest and most; rows times permutations
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Dispersion:
         """Whether the ratio is `more` or `less` than under Poisson noise, `alike`, or `unknown`."""
         if not self.freedom:
             return "unknown"
-        return "more" if self.ratio > self.high else "less" if self.ratio < self.low else "alike"
+        near = 1e-9 * self.high  # equal up to rounding, as of a table with one event
+        return "more" if self.ratio > self.high + near else "less" if self.ratio < self.low - near else "alike"
 
 
 def summary(counts: "Counts") -> pd.DataFrame:
@@ -81,48 +87,75 @@ def _describe(count: np.ndarray, group: np.ndarray, num_groups: int) -> pd.DataF
 def dispersion(counts: "Counts") -> tuple[Dispersion, Dispersion]:
     """Variance over mean of all rows about one rate, and within groups about each group's own rate."""
     group, exposure, count = counts.rows()
-    alone = _pearson(np.zeros_like(group), exposure, count, 1)
-    within = _pearson(group, exposure, count, counts.num_groups)
-    return _interval(*(part.sum() for part in alone)), _interval(*(part.sum() for part in within))
+    alone, within = (_pearson(of, exposure, count) for of in (np.zeros_like(group), group))
+    return _interval(alone, slice(None)), _interval(within, slice(None))
 
 
 def dispersion_by_group(counts: "Counts") -> list[Dispersion]:
     """Variance over mean of every group about its own rate."""
-    group, exposure, count = counts.rows()
-    parts = _pearson(group, exposure, count, counts.num_groups)
-    return [_interval(*each) for each in zip(*parts, strict=True)]
+    found = _pearson(*counts.rows())
+    return [_interval(found, slice(g, g + 1)) for g in range(counts.num_groups)]
 
 
-def _pearson(
-    group: np.ndarray, exposure: np.ndarray, count: np.ndarray, num_groups: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X^2, its degrees of freedom and its variance under Poisson noise given the total, each by group (G,).
+class _Pearson(NamedTuple):
+    """X^2 by group, and what is known of it under Poisson noise given the total of the group; each (G,)."""
+
+    square: np.ndarray
+    freedom: np.ndarray
+    spread: np.ndarray  # its variance
+    simulated: np.ndarray | None  # (SIMULATED, G); None if there are many events
+
+
+def _pearson(group: np.ndarray, exposure: np.ndarray, count: np.ndarray) -> _Pearson:
+    """X^2 about the rate of each group; 0 with 0 degrees of freedom for one row or no event.
 
     Haldane (1937), Biometrika 29(1/2): the variance is 2 (n - 1) + (sum 1 / p_i - n^2 - 2 n + 2) / total, with p_i
     the share of row i in the exposure.
     """
-    rows, size, total = (np.bincount(group, each, num_groups) for each in (np.ones(len(count)), exposure, count))
+    rows, size, total = (np.bincount(group, each) for each in (np.ones(len(count)), exposure, count))
     expected = exposure * (total / size)[group]
     square = np.divide((count - expected) ** 2, expected, out=np.zeros(len(count)), where=expected > 0)
-    inverse = np.bincount(group, size[group] / exposure, num_groups)  # sum of 1 / p_i
+    inverse = np.bincount(group, size[group] / exposure)  # sum of 1 / p_i
     known = (rows > 1) & (total > 0)
     spread = 2 * (rows - 1) + (inverse - rows**2 - 2 * rows + 2) / np.maximum(total, 1)
-    return (
-        np.where(known, np.bincount(group, square, num_groups), 0.0),
+    is_sparse = max(total.sum(), len(total)) <= EVENTS
+    return _Pearson(
+        np.where(known, np.bincount(group, square), 0.0),
         np.where(known, rows - 1, 0.0),
         np.where(known, spread, 0.0),
+        known * _simulated(group, exposure, expected) if is_sparse else None,
     )
 
 
-def _interval(square: float, freedom: float, spread: float) -> Dispersion:
-    """X^2 over its degrees of freedom, with the central interval of the gamma law of the same mean and variance."""
+def _simulated(group: np.ndarray, exposure: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """X^2 of every group, (SIMULATED, G), if its events fall on its rows in proportion to the exposure."""
+    size, total = np.bincount(group, exposure), np.bincount(group, expected).round().astype(int)
+    ends, num_rows, num_groups = exposure.cumsum(), len(group), len(total)
+    of_event = np.repeat(np.arange(num_groups), total)  # (E,), group
+    start = ends[np.cumsum(np.bincount(group)) - 1] - size
+    place = start[of_event] + size[of_event] * np.random.default_rng(0).random((SIMULATED, len(of_event)))
+    row = np.minimum(np.searchsorted(ends, place, side="right"), num_rows - 1)
+    hit, count = np.unique(row + num_rows * np.arange(SIMULATED)[:, None], return_counts=True)
+    table, row = np.divmod(hit, num_rows)
+    squares = np.bincount(table * num_groups + group[row], count**2 / expected[row], SIMULATED * num_groups)
+    return squares.reshape(SIMULATED, -1) - total  # sum (y - m)^2 / m = sum y^2 / m - total
+
+
+def _interval(found: _Pearson, some: slice) -> Dispersion:
+    """X^2 of some groups over its degrees of freedom, with its central interval under Poisson noise.
+
+    Where it is not simulated, the interval is that of the gamma law of the same mean and variance.
+    """
+    square, freedom, spread = (each[some].sum() for each in found[:3])
     if not freedom:
         return Dispersion(float("nan"), float("nan"), float("nan"), 0)
-    tail = (1 - BAND) / 2
-    if spread <= 1e-9 * freedom:  # a single event: X^2 is fixed
-        return Dispersion(square / freedom, 1.0, 1.0, int(freedom))
-    low, high = gamma.ppf([tail, 1 - tail], freedom**2 / spread, scale=spread / freedom) / freedom
-    return Dispersion(square / freedom, float(low), float(high), int(freedom))
+    if found.simulated is not None:
+        low, high = np.quantile(found.simulated[:, some].sum(axis=1), [TAIL, 1 - TAIL], method="inverted_cdf")
+    elif spread <= 1e-9 * freedom:  # a single event, equal exposures: X^2 is fixed
+        low, high = freedom, freedom
+    else:
+        low, high = gamma.ppf([TAIL, 1 - TAIL], freedom**2 / spread, scale=spread / freedom)
+    return Dispersion(square / freedom, float(low / freedom), float(high / freedom), int(freedom))
 
 
 def hint(counts: "Counts") -> str:
@@ -142,18 +175,25 @@ def hint(counts: "Counts") -> str:
         return f"{text} {NO_REPEATS[alone.verdict]}"
     text += f" Within the groups, about each group's own mean, it is {within.ratio:.2f} times"
     text += f" ({_range(within)} if Poisson)."
-    if (alone.verdict, within.verdict) == ("more", "more"):
-        return f"{text} {MORE} {BEYOND if _groups_differ(counts, within) else EXPLAINED}"
-    return f"{text} {HINTS[alone.verdict, within.verdict]}"
+    if alone.verdict != "more":
+        return f"{text} {HINTS[alone.verdict, within.verdict]}"
+    return f"{text} {(DIFFERENT if _groups_differ(counts) else NOT_SHOWN)[within.verdict]}"
 
 
-def _groups_differ(counts: "Counts", within: Dispersion) -> bool:
-    """Whether the groups differ by more than the noise within them: analysis of variance, 97% quantile."""
+def _groups_differ(counts: "Counts") -> bool:
+    """Whether groups differ by more than groups of rows at random do, in 97 of 100 cases: a permutation test."""
     group, exposure, count = counts.rows()
-    total, size = np.bincount(group, count), np.bincount(group, exposure)
-    expected = size * total.sum() / size.sum()
-    between = np.sum((total - expected) ** 2 / expected) / (counts.num_groups - 1)
-    return bool(between / within.ratio > f.ppf(1 - (1 - BAND) / 2, counts.num_groups - 1, within.freedom))
+    starts, rng = np.flatnonzero(np.diff(group, prepend=-1)), np.random.default_rng(0)
+
+    def between(order: np.ndarray) -> float:
+        total, size = np.add.reduceat(count[order], starts), np.add.reduceat(exposure[order], starts)
+        expected = size * count.sum() / exposure.sum()
+        return float(np.sum((total - expected) ** 2 / expected))
+
+    observed = between(np.arange(len(count))) * (1 - 1e-12)
+    number = int(np.clip(SHUFFLED // len(count), *PERMUTATIONS))
+    as_large = sum(between(rng.permutation(len(count))) >= observed for _ in range(number))
+    return (1 + as_large) / (1 + number) <= TAIL
 
 
 def _range(found: Dispersion) -> str:
@@ -161,12 +201,19 @@ def _range(found: Dispersion) -> str:
 
 
 MORE = "So the counts vary more than Poisson noise even within groups, which suggests a negative binomial."
-BEYOND = "The groups differ by more than that explains."
-EXPLAINED = "That is enough to explain the differences between groups too."
+NEITHER = "So the groups differ or the noise is wider than Poisson; the data do not show which."
+DIFFERENT = {  # within groups, if the groups differ
+    "more": f"{MORE} The groups differ by more than that explains.",
+    "alike": "So the groups differ, and within them the counts vary like Poisson counts.",
+    "less": "So the groups differ, and within them the counts vary less than Poisson counts, which no likelihood here "
+    "can model.",
+}
+NOT_SHOWN = {  # within groups, if groups of rows at random could differ as much
+    "more": f"{MORE} That is enough to explain the differences between groups too.",
+    "alike": NEITHER,
+    "less": NEITHER,
+}
 HINTS = {  # (all rows, within groups)
-    ("more", "alike"): "So the groups differ, and within them the counts vary like Poisson counts.",
-    ("more", "less"): "So the groups differ, and within them the counts vary less than Poisson counts, which no "
-    "likelihood here can model.",
     ("alike", "more"): "So within groups the counts vary more than Poisson noise, which suggests a negative binomial.",
     ("alike", "alike"): "So nothing here contradicts Poisson noise or one rate for all groups.",
     ("alike", "less"): "So within groups the counts vary less than Poisson counts, which no likelihood here can model.",

@@ -36,10 +36,14 @@ def bins_of(values: np.ndarray, *, low: float = 0.0, high: float = 1.0, number: 
     return np.linspace(first - margin, last + margin, number + 1)
 
 
+def quantile_row(table: pd.DataFrame, probability: float) -> int:
+    """Row of the smallest count in the table of a new group with at least this cumulative probability."""
+    return min(int(table["cumulative"].searchsorted(probability)), len(table) - 1)
+
+
 def count_quantile(table: pd.DataFrame, probability: float) -> int:
     """Smallest count in the table of a new group with at least this cumulative probability."""
-    place = int(table["cumulative"].searchsorted(probability))
-    return int(table["count"].iloc[min(place, len(table) - 1)])
+    return int(table["count"].iloc[quantile_row(table, probability)])
 
 
 def spread_out(order: np.ndarray, most: int) -> np.ndarray:

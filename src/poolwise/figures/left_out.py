@@ -26,6 +26,7 @@ from poolwise.figures.style import (
 from poolwise.text import number, p_value, share
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the caption
+RANDOMISED = 0.25  # of the variance of the PIT: from here on the caption says how little the check sees
 
 # Rows predicted from all others.
 
@@ -66,9 +67,15 @@ def _loo_pit_words(pit: LooPit, p: float) -> str:
     text = f"Here the line {'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
         text += f": the counts {pit.departures}"
+    text += (
+        f". The mean PIT is {pit.mean:.3f} (uniform: 0.5), its variance {pit.variance:.4f} (uniform: 0.0833; more "
+        "means predictions too narrow, less too wide)."
+    )
+    if pit.randomised < RANDOMISED:
+        return text
     return (
-        f"{text}. The mean PIT is {pit.mean:.3f} (uniform: 0.5), its variance {pit.variance:.4f} (uniform: 0.0833; "
-        "more means predictions too narrow, less too wide)."
+        f"{text} These counts are sparse: {share(pit.randomised)} of that variance is the randomisation between "
+        "P(Y < y) and P(Y <= y), so the check sees only large departures."
     )
 
 

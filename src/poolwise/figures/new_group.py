@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from poolwise.figures.base import Drawing, Picture, figure
-from poolwise.figures.bins import BAND, QUANTILES, bins_of
+from poolwise.figures.bins import BAND, QUANTILES, bins_of, quantile_row
 from poolwise.figures.style import BLACK, BLUE, GREY, SKY, blank, density, legend_below, style, whole_numbers
 from poolwise.text import number
 
@@ -68,8 +68,8 @@ def _rate(axes: Axes, fit: Drawing, new: "NewGroup", look: dict[str, Any]) -> No
 
 def _count(axes: Axes, new: "NewGroup", look: dict[str, Any]) -> tuple[int, int]:
     """Draw the probabilities of its counts; returns the ends of the middle 90%."""
-    count, cumulative = new.table["count"].to_numpy(), new.table["cumulative"].to_numpy()
-    first, last, end = np.minimum(np.searchsorted(cumulative, (*INTERVAL, 0.995)), len(count) - 1)
+    count = new.table["count"].to_numpy()
+    first, last, end = (quantile_row(new.table, level) for level in (*INTERVAL, 0.995))
     # a row of the table may cover several counts
     height = new.table["probability"].to_numpy() / np.diff(count, prepend=count[0] - 1)
     ends = np.append(count[0] - 0.5, count + 0.5)

@@ -21,8 +21,8 @@ FLOOR = 1e-3  # smallest drawn sensitivity: smaller ones are drawn here
     look_for=(
         "Look for blue dots right of the dashed line. A dot shows how far the posterior moves when the prior (blue) or "
         "the likelihood (orange) weighs a little more or less (power-scaling); below "
-        f"{SENSITIVE:g} that is little. If only the prior matters, the answer is the prior; if both matter, prior and "
-        "data conflict."
+        f"{SENSITIVE:g} that is little. If only the prior matters, the answer is the prior; if both matter, the answer "
+        "depends on both: compare it with the answer of another prior."
     ),
     needs="power_scaling",
 )

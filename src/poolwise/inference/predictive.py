@@ -16,11 +16,12 @@ from numpyro import handlers
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood, Params
-from poolwise.model.priors import PriorValues
+from poolwise.model.priors import PriorValues, prior_moments
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
-TABLE_ROWS = 1000
+TABLE_ROWS = 1000  # of the counts of a new group; larger counts are at these levels of their distribution:
+LEVELS = np.append(np.arange(1, 200) / 200, 0.9995)
 LARGEST = 2.0**53  # largest possible count
 
 
@@ -31,7 +32,7 @@ class NewGroup:
     Attributes
     ----------
     rate : (S,), draws of its rate, counts per unit of exposure
-    mean, sd : of a count at `exposure`
+    mean, sd : of a count at `exposure`; NaN if they do not exist
     table : `count`, `probability` (of a count above the row before and up to this one), `cumulative`
     is_informed_by_data : False if the data do not inform a new group; `rate` is then drawn from the prior
     above : (k, P(y > k)) of a count at `exposure`
@@ -133,13 +134,15 @@ def new_group(
     params = model.likelihood.params_of(draws)
     moments = model.likelihood.moments(exposure * first, exposure**2 * square, params)
     mean, mean_square = moments or model.likelihood.moments_at(exposure * rate, params)
+    is_informed = model.pooling.informs_new_group or label is not None
+    has_mean, has_sd = (True, True) if is_informed else prior_moments(dict(model.families)["lam"], values["lam"])
     return NewGroup(
         rate=rate,
         exposure=exposure,
-        mean=float(mean.mean()),
-        sd=float(np.sqrt(mean_square.mean() - mean.mean() ** 2)),
+        mean=float(mean.mean()) if has_mean else float("nan"),
+        sd=float(np.sqrt(mean_square.mean() - mean.mean() ** 2)) if has_sd else float("nan"),
         table=_count_table(model, exposure * rate, params, rng),
-        is_informed_by_data=model.pooling.informs_new_group or label is not None,
+        is_informed_by_data=is_informed,
         above=tuple(
             (k, float(1.0 - model.likelihood.below(np.array(k + 1.0), exposure * rate, params).mean())) for k in above
         ),
@@ -190,16 +193,16 @@ def _prior_program(model: Model, num_draws: int, num_groups: int) -> Callable:
 
 
 def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.Generator) -> pd.DataFrame:
-    """Distribution of a count with uncertain rate (S,), up to its 99.95% quantile."""
-    simulated = model.likelihood.sample(rate, params, rng)
-    top = int(np.quantile(simulated, 0.9995))
-    count = np.unique(np.linspace(0, top, min(top + 1, TABLE_ROWS)).round().astype(int))
+    """Distribution of a count with uncertain rate (S,), up to its 99.95% quantile: every count, or its quantiles."""
+    simulated = np.sort(model.likelihood.sample(rate, params, rng))
+    top = int(np.quantile(simulated, LEVELS[-1]))
     if top < TABLE_ROWS:  # the conditional probabilities averaged: smoother than counting draws
-        log_prob = _log_prob(model.likelihood)
+        count, log_prob = np.arange(top + 1), _log_prob(model.likelihood)
         probability = np.array([np.exp(log_prob(float(k), rate, params)).mean() for k in count])
-    else:
-        probability = np.diff(np.searchsorted(np.sort(simulated), count, side="right"), prepend=0) / rate.size
-    return pd.DataFrame({"count": count, "probability": probability, "cumulative": probability.cumsum()})
+        return pd.DataFrame({"count": count, "probability": probability, "cumulative": probability.cumsum()})
+    count = np.unique(np.quantile(simulated, LEVELS, method="inverted_cdf"))
+    cumulative = np.searchsorted(simulated, count, side="right") / rate.size
+    return pd.DataFrame({"count": count, "probability": np.diff(cumulative, prepend=0.0), "cumulative": cumulative})
 
 
 @functools.lru_cache(maxsize=16)

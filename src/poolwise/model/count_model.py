@@ -18,7 +18,7 @@ from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.poolings import POOLINGS
 from poolwise.model.poolings.base import Pooling, RateLaw
-from poolwise.model.priors import Arrays, Priors, PriorValues, distribution
+from poolwise.model.priors import Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
 from poolwise.model.special import concentration_of
 
@@ -105,6 +105,19 @@ def count_model(
     used = POOLINGS[pooling]
     chosen = tuple((site, families[site]) for site in sites_of(pooling, likelihood))
     return Model(used, LIKELIHOODS[likelihood], chosen, parameterisation or next(iter(used.parameterisations)))
+
+
+def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tuple[str, ...]:
+    """Parameters whose posterior mean or standard deviation does not exist: `WITHOUT_MEAN`, and some sites.
+
+    The probability of counts is at most 1, so the posterior has every moment that the prior has. As sigma grows, rows
+    with an event in G groups have the probability sigma^(-2G) (gamma populations), and delta likewise: one event gives
+    sigma and delta a mean and a standard deviation under any prior. Without an event, they are as heavy as the prior.
+    """
+    if has_events or not model.pooling.has_population:
+        return WITHOUT_MEAN
+    heavy = (site for site, family in model.families if not all(prior_moments(family, values[site])))
+    return (*WITHOUT_MEAN, *heavy)
 
 
 def sites_of(pooling: str, likelihood: str) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 h are the parameters that are not rates. If the rate has a gamma law and the likelihood integrates it faster, F is the
 likelihood's own. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
-the logit). The tails of the integrand fall at least like a power of lam, so doubly exponentially in t.
+the logit). The tails of the integrand fall at least like a power of lam, so doubly exponentially in t. The terms of the
+sum are also the law of the rate given these rows: a node has the probability of its term.
 
 References
 ----------
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 
 from poolwise.counts.cells import Columns, Counts
 from poolwise.counts.statistics import filled_up
@@ -97,16 +99,32 @@ class RateIntegral:
         shape = next((value.shape for value in self.drawn.values()), ())
         if not any(rows.multiplicity):
             return np.zeros(shape)
-        given = {name: np.minimum(value, LARGEST).reshape(-1) for name, value in self.drawn.items()}
-        statistics = filled_up(self.likelihood.statistics.of(rows.counts()), to=_power_of_two)
+        given = self._flat() or {"none": np.zeros(1)}
         found = _integrate(
-            statistics,
-            dict(self.law.values),
-            given or {"none": np.zeros(1)},
-            likelihood=self.likelihood,
-            family=self.law.family,
+            self._statistics(rows), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
         )
         return np.asarray(found).reshape(shape)
+
+    def rates(self, rows: Rows, quantile: np.ndarray) -> np.ndarray:
+        """Quantiles of the rate given these rows and h, one per draw of h, in the shape of `quantile`.
+
+        With uniform quantiles, the mean of f(rate) over them is the trapezoid sum of f.
+
+        Parameters
+        ----------
+        quantile : (chain, draw) in (0, 1); any shape if there is no h
+        """
+        given = {"quantile": quantile.reshape(-1)} | self._flat()
+        found = _rates(
+            self._statistics(rows), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
+        )
+        return np.asarray(found).reshape(quantile.shape)
+
+    def _flat(self) -> dict[str, np.ndarray]:
+        return {name: np.minimum(value, LARGEST).reshape(-1) for name, value in self.drawn.items()}
+
+    def _statistics(self, rows: Rows) -> dict[str, np.ndarray]:
+        return filled_up(self.likelihood.statistics.of(rows.counts()), to=_power_of_two)
 
 
 def _power_of_two(name: str, length: int) -> int:
@@ -120,16 +138,38 @@ def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: 
 
     def one(given: dict[str, jax.Array]) -> jax.Array:
         law = {**fixed, **given}
-        params = {name: given[name] for name in likelihood.parameters}
         if family == "Gamma" and likelihood.has_marginal:
+            params = {name: given[name] for name in likelihood.parameters}
             return likelihood.log_marginal(statistics, law["mu"], law["shape"], params)
-        log_prior, coordinate, bounds = _law_of_log_rate(family, law)
-        return _trapezoid(
-            lambda x: log_prior(x) + likelihood.log_likelihood(statistics, coordinate(x)[None], params), bounds
-        )
+        return logsumexp(_terms(statistics, law, likelihood, family)[1])
 
-    size = max(1, BLOCK // (NODES * max(len(each) for each in statistics.values() if each.ndim)))
-    return jax.lax.map(one, drawn, batch_size=size)
+    return jax.lax.map(one, drawn, batch_size=_batch(statistics))
+
+
+@functools.partial(jax.jit, static_argnames=("likelihood", "family"))
+def _rates(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
+    """The rate at a quantile of its law given the rows, for draws (D,) of h and of the quantile."""
+
+    def one(given: dict[str, jax.Array]) -> jax.Array:
+        rate, log_term = _terms(statistics, {**fixed, **given}, likelihood, family)
+        below = jnp.cumsum(jnp.exp(log_term - jnp.max(log_term)))
+        return rate[jnp.searchsorted(below, given["quantile"] * below[-1])]
+
+    return jax.lax.map(one, drawn, batch_size=_batch(statistics))
+
+
+def _batch(statistics: Arrays) -> int:
+    return max(1, BLOCK // (NODES * max(len(each) for each in statistics.values() if each.ndim)))
+
+
+def _terms(statistics: Arrays, law: Arrays, likelihood: Likelihood, family: str) -> tuple[jax.Array, jax.Array]:
+    """Rates at the nodes, and the log terms whose sum is F, each (NODES,)."""
+    log_prior, coordinate, farthest = _law_of_log_rate(family, law)
+    params = {name: law[name] for name in likelihood.parameters}
+    x, log_term = _trapezoid(
+        lambda x: log_prior(x) + likelihood.log_likelihood(statistics, coordinate(x)[None], params), farthest
+    )
+    return coordinate(x), log_term
 
 
 def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.Array]:
@@ -158,8 +198,8 @@ def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.
     return log_prior, between, farthest
 
 
-def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> jax.Array:
-    """Log of the integral of exp(height) over the real line, ()."""
+def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Nodes on the real line, and the log terms whose sum is the integral of exp(height), each (NODES,)."""
     slope = jax.grad(height)
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -169,10 +209,6 @@ def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) ->
 
     mode = sum(jax.lax.fori_loop(0, 64, halve, (-farthest, farthest))) / 2
     scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-jax.grad(slope)(mode), 1e-12)), 2.0)
-    peak = height(mode)
-
-    def add(k: int, total: jax.Array) -> jax.Array:
-        t = FIRST + STEP * k
-        return total + jnp.exp(height(mode + scale * jnp.sinh(t)) - peak) * jnp.cosh(t)
-
-    return peak + jnp.log(STEP * scale * jax.lax.fori_loop(0, NODES, add, jnp.zeros_like(peak)))
+    t = FIRST + STEP * jnp.arange(NODES)
+    x = mode + scale * jnp.sinh(t)
+    return x, jax.vmap(height)(x) + jnp.log(STEP * scale * jnp.cosh(t))

@@ -85,6 +85,12 @@ def law(family: str, values: Mapping[str, ArrayLike]) -> Any:
     return FAMILIES[family].scipy(**{key: float(value) for key, value in values.items()})  # type: ignore[arg-type]
 
 
+def prior_moments(family: str, values: Mapping[str, ArrayLike]) -> tuple[bool, bool]:
+    """Whether the mean and the standard deviation exist: a half-Cauchy has neither."""
+    mean, variance = law(family, values).stats(moments="mv")
+    return bool(np.isfinite(mean)), bool(np.isfinite(variance))
+
+
 def families_for(support: Support) -> list[str]:
     """Names of the families that a site with this support accepts."""
     return [name for name, family in FAMILIES.items() if support in family.supports]
