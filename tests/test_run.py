@@ -110,7 +110,7 @@ def test_a_run_leaves_every_artifact(quick_run):
         "tables/summary.csv",
         *(
             f"tables/{name}.csv"
-            for name in ("new_group", "counts", "groups", "ranking", "contrasts", "exact", "sensitivity")
+            for name in ("new_group", "counts", "groups", "ranking", "contrasts", "exact", "sensitivity", "statistics")
         ),
         "report.html",
     }

@@ -7,14 +7,13 @@ import pytest
 import xarray as xr
 from scipy.special import betainc, gammaln
 
+from poolwise.checks import group_contrasts
 from poolwise.checks.group_contrasts import (
     DECIDED,
-    LEAST,
     OVERALL,
     PAIRS,
     RANK_HIGH,
     RANK_LOW,
-    WORK,
     GroupRates,
     contrasts,
     group_rates,
@@ -132,17 +131,16 @@ def test_many_groups_are_compared_with_the_overall_rate():
     assert table["difference"].iloc[0] == pytest.approx(draws[first].mean() - draws.mean())
 
 
-def test_many_draws_of_many_groups_are_thinned_evenly():
-    lam = np.broadcast_to(np.arange(8000.0)[None, :, None], (4, 8000, 20_000))
-    cells = {"group": np.arange(20_000), "multiplicity": np.ones(20_000, int), "count": np.ones(20_000, int)}
-    cells |= {"exposure": np.ones(20_000)}
-    posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam[:, :4, :])})
-    assert WORK // 20_000 > LEAST
-    found = group_rates(
-        posterior.assign_coords(group=np.arange(20_000)),
-        xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}),
-    )
-    assert found.draws.shape == (20_000, 16)
+@pytest.mark.parametrize(("work", "least", "kept"), [(24, 4, 3), (2, 8, 2), (10**6, 4, 100)])
+def test_more_draws_than_can_be_compared_are_thinned_evenly_in_each_chain(monkeypatch, work, least, kept):
+    # two groups and four chains of 100 draws: work / 2 draws, and at least `least`, in four equal parts
+    monkeypatch.setattr(group_contrasts, "WORK", work)
+    monkeypatch.setattr(group_contrasts, "LEAST", least)
+    draws = np.arange(800.0).reshape(2, 400)
+    found = rates_of(draws, [1, 1], [1.0, 1.0])
+    places = np.linspace(0, 99, kept).round()
+    assert found.draws[0].tolist() == [100 * chain + place for chain in range(4) for place in places]
+    assert found.mean.tolist() == [199.5, 599.5]  # of all draws
 
 
 def test_equal_draws_of_two_rates_are_split_evenly():
