@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise.checks import leave_group_out
+from poolwise.checks import groups, leave_group_out
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.gate import Verdict
+from poolwise.checks.group_contrasts import group_rates
 from poolwise.checks.leave_group_out import GroupsOut
 from poolwise.checks.loo import Loo
 from poolwise.counts.cells import Columns, Counts, counts_from_rows
@@ -103,8 +104,9 @@ def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> Fi
     left_out = given.get("left_out", make_groups_out(labels))
     elpd = given.get("cell_elpd", np.full(size, np.log(0.1)))
     k = given.get("pareto_k", np.full(size, 0.1))
+    counts, rates = counts or counts_of(cells), group_rates(tree["posterior"].to_dataset(), cells)
     view = FitView(
-        counts=counts or counts_of(cells),
+        counts=counts,
         model=model_of(pooling, "poisson"),
         prior_values=prior_values(PRIORS, sites=sites_of(pooling, "poisson")),
         tree=tree,
@@ -115,6 +117,7 @@ def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> Fi
         results={
             "power_scaling": Result(tables={"sensitivity": given.get("sensitivity", sensitivity)}),
             "leave_group_out": leave_group_out.result(left_out),
+            "groups": Result() if rates is None else groups.result(rates, counts.columns.group),
         },
     )
     vars(view)["cell_below"] = given.get("cell_below", np.linspace(0, 0.9, size))  # in place of what it computes once

@@ -37,7 +37,7 @@ ROOMS = {  # room: the rooms that it may import
     "sweeps": {"runs", "comparison", "report", "provenance", "tracking", "config"},
     "calibration": {"runs", "report", "figures", "provenance", "inference", "model", "counts", "tracking", "config"},
 }
-COMMANDS = {"run", "compare", "reproduce", "calibrate", "sync", "ui"}
+COMMANDS = {"run", "compare", "reproduce", "groups", "calibrate", "sync", "ui"}
 MOST_LEVELS = 9
 LIBRARY_USERS = {  # library: the only rooms and files that import it
     "mlflow": {"tracking"},

@@ -111,12 +111,15 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
         "device": {"platform": "cpu", "num_devices": None, "chain_method": "map", "x64": True},
         "checks": {
             "progress": 10,
+            "groups": True,
             "exact": True,
             "sensitivity": True,
             "model_check": True,
             "leave_group_out": False,
         },
-        "predict": {"num_draws": 1000, "new_group": True, "group": None, "exposure": 1.0, "above": []},
+        "predict": {
+            **{"num_draws": 1000, "new_group": True, "new_groups": 1, "group": None, "exposure": None, "above": []},
+        },
         "plots": {"figures": written("plots/full.yaml")["figures"]},
         "tracking": {"uri": None, "table_limit_mb": 10.0},
         "sweep": {"dry_run": False, "compare": True},
@@ -211,7 +214,7 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         ),  # nothing near: what there is
         (
             "checks.loo.folds",
-            "unknown key checks.loo. Known keys: checks.progress, checks.exact, checks.sensitivity, "
+            "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.exact, checks.sensitivity, "
             "checks.model_check, checks.leave_group_out.",
         ),
     ],
@@ -241,6 +244,7 @@ def test_an_unknown_key_that_hydra_was_told_to_add_is_refused():
         ("device.num_devices", 0, "greater than or equal to 1"),
         ("checks.progress", -1, "greater than or equal to 0"),
         ("predict.num_draws", 0, "greater than or equal to 1"),
+        ("predict.new_groups", 0, "greater than or equal to 1"),
         ("predict.exposure", 0.0, "greater than 0"),
         ("predict.exposure", float("inf"), "a finite number"),
         ("predict.exposure", float("nan"), "a finite number"),
@@ -644,8 +648,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 5 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 41
+    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 43
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 
@@ -658,6 +662,19 @@ def test_on_devices_sets_the_number_of_devices_and_nothing_else():
     before, after = config.leaves(), config.on_devices(2).leaves()
     assert {key: after[key] for key in after if after[key] != before[key]} == {"device.num_devices": 2}
     assert config.device.num_devices is None
+
+
+def test_predicting_at_fills_in_an_exposure_that_is_not_given():
+    before, after = altered({}).leaves(), altered({}).predicting_at(1240.0).leaves()
+    assert {key: after[key] for key in after if after[key] != before[key]} == {"predict.exposure": 1240.0}
+    assert altered({"predict.exposure": 2.0}).predicting_at(1240.0).predict.exposure == 2.0
+
+
+def test_several_new_groups_are_not_a_group_of_the_data():
+    with pytest.raises(
+        ConfigError, match=r"predict.new_groups=10 is not about a group of the data. Leave out predict.g"
+    ):
+        checked("predict.new_groups=10", "predict.group=3")
 
 
 # What Hydra refuses, in this project's words.

@@ -309,7 +309,7 @@ def test_an_older_run_reproduces(again, forge, settings, stack):
     ("section", "key", "told"),
     [
         ("sweep", "compare", "sweep.compare=true"),
-        ("predict", "exposure", "predict.exposure=1.0"),
+        ("predict", "exposure", "predict.exposure=null"),
         ("reuse", None, "reuse=null"),
         ("plots", None, 'plots.figures=["'),
     ],

@@ -108,7 +108,10 @@ def test_a_run_leaves_every_artifact(quick_run):
         "posterior/posterior.nc",
         "loo/pointwise.csv",
         "tables/summary.csv",
-        *(f"tables/{name}.csv" for name in ("new_group", "counts", "groups", "exact", "sensitivity", "statistics")),
+        *(
+            f"tables/{name}.csv"
+            for name in ("new_group", "counts", "groups", "ranking", "contrasts", "exact", "sensitivity", "statistics")
+        ),
         "report.html",
     }
     assert named <= found
@@ -320,6 +323,8 @@ def test_a_table_of_ones_own_names_its_experiment(command, outputs, tmp_path):
     assert done.returncode == 0, done.stderr
     (run,) = runs(outputs, "defects")
     assert "mean/lam.north_ old" in run.data.metrics
+    assert run.data.params["predict.exposure"] == "2.5"  # the median of 2.5, 1 and 4, recorded as a number
+    assert "a new group at exposure 2.5 hours (the median): mean " in done.stdout
 
 
 def test_priors_in_another_unit_than_the_data_are_said_before_the_fit(command, outputs, tmp_path):

@@ -106,6 +106,7 @@ class Checks(Section):
     """Which checks run besides the gate; see `conf/checks`."""
 
     progress: Annotated[int, Field(ge=0)]
+    groups: bool
     exact: bool
     sensitivity: bool
     model_check: bool
@@ -118,7 +119,8 @@ class Predict(Section):
     num_draws: Positive
     new_group: bool
     group: Annotated[str | None, BeforeValidator(lambda label: str(label) if type(label) is int else label)]
-    exposure: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    new_groups: Annotated[int, Field(ge=1, le=10_000)]
+    exposure: Annotated[float | None, Field(gt=0, allow_inf_nan=False)]  # None for the median exposure of the rows
     above: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**53)], ...], Field(strict=False)]
 
 
@@ -179,6 +181,12 @@ class Config(Section):
     def on_devices(self, num_devices: int) -> "Config":
         """The same settings with the number of devices actually used."""
         return self.model_copy(update={"device": replace(self.device, num_devices=num_devices)})
+
+    def predicting_at(self, exposure: float) -> "Config":
+        """The same settings with the exposure of the predicted count, unless they give one."""
+        if self.predict.exposure is not None:
+            return self
+        return self.model_copy(update={"predict": self.predict.model_copy(update={"exposure": exposure})})
 
     def resolved(self) -> dict[str, Any]:
         """The config as nested plain values, ready for YAML and JSON."""
@@ -391,6 +399,8 @@ def _refusals(config: Config) -> list[str]:
 
 
 def _prediction_faults(predict: Predict) -> list[str]:
+    if predict.group is not None and predict.new_groups > 1:
+        return [f"predict.new_groups={predict.new_groups} is not about a group of the data. Leave out predict.group."]
     if predict.new_group or predict.group is not None:
         return []
     return ["predict.new_group=false needs a group of the data to predict. Name it: predict.group=<label>."]

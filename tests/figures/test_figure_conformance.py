@@ -43,7 +43,7 @@ def view() -> FitView:
     )
     model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
     draws = fit_cookies(counts, "hierarchical", "poisson", sampler=SAMPLER)
-    asked = {"checks": frozenset({"sensitivity"}), "exposure": 2.5, "num_draws": 200}
+    asked = {"checks": frozenset({"groups", "sensitivity"}), "exposure": 2.5, "num_draws": 200}
     found = examine(model, counts, values, draws, Settings(seed=0, sampler=SAMPLER, device=DEVICE, **asked))
     left_out = leave_group_out.result(make_groups_out(counts.labels))
     return replace(found, results={**found.results, "leave_group_out": left_out})

@@ -13,7 +13,8 @@ from poolwise.checks.base import FitView, Result
 from poolwise.checks.conditions import Condition
 from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.loo import Loo
-from poolwise.counts.cells import counts_from_rows
+from poolwise.counts.cells import Columns, Counts, counts_from_rows
+from poolwise.inference.new_groups import NewGroups
 from poolwise.inference.predictive import NewGroup
 from poolwise.report import note as words
 from poolwise.runs import job
@@ -51,9 +52,18 @@ NEW_GROUP = NewGroup(
 )
 
 
+PLAIN = counts_from_rows(["a", "b"], [1, 2])
+HOURS = counts_from_rows(
+    ["a", "b", "b"], [1, 2, 4], [800.0, 1240.0, 2000.0], columns=Columns("shop", "calls", "open_hours")
+)
 PSIS = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.83]))
 INTEGRATED = dataclasses.replace(LOO, pareto_k=np.array([0.1, 0.2]), psis=PSIS)
 GROUPS_OUT = make_groups_out("ab", [-30.0, -34.0], [0.03, 0.04])
+
+
+def new_group(found: NewGroup, counts: Counts = PLAIN) -> str:
+    """The words of a prediction."""
+    return words.new_group(found, counts)
 
 
 def summary(*names: str) -> pd.DataFrame:
@@ -89,10 +99,10 @@ def test_judgement_of_a_suspect_fit_gives_a_reason_a_line():
     assert words.judgement(SUSPECT) == ["suspect:", *(f"  - {reason}" for reason in REASONS)]
 
 
-def test_rates_are_those_of_the_groups_with_their_intervals():
+def test_rates_are_those_of_the_groups_with_their_intervals_the_highest_first():
     assert words.rates(summary("mu", "sigma", "lam.Köln", "lam.7", "alpha")) == [
-        "  Köln  11.00   10.50 to 11.75",
         "  7     12.00   11.50 to 12.75",
+        "  Köln  11.00   10.50 to 11.75",
     ]
 
 
@@ -102,42 +112,68 @@ def test_a_pooled_rate_is_that_of_all_groups():
 
 def test_rates_of_a_thousandth_keep_their_digits():
     table = summary("lam.a", "lam.b") / 1e4  # means 0.0009 and 0.001, intervals 0.00085 to 0.000975 and on
-    assert words.rates(table)[1] == "  b  0.001000   0.00095 to 0.001075"
+    assert words.rates(table)[0] == "  b  0.001000   0.00095 to 0.001075"
 
 
 def test_new_group_of_a_small_rate_has_a_mean():
     found = dataclasses.replace(NEW_GROUP, mean=0.00103, sd=0.0321)
-    assert "mean 0.00103, sd 0.0321" in words.new_group(found)
+    assert "mean 0.00103, sd 0.0321" in new_group(found)
 
 
 def test_a_label_keeps_its_points():
     assert words.rates(summary("lam.lam.a"))[0].split()[0] == "lam.a"
 
 
-def test_of_many_rates_the_rest_is_counted():
-    # 12 shown of 15
-    *lines, last = words.rates(many(15))
-    assert (len(lines), last) == (12, "  and 3 more, in tables/summary.csv")
+def test_of_many_rates_both_ends_are_shown_and_the_rest_is_counted():
+    # the means of many(15) rise with the label; the 6 highest and the 6 lowest are shown
+    lines = words.rates(many(15))
+    assert [line.split()[0] for line in lines if "more" not in line] == list(
+        map(str, [*range(14, 8, -1), *range(5, -1, -1)])
+    )
+    assert lines[6] == "  ... 3 more, in tables/summary.csv"
 
 
 def test_as_many_rates_as_are_shown_leave_no_rest():
-    assert [line.split()[0] for line in words.rates(many(12))] == [str(label) for label in range(12)]
+    assert [line.split()[0] for line in words.rates(many(12))] == [str(label) for label in range(11, -1, -1)]
 
 
 def test_new_group_says_mean_spread_and_interval():
-    assert words.new_group(NEW_GROUP) == "a new group: mean 9.15, sd 3.83, 90% between 5 and 14"
+    assert new_group(NEW_GROUP) == "a new group: mean 9.15, sd 3.83, 90% between 5 and 14"
 
 
 def test_new_group_says_its_exposure_where_it_is_not_one():
     found = dataclasses.replace(NEW_GROUP, exposure=2.5)
-    assert words.new_group(found).startswith("a new group at exposure 2.5: mean 9.15")
+    assert new_group(found).startswith("a new group at exposure 2.5: mean 9.15")
+
+
+def test_new_group_names_the_unit_of_its_exposure_and_says_that_it_is_the_median():
+    found = dataclasses.replace(NEW_GROUP, exposure=1240.0)
+    assert new_group(found, HOURS).startswith("a new group at exposure 1,240 open hours (the median): mean 9.15")
+    found = dataclasses.replace(NEW_GROUP, exposure=1.0)
+    assert new_group(found, HOURS).startswith("a new group at exposure 1 open hours: mean 9.15")
+
+
+def test_several_new_groups_are_told_by_their_total_and_extremes():
+    ends = pd.DataFrame({"quantile_5%": [68, 11, 1], "quantile_50%": [91, 15, 4], "quantile_95%": [1117, 22, 7]})
+    found = view_of(many(2), new_groups=NewGroups(10, ends.set_axis(["total", "largest", "smallest"])))
+    (line,) = words.new_groups(found)
+    assert line == "10 new groups, one count of each: 90% between total 68 to 1,117, largest 11 to 22, smallest 1 to 7"
+    assert line in words.note(found, "again")
+    assert words.new_groups(view_of(many(2))) == []
+
+
+def test_groups_that_differ_are_told_beside_the_rates_and_not_among_the_checks():
+    found = view_of(many(2), results={"groups": Result(lines=("shop a has the highest rate",))})
+    assert words.differences(found) == ["shop a has the highest rate"]
+    assert words.checked(found) == []
+    assert "\nshop a has the highest rate\n```" in words.note(found, "again")
 
 
 def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
     source = model_of("unpooled", "poisson").pooling.new_group_words.source
     found = dataclasses.replace(NEW_GROUP, is_informed_by_data=False, source=source)
-    assert words.new_group(found) == (
-        words.new_group(NEW_GROUP) + " (from the prior alone: unpooled groups do not inform a new one)"
+    assert new_group(found) == (
+        new_group(NEW_GROUP) + " (from the prior alone: unpooled groups do not inform a new one)"
     )
 
 
@@ -167,7 +203,7 @@ def view_of(table: pd.DataFrame, *results: Result, **found) -> FitView:
 
 def test_new_group_names_a_group_of_the_data_and_what_lies_above():
     found = dataclasses.replace(NEW_GROUP, label="a\nb", above=((12, 0.20449), (15, 0.0512)))
-    assert words.new_group(found) == (
+    assert new_group(found) == (
         "one more count of a\\nb: mean 9.15, sd 3.83, 90% between 5 and 14, above 12: 0.204, above 15: 0.0512"
     )
 
@@ -229,7 +265,7 @@ def test_note_is_the_whole_answer_in_markdown():
         *("**hierarchical poisson fit of 2 counts (count) in 2 groups**", ""),
         *(*words.judgement(VERDICT), "", "model check: not checked"),
         *("", "```", "mean rate and 94% interval", *words.rates(table), "```", ""),
-        *(words.new_group(NEW_GROUP), ""),
+        *(new_group(NEW_GROUP), ""),
         *(words.accuracy(LOO), ""),
         "`python -m poolwise.run seed=3`",
     ]

@@ -11,10 +11,11 @@ import pytest
 import xarray as xr
 
 from pictures import make_groups_out
-from poolwise.checks import exact_agreement, leave_group_out
+from poolwise.checks import exact_agreement, groups, leave_group_out
 from poolwise.checks.base import FitView, Result
 from poolwise.checks.conditions import Condition
 from poolwise.checks.gate import ModelCheck, Verdict
+from poolwise.checks.group_contrasts import GroupRates
 from poolwise.checks.loo import Loo
 from poolwise.counts import description
 from poolwise.counts.cells import Columns, counts_from_rows
@@ -68,6 +69,16 @@ def make_page(labels=("a", "b"), *, pictures=None, tables=None, config="seed: 0\
     shown = {"rank": (b"\x89PNG one", "First caption."), "energy": (b"\x89PNG two", "Second caption.")}
     run = RunFacts("python -m poolwise.reproduce 0123", config, {"jax": "0.12.1"}, commit)
     return render(view_of(labels, **changes), pictures=pictures or shown, tables=tables, run=run)
+
+
+def compared(labels, means) -> Result:
+    """The result of groups whose draws rise and fall together about these means; alike where the means are."""
+    rng = np.random.default_rng(0)
+    shift = np.zeros(2000) if len(set(means)) > 1 else rng.normal(size=(len(means), 2000)) * 0.1
+    draws = np.array(means)[:, None] + rng.normal(size=2000) + shift
+    one, mean = np.ones(len(means)), np.array(means)
+    rates = GroupRates(tuple(labels), one, one, one, mean=mean, low=mean - 2, high=mean + 2, draws=draws)
+    return groups.result(rates, "city")
 
 
 class Outline(HTMLParser):
@@ -138,10 +149,35 @@ def test_page_skips_no_level_of_headings():
 
 def test_page_gives_the_answer_with_its_uncertainty():
     text = flat(make_page())
-    assert "from 1.50 (1.30 to 1.70) in city a to 2.50 (2.30 to 2.70) in city b" in text
-    assert "the intervals of these two do not overlap" in text
+    assert "from 2.50 (2.30 to 2.70) in city b to 1.50 (1.30 to 1.70) in city a" in text
+    assert "overlap" not in text
     assert "expected to be 9.10, with standard deviation 3.86; with probability 90% it lies from 3 to 5" in text
     assert "elpd_loo = -401.25 ± 9.50" in text
+
+
+def test_answer_begins_with_what_the_joint_draws_say_of_the_question():
+    text = section(make_page(results={"groups": compared("ab", [9.0, 9.5])}), "answer")
+    assert "By this model they do not: it is known with probability above 95% which of the two rates is higher." in text
+    assert text.index("By this model") < text.index("The rates run from")
+
+
+def test_answer_of_groups_that_are_alike_claims_neither():
+    text = section(make_page(results={"groups": compared("ab", [9.0, 9.0])}), "answer")
+    assert "These data do not show that they differ, nor that they share one rate: it is not known" in text
+
+
+def test_answer_of_independent_rates_says_what_the_model_assumes():
+    text = section(make_page(pooling="unpooled", results={"groups": compared("ab", [9.0, 9.5])}), "answer")
+    assert "This model assumes that the cities have independent rates, so it cannot show that they share one" in text
+
+
+def test_rates_are_shown_with_their_ranks_and_probabilities_the_highest_first():
+    page = make_page(results={"groups": compared("ab", [9.0, 9.5])})
+    text = section(page, "answer")
+    assert "P(highest) P(lowest) P(above the overall rate)" in text
+    # b is higher in all draws; the mean of the table of parameters is 2.50 for b and 1.50 for a
+    assert "b 2.500 2.300 2.700 1 to 1 over 99.9% under 0.1% over 99.9%" in text
+    assert text.index("b 2.500") < text.index("a 1.500")
 
 
 def test_page_fetches_nothing_and_runs_nothing():
@@ -194,7 +230,7 @@ def test_long_table_shows_the_extremes_and_says_where_the_rest_is():
     assert page.count("<bdi>g") == 20
     assert ">g009<" in page and ">g190<" in page
     assert ">g010<" not in page and ">g189<" not in page
-    assert "the 10 lowest and the 10 highest of 200, the full table is tables/summary.csv" in flat(page)
+    assert "the 10 highest and the 10 lowest of 200, the full table is tables/summary.csv" in flat(page)
 
 
 def test_short_table_shows_every_group():

@@ -26,6 +26,7 @@ from poolwise.checks.predictive_statistics import statistics
 from poolwise.checks.summary import relative_efficiency
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
+from poolwise.inference.new_groups import NewGroups
 from poolwise.inference.settings import Device, Sampler
 from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
@@ -66,6 +67,7 @@ class Settings:
     ----------
     checks : enabled keys of conf/checks
     exposure, above, group : of the new group, or of a named one
+    new_groups : of so many at once, if more than one
     num_draws : tables simulated from the priors and from the posterior
     on_group : called with its label before each group is left out
     stage : times the code inside it, by name
@@ -78,6 +80,7 @@ class Settings:
     exposure: float = 1.0
     above: tuple[int, ...] = ()
     group: str | None = None
+    new_groups: int = 1
     num_draws: int = 1000
     on_group: Callable[[str], None] = lambda label: None
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
@@ -96,6 +99,7 @@ class FitView:
     verdict : whether the draws can be trusted
     model_check : whether the model suits the data
     new_group : prediction for a new group, or for a named one
+    new_groups : prediction for several new groups at once, if asked
     results : name of a check -> its result; a check that did not run is absent
     prior_warnings : priors with the data in their far tail, one per line
     switched_off : keys of conf/checks that are false
@@ -109,6 +113,7 @@ class FitView:
     loo: Loo
     verdict: gate.Verdict
     new_group: predictive.NewGroup
+    new_groups: NewGroups | None = None
     results: Mapping[str, Result] = field(default_factory=dict)
     model_check: gate.ModelCheck = field(default_factory=gate.ModelCheck)
     prior_warnings: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ import xarray as xr
 from poolwise.checks import (
     exact_agreement,
     gate,
+    groups,
     integrated_loo,
     leave_group_out,
     model_check,
@@ -25,11 +26,13 @@ from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
+from poolwise.inference.new_groups import NewGroups, new_groups
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import Model, without_mean
 from poolwise.model.priors import PriorValues
 
 CHECKS: tuple[Check, ...] = (
+    groups.CHECK,
     leave_group_out.CHECK,
     exact_agreement.CHECK,
     power_scaling.CHECK,
@@ -68,6 +71,7 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
             above=settings.above,
             label=settings.group,
         ),
+        new_groups=_new_groups(model, posterior, values, settings),
         prior_warnings=tuple(prior_scale.lines(model, values, counts)),
         switched_off=tuple(check.key for check in CHECKS if check.key not in settings.checks),
     )
@@ -94,6 +98,13 @@ def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: PriorVa
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     loo = psis_loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
     return integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
+
+
+def _new_groups(model: Model, posterior: xr.Dataset, values: PriorValues, settings: Settings) -> NewGroups | None:
+    if settings.new_groups == 1:
+        return None
+    exposure, seed, number = settings.exposure, settings.seed, settings.new_groups
+    return new_groups(model, posterior, values, exposure=exposure, seed=seed, number=number)
 
 
 def _add_predictive(tree: xr.DataTree, model: Model, values: PriorValues, settings: Settings) -> None:

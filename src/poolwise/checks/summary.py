@@ -36,7 +36,7 @@ def summarise(posterior: xr.Dataset, heavy: Collection[str] = WITHOUT_MEAN) -> p
     is_heavy = np.array([name in heavy for name in flat])
     tail = (1 - INTERVAL) / 2
     low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], axis=(1, 2))
-    shortest = np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])
+    shortest = shortest_intervals(draws)
     table = pd.DataFrame(
         {
             "mean": draws.mean(axis=(1, 2)),
@@ -54,6 +54,11 @@ def summarise(posterior: xr.Dataset, heavy: Collection[str] = WITHOUT_MEAN) -> p
     )
     table.loc[is_heavy, ["mean", "sd", "mcse_mean", "mcse_sd"]] = np.nan
     return table
+
+
+def shortest_intervals(draws: np.ndarray) -> np.ndarray:
+    """Ends of the 94% highest-density intervals of draws (P, chain, draw), (P, 2)."""
+    return np.stack([array_stats.hdi(each.reshape(-1), prob=INTERVAL) for each in draws])
 
 
 def relative_efficiency(summary: pd.DataFrame, *, num_draws: int) -> float:

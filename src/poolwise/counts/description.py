@@ -16,7 +16,7 @@ from scipy.stats import gamma
 if TYPE_CHECKING:
     from poolwise.counts.cells import Counts
 
-__all__ = ["Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "summary"]
+__all__ = ["Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "median_exposure", "summary"]
 
 BAND = 0.94  # as the intervals of the fit
 TAIL = (1 - BAND) / 2
@@ -62,6 +62,11 @@ def by_group(counts: "Counts") -> pd.DataFrame:
         table["exposure"] = np.bincount(group, exposure)
         table["rate"] = np.bincount(group, count) / table["exposure"]
     return table
+
+
+def median_exposure(counts: "Counts") -> float:
+    """The median exposure of the rows; 1 if the table has none."""
+    return float(np.median(counts.rows()[1]))
 
 
 def _describe(count: np.ndarray, group: np.ndarray, num_groups: int) -> pd.DataFrame:

@@ -44,7 +44,7 @@ class Plot:
     Attributes
     ----------
     look_for : the first sentences of its caption: what the reader should look for
-    needs : name of the check that it shows; without that result it is not drawn
+    needs : name of the check that it shows; without a table of that check it is not drawn
     """
 
     name: str
@@ -113,11 +113,16 @@ class Drawing:
         return self._column("group", "group")
 
     @property
+    def exposure_name(self) -> str:
+        """The exposure, as named in the data and drawable by the font."""
+        return self._column("exposure", "exposure")
+
+    @property
     def unit(self) -> str:
         """The unit of a rate."""
         per = unit_of(self.view.tree)
         if per != "row" and self.view.counts.columns.exposure:
-            per = f"unit of {self._column('exposure', 'exposure')}"
+            per = f"unit of {self.exposure_name}"
         return f"{self.events} per {per}"
 
     def label(self, group: int | np.integer, length: int = 28) -> str:

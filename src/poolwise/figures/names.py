@@ -18,6 +18,11 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
         "chains, has explored all of it.",
         ("forest", "rank", "trace", "energy"),
     ),
+    "differences": (
+        "Which groups differ",
+        "The rates compared with each other and with what the model expects of a group, from their joint posterior.",
+        ("contrasts", "funnel"),
+    ),
     "checks": (
         "Predictive checks",
         "Posterior predictive checks: does the model suit the data? Tables simulated from the fitted model should look "

@@ -165,8 +165,8 @@ def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
 @figure(
     "forest",
     look_for=(
-        "Look for groups that lie apart. An open diamond is a group's own mean count, divided by exposure if there is "
-        "one; it includes chance scatter."
+        "Look for groups that lie apart; the highest is at the top. An open diamond is a group's own mean count, "
+        "divided by exposure if there is one; it includes chance scatter."
     ),
 )
 def _forest(fit: Drawing) -> Picture:
@@ -175,7 +175,7 @@ def _forest(fit: Drawing) -> Picture:
     intervals = None if pooled else fit.view.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
     rate = own if intervals is None else intervals[:, 1]
     many = len(labels) > MAX_LABELS
-    order = np.argsort(rate, kind="stable") if many else np.arange(len(labels))
+    order = np.argsort(-rate, kind="stable")
     y, size = np.arange(len(labels)), 3 if many else 6
     figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
     common = [float(value) for value in fit.view.summary[INTERVAL].T[centre]] if centre else []
@@ -195,8 +195,7 @@ def _forest(fit: Drawing) -> Picture:
     legend_below(figure, axes)
     shows = _forest_shows(fit, rate, common) + fit.own_words()
     if many:
-        shows += f" The {len(labels)} groups are sorted by {'own mean' if pooled else 'rate'}"
-        shows += f"; one in {every} is labelled."
+        shows += f" One in {every} of the {len(labels)} groups is labelled."
     return Picture(figure, shows)
 
 

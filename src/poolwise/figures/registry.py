@@ -7,9 +7,10 @@ long to print is shortened in the middle. If a picture cannot show everything, i
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from poolwise.checks.base import FitView
+from poolwise.checks.base import FitView, Result
 from poolwise.figures import (
     counts,
+    groups,
     left_out,
     model_graph,
     new_group,
@@ -31,6 +32,7 @@ MODULES = (
     prior,
     power_scaling,
     posterior,
+    groups,
     predictive,
     predictive_statistics,
     left_out,
@@ -41,7 +43,7 @@ FIGURES: dict[str, Plot] = {name: _MARKED[name] for name in NAMES}
 
 
 def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
-    """Draw the named figures lazily; a figure whose check did not run is skipped.
+    """Draw the named figures lazily; a figure whose check did not run, or has no table, is skipped.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
     fit = Drawing(view)
     for name in names:
         plot = FIGURES[name]
-        if plot.needs and plot.needs not in fit.view.results:
+        if plot.needs and not fit.view.results.get(plot.needs, Result()).tables:
             continue
         fit.replaced.clear()
         picture = plot.draw(fit)

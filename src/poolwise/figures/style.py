@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from poolwise.text import compact
 
@@ -143,6 +143,15 @@ def square_root(axes: Axes, top: float) -> None:
         if step < top and np.sqrt(step) - np.sqrt(steps[-1]) > 0.07 * np.sqrt(top):
             steps.append(step)
     axes.set_yticks(steps, [compact(step) for step in steps])
+
+
+def logarithmic(axes: Axes, which: str) -> None:
+    """Set a logarithmic x or y scale with ticks at 1, 2 and 5 times powers of ten."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: compact(value))
+    axis.set_minor_locator(NullLocator())
 
 
 def density(axes: Axes, values: np.ndarray, edges: np.ndarray, **look: Any) -> None:

@@ -121,10 +121,7 @@ def new_group(
     A new group has the rate that the pooling gives it; a group of the data, named by its label, has its own rate.
     """
     rng = named_generator(seed, "new_group")
-    flat = {name: each.reshape(each.shape[0] * each.shape[1], -1) for name, each in _arrays(posterior).items()}
-    draws = {name: each[:, 0] if each.shape[1] == 1 and name != "lam" else each for name, each in flat.items()}
-    if model.pooling.is_shared:
-        draws["lam"] = draws["lam"][:, 0]
+    draws = draws_of(model, posterior)
     if label is None or model.pooling.is_shared:
         rate = model.pooling.new_rates(draws, dict(model.families), values, rng)
         first, square = model.pooling.new_rate_moments(draws, rate)
@@ -149,6 +146,15 @@ def new_group(
         label=label,
         source=model.pooling.new_group_words.source if label is None else "",
     )
+
+
+def draws_of(model: Model, posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """Site -> draws (S,), or (S, G) for rates that differ by group."""
+    flat = {name: each.reshape(each.shape[0] * each.shape[1], -1) for name, each in _arrays(posterior).items()}
+    draws = {name: each[:, 0] if each.shape[1] == 1 and name != "lam" else each for name, each in flat.items()}
+    if model.pooling.is_shared:
+        draws["lam"] = draws["lam"][:, 0]
+    return draws
 
 
 def prior(

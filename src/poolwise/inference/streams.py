@@ -11,7 +11,10 @@ import numpy as np
 
 # the steps that draw with JAX, and the numbered steps that draw with NumPy
 KEYS = ("rates", "prior", "truth", "chains")
-GENERATORS = {"posterior_predictive": 1, "new_group": 2, "groups_left_out": 3, "rank_ties": 4, "prior_predictive": 5}
+GENERATORS = {
+    **{"posterior_predictive": 1, "new_group": 2, "groups_left_out": 3, "rank_ties": 4, "prior_predictive": 5},
+    **{"new_groups": 6, "funnel": 7},
+}
 
 
 def named_key(seed: int, step: str) -> jax.Array:

@@ -14,6 +14,7 @@ from poolwise.figures.bins import count_quantile
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import Model
 from poolwise.paths import ROOT
+from poolwise.report.wording import at_exposure, rates_of
 from poolwise.text import number, number_of, one_line
 from poolwise.tracking.store import Logged
 
@@ -53,9 +54,10 @@ def _reasons(sentences: Sequence[str]) -> list[str]:
 
 
 def rates(summary: pd.DataFrame) -> list[str]:
-    """The rates with their intervals, one per line; at most `MANY`."""
-    rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
-    shown = rows.head(MANY)
+    """The rates with their intervals, one per line, the highest first; of more than `MANY` those at both ends."""
+    rows = rates_of(summary)
+    left_out = max(0, len(rows) - MANY)
+    shown = pd.concat([rows.head(MANY // 2), rows.tail(MANY // 2)]) if left_out else rows
     labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
     means = [number(mean, DIGITS) for mean in shown["mean"]]
     first, second = (max(map(len, column)) for column in (labels, means))
@@ -63,19 +65,37 @@ def rates(summary: pd.DataFrame) -> list[str]:
         f"  {label:<{first}}  {mean:>{second}}   {number(low, DIGITS)} to {number(high, DIGITS)}"
         for label, mean, low, high in zip(labels, means, shown[LOW], shown[HIGH], strict=True)
     ]
-    return lines + ([f"  and {len(rows) - MANY} more, in tables/summary.csv"] if len(rows) > MANY else [])
+    if left_out:
+        lines.insert(MANY // 2, f"  ... {left_out} more, in tables/summary.csv")
+    return lines
 
 
-def new_group(found: NewGroup) -> str:
+def differences(view: "FitView") -> list[str]:
+    """Which groups differ, if the check ran."""
+    return list(view.results["groups"].lines) if "groups" in view.results else []
+
+
+def new_group(found: NewGroup, counts: Counts) -> str:
     """The predicted count of a new group, or of the named group."""
     group = "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (count_quantile(found.table, q) for q in (0.05, 0.95))
     source = f" ({found.source})" if found.source else ""
-    size = "" if found.exposure == 1 else f" at exposure {found.exposure:g}"
+    size = at_exposure(found.exposure, counts)
     above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)
     return (
         f"{group}{size}: mean {number(found.mean)}, sd {number(found.sd)}, 90% between {low} and {high}{above}{source}"
     )
+
+
+def new_groups(view: "FitView") -> list[str]:
+    """The total and the extremes of one count of each of several new groups, if asked."""
+    found = view.new_groups
+    if found is None:
+        return []
+    ends = zip(found.table.index, found.table.iloc[:, 0], found.table.iloc[:, -1], strict=True)
+    intervals = ", ".join(f"{name} {low:,.0f} to {high:,.0f}" for name, low, high in ends)
+    size = at_exposure(view.new_group.exposure, view.counts)
+    return [f"{found.number:,} new groups, one count of each{size}: 90% between {intervals}"]
 
 
 def accuracy(loo: Loo) -> str:
@@ -115,7 +135,8 @@ def reproduction(run_id: str) -> str:
 
 def checked(view: "FitView") -> list[str]:
     """The LOO estimator, if it is not PSIS, and the lines of the checks beyond the gate."""
-    return [*integrated(view), *(line for result in view.results.values() for line in result.lines)]
+    others = [result for name, result in view.results.items() if name != "groups"]  # see `differences`
+    return [*integrated(view), *(line for result in others for line in result.lines)]
 
 
 def integrated(view: "FitView") -> list[str]:
@@ -132,7 +153,8 @@ def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
     head = f"**{subject(view.counts, view.model)}**\n\n" + "\n".join(judged)
-    table = "\n".join([RATES, *rates(view.summary)])
+    table = "\n".join([RATES, *rates(view.summary), *differences(view)])
     more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
     more += "\n" if more else ""
-    return f"{head}\n\n```\n{table}\n```\n\n{new_group(view.new_group)}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"
+    new = "\n\n".join([new_group(view.new_group, view.counts), *new_groups(view)])
+    return f"{head}\n\n```\n{table}\n```\n\n{new}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

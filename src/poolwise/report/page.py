@@ -15,12 +15,24 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW
+from poolwise.checks.groups import probability
 from poolwise.checks.integrated_loo import INTEGRATE_ABOVE_K
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import description
 from poolwise.figures import names as figures_names
 from poolwise.figures.bins import count_quantile
-from poolwise.report.wording import answer, label_of, model_maths, model_words, question, unit
+from poolwise.report import note
+from poolwise.report.wording import (
+    answer,
+    at_exposure,
+    label_of,
+    model_maths,
+    model_words,
+    question,
+    rates_of,
+    unit,
+)
 from poolwise.text import cell, number, short
 
 if TYPE_CHECKING:
@@ -68,10 +80,16 @@ TABLES: dict[str, tuple[str, str, dict[str, str]]] = {  # name: caption, heading
         {"prior": "prior", "likelihood": "likelihood", "diagnosis": "diagnosis"},
     ),
 }
+RANKED = {  # of tables/ranking.csv -> heading on the page
+    "rank": "rank, 90%",
+    "p_highest": "P(highest)",
+    "p_lowest": "P(lowest)",
+    "p_above_overall": "P(above the overall rate)",
+}
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling")  # checks with their own section
+SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling", "groups")  # checks with their own section
 
 
 @dataclass(frozen=True)
@@ -139,8 +157,8 @@ def template(name: str) -> Template:
 
 def _answer(view: "FitView") -> dict[str, object]:
     """Question and answer, and the parameters."""
-    counts, summary, pooling = view.counts, view.summary, view.model.pooling
-    rates = summary.loc[[name for name in summary.index if name == "lam" or name.startswith("lam.")]]
+    counts, summary = view.counts, view.summary
+    rates = rates_of(summary)
     return {
         "title": question(counts),
         "counts": counts,
@@ -148,8 +166,9 @@ def _answer(view: "FitView") -> dict[str, object]:
         "interval": f"{INTERVAL:.0%}",
         "low": LOW,
         "high": HIGH,
-        "answer": answer(rates, summary, counts, pooling),
+        "answer": answer(view),
         "answer_rows": _answer_rows(rates, view),
+        "ranked": RANKED.values() if _ranks(view) else (),
         "num_rates": len(rates),
         "columns": COLUMNS,
         "summary_rows": _extremes(summary, rates).to_dict("index"),
@@ -160,7 +179,7 @@ def _answer(view: "FitView") -> dict[str, object]:
 def _trust(view: "FitView") -> dict[str, object]:
     """Verdict and model check with their conditions, and what each check found."""
     found = view.results
-    exact, left_out, priors = (found.get(name) for name in SHOWN_APART)
+    exact, left_out, priors, _ = (found.get(name) for name in SHOWN_APART)
     others = [result for name, result in found.items() if name not in SHOWN_APART]
     no_exact = exact.lines if exact and exact.value is None else ()
     return {
@@ -197,7 +216,8 @@ def _new_group(view: "FitView") -> dict[str, object]:
     new = view.new_group
     return {
         "new_group": new,
-        "at_exposure": f" at exposure {new.exposure:g}" if view.counts.columns.exposure else "",
+        "at_exposure": at_exposure(new.exposure, view.counts),
+        "new_groups": note.new_groups(view),
         "above": new.above,
         "group_label": new.label,
         "new_range": [count_quantile(new.table, p) for p in (0.05, 0.95)],
@@ -205,20 +225,33 @@ def _new_group(view: "FitView") -> dict[str, object]:
     }
 
 
-def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series]]:
-    """Rows of the small table: the rates, and the parameters of the population of groups."""
-    shown = _extremes(rates, rates)
-    rows = [(label_of(str(name)), shown.loc[name]) for name in shown.index]
+def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series, tuple[str, ...]]]:
+    """Rows of the small table: the rates with their ranks, and the parameters of the population of groups."""
+    shown, ranks = _extremes(rates, rates), _ranks(view)
+    rows = [(label_of(str(name)), shown.loc[name], ranks.get(str(name), ())) for name in shown.index]
     sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
-    return rows + [(site.meaning, view.summary.loc[site.name]) for site in sites if site.name != "lam"]
+    return rows + [(site.meaning, view.summary.loc[site.name], ()) for site in sites if site.name != "lam"]
+
+
+def _ranks(view: "FitView") -> dict[str, tuple[str, ...]]:
+    """The cells `RANKED` of each rate; empty if the groups are not compared."""
+    result = view.results.get("groups")
+    if result is None or result.value is None:
+        return {}
+    table = result.value.ranking
+    ends = zip(table[RANK_LOW], table[RANK_HIGH], strict=True)
+    cells = zip(ends, *(map(probability, table[column]) for column in list(RANKED)[1:]), strict=True)
+    return {
+        f"lam.{label}": (f"{low:.0f} to {high:.0f}", *others)
+        for label, ((low, high), *others) in zip(table.index, cells, strict=True)
+    }
 
 
 def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    """Drop the middle of the rates, by mean, if there are more than MAX_ROWS."""
+    """Drop the middle of the sorted rates, if there are more than MAX_ROWS."""
     if len(rates) <= MAX_ROWS:
         return table
-    ordered = rates["mean"].sort_values(kind="stable").index
-    kept = [*ordered[: MAX_ROWS // 2], *ordered[-MAX_ROWS // 2 :]]
+    kept = [*rates.index[: MAX_ROWS // 2], *rates.index[-MAX_ROWS // 2 :]]
     others = [name for name in table.index if name not in rates.index]
     return table.loc[[*others, *kept]]
 

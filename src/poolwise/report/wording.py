@@ -7,11 +7,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from poolwise.checks.summary import HIGH, LOW
+from poolwise.counts import description
 from poolwise.model.count_model import Model
-from poolwise.model.poolings.base import Pooling
-from poolwise.text import number, plural, short, words_of
+from poolwise.text import compact, number, plural, short, words_of
 
 if TYPE_CHECKING:
+    from poolwise.checks.base import FitView
     from poolwise.counts.cells import Counts
 
 
@@ -29,23 +30,56 @@ def unit(counts: "Counts") -> str:
     return f"{words_of(counts.columns.count)} per {per}"
 
 
-def answer(rates: pd.DataFrame, summary: pd.DataFrame, counts: "Counts", pooling: Pooling) -> str:
-    """The answer in one or two sentences, with intervals."""
+def at_exposure(exposure: float, counts: "Counts") -> str:
+    """The exposure of a predicted count, with a space before it; empty for a row of a table without exposures."""
+    if counts.columns.exposure is None:
+        return "" if exposure == 1 else f" at exposure {compact(exposure)}"
+    median = " (the median)" if exposure == description.median_exposure(counts) else ""
+    return f" at exposure {compact(exposure)} {short(words_of(counts.columns.exposure))}{median}"
+
+
+def answer(view: "FitView") -> str:
+    """The answer to the question, with what the joint draws of the rates show of the groups."""
+    counts, summary, pooling = view.counts, view.summary, view.model.pooling
+    rates = rates_of(summary)
     if pooling.is_shared:
-        lam = rates.iloc[0]
-        return f"This model assumes that they do: one rate of {interval(lam)} {unit(counts)}."
-    low, high = (rates.iloc[int(place)] for place in (rates["mean"].argmin(), rates["mean"].argmax()))
+        return f"This model assumes that they do: one rate of {interval(rates.iloc[0])} {unit(counts)}."
     if len(rates) == 1:
-        return f"The rate is {interval(low)} {unit(counts)}."
-    names = [f"{words_of(counts.columns.group)} {label_of(str(row.name))}" for row in (low, high)]
-    apart = "do not overlap" if low[HIGH] < high[LOW] else "overlap"
-    text = (
-        f"The rates run from {interval(low)} in {names[0]} to {interval(high)} in {names[1]}, in "
-        f"{unit(counts)}; the intervals of these two {apart}."
-    )
+        return f"The rate is {interval(rates.iloc[0])} {unit(counts)}."
+    high, low = (rates.iloc[place] for place in (0, -1))
+    names = [f"{words_of(counts.columns.group)} {label_of(str(row.name))}" for row in (high, low)]
+    sentences = [
+        *_differences(view),
+        f"The rates run from {interval(high)} in {names[0]} to {interval(low)} in {names[1]}, in {unit(counts)}.",
+    ]
     if pooling.has_population:
-        text += f" Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}."
-    return text
+        sentences.append(f"Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}.")
+    return " ".join(sentences)
+
+
+def _differences(view: "FitView") -> list[str]:
+    """Whether the groups differ and which, if `checks.groups` compared them."""
+    result = view.results.get("groups")
+    if result is None or result.value is None:
+        return []
+    found, groups = result.value, plural(words_of(view.counts.columns.group))
+    if not view.model.pooling.has_population:
+        first = f"This model assumes that the {groups} have independent rates, so it cannot show that they share one; "
+        first += found.decided + (
+            "; of equal rates about one in ten would be named by chance" if found.num_decided else ""
+        )
+    elif found.num_decided:
+        first = f"By this model they do not: {found.decided}"
+    else:
+        first = f"These data do not show that they differ, nor that they share one rate: {found.decided}"
+    others = [each for each in result.lines if each != found.decided]
+    return [f"{each[0].upper()}{each[1:]}." for each in (first, *others)]
+
+
+def rates_of(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the rates, the highest mean first."""
+    rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
+    return rows.sort_values("mean", ascending=False, kind="stable")
 
 
 def model_words(model: Model) -> str:

@@ -73,6 +73,7 @@ def tables(view: "FitView") -> dict[str, pd.DataFrame]:
     return {
         "summary": view.summary,
         kind: new.table,
+        **({"new_groups": view.new_groups.table} if view.new_groups else {}),
         "counts": description.summary(view.counts),
         "groups": description.by_group(view.counts),
         **above,

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from poolwise.checks import prior_scale
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import CHECKS
 from poolwise.config import Config
+from poolwise.counts import description
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
@@ -92,7 +93,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
     if config.predict.group is not None and config.predict.group not in counts.labels:
         raise ConfigError(unknown_group(config.predict.group, counts.labels))
     return Job(
-        config=config,
+        config=config.predicting_at(description.median_exposure(counts)),
         overrides=overrides,
         parent=parent,
         counts=counts,
@@ -130,7 +131,8 @@ def settings_of(job: Job, logged: Run) -> Settings:
         sampler=config.sampler,
         device=config.device,
         checks=frozenset(check.key for check in CHECKS if getattr(config.checks, check.key)),
-        exposure=config.predict.exposure,
+        exposure=cast("float", config.predict.exposure),  # `prepare` has resolved it
+        new_groups=config.predict.new_groups,
         above=tuple(config.predict.above),
         group=config.predict.group,
         num_draws=config.predict.num_draws,

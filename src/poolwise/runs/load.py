@@ -17,10 +17,8 @@ MOST_VALUES = 100_000_000  # of a pointwise log likelihood, 0.8 GB
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     """The draws of a logged run with its data; see `poolwise.load`."""
     uri = store_uri(tracking_uri, outputs())
-    path = store.artifact(run_id, "posterior/posterior.nc", uri=uri)  # first: a sweep or a comparison has none
+    tree = stored_tree(run_id, uri=uri)  # first: a sweep or a comparison has none
     likelihood = LIKELIHOODS[store.logged(run_id, uri=uri).params["likelihood.name"]]
-    with xr.open_datatree(path, engine="netcdf4") as stored:
-        tree = stored.load()
     num_rows, num_draws = tree["observed_data"].sizes["row"], tree["sample_stats"]["diverging"].size
     if num_rows * num_draws > MOST_VALUES:
         tree.attrs["log_likelihood"] = (
@@ -29,6 +27,13 @@ def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     else:
         tree["log_likelihood"] = xr.DataTree(log_likelihood(likelihood, tree))
     return tree
+
+
+def stored_tree(run_id: str, *, uri: str) -> xr.DataTree:
+    """The draws of a logged run with its data, as they were stored."""
+    path = store.artifact(run_id, "posterior/posterior.nc", uri=uri)
+    with xr.open_datatree(path, engine="netcdf4") as stored:
+        return stored.load()
 
 
 def log_likelihood(likelihood: Likelihood, tree: xr.DataTree) -> xr.Dataset:

@@ -1,0 +1,106 @@
+"""A logged run to lines that say which of its groups differ, from its stored draws.
+
+Nothing is refitted and nothing is logged. Any finished fit will do: only its posterior, its table and its parameters
+are read.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+import pandas as pd
+
+from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW, TAILS, GroupRates, contrasts, group_rates
+from poolwise.checks.groups import GroupsFound, name_of, probability, result
+from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.errors import RequestError
+from poolwise.report.note import DIGITS
+from poolwise.runs.load import stored_tree
+from poolwise.text import aligned, listed, number, one_line, short
+from poolwise.tracking import store
+
+LABEL = 24  # characters of a label in a table
+
+
+def group_report(run_id: str, *, uri: str, against: str | None, above: float | None, top: int) -> list[str]:
+    """Ranking, contrasts with one group, and probabilities of exceeding a rate.
+
+    Parameters
+    ----------
+    against : the label of the group to compare all others with; None for no contrasts
+    above : a rate; None for no probabilities of exceeding it
+    top : rows of a table
+
+    Raises
+    ------
+    UnknownRunError
+        if the store does not have the run, or it has no draws.
+    RequestError
+        if no group has the label.
+    """
+    tree, run = stored_tree(run_id, uri=uri), store.logged(run_id, uri=uri)
+    posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
+    rates = group_rates(posterior, cells)
+    head = f"{one_line(run.name)} ({run.run_id}), {one_line(run.tags.get('verdict', 'not judged'))}"
+    if rates is None:
+        return [head, "this model has one rate only: there are no groups to compare"]
+    if against is not None and against not in rates.labels:
+        raise RequestError(unknown_label(against, rates.labels))
+    found = result(rates, run.params.get("data.group", "group")).value
+    lines = [head, *found.lines, "", *_ranking(found, above, top)]
+    return lines if against is None else [*lines, "", *_contrasts(rates, against, top)]
+
+
+def unknown_label(label: str, labels: Sequence[str]) -> str:
+    """Message for a label that no group of the run has: its groups, the most similar first."""
+    near = difflib.get_close_matches(label, labels, n=len(labels), cutoff=0.0)
+    return f"--against {one_line(label)} is not a group of the run. Groups are {listed(map(one_line, near))}."
+
+
+def _ranking(found: GroupsFound, above: float | None, top: int) -> list[str]:
+    """The groups, the highest rate first."""
+    table, rates = found.ranking, found.rates
+    head = [found.noun, "rate", f"{INTERVAL:.0%} interval", "rank", "90% of ranks"]
+    head += ["P(highest)", "P(lowest)", "P(> overall)"]
+    exceeding = {} if above is None else dict(zip(rates.labels, rates.above(above), strict=True))
+    rows = [
+        [
+            short(name_of(label), LABEL),
+            number(row["rate"], DIGITS),
+            f"{number(row[LOW], DIGITS)} to {number(row[HIGH], DIGITS)}",
+            f"{row['expected_rank']:.1f}",
+            f"{row[RANK_LOW]:.0f} to {row[RANK_HIGH]:.0f}",
+            *(probability(row[column]) for column in ("p_highest", "p_lowest", "p_above_overall")),
+            *([probability(exceeding[str(label)])] if exceeding else []),
+        ]
+        for label, row in table.head(top).iterrows()
+    ]
+    head += [f"P(> {above:g})"] if above is not None else []
+    return [*aligned([head, *rows], left={0}), *_rest(len(table), top)]
+
+
+def _contrasts(rates: GroupRates, against: str, top: int) -> list[str]:
+    """Every other group against one, the highest rate first."""
+    table = contrasts(rates, against)
+    head = [f"against {short(name_of(against), LABEL)}", "ratio", f"{INTERVAL:.0%} interval", "difference"]
+    head += [f"{INTERVAL:.0%} interval", "P(higher)", "expected loss"]
+    rows = [
+        [
+            short(name_of(label), LABEL),
+            *_with_interval(row, "ratio"),
+            *_with_interval(row, "difference"),
+            probability(row["p_greater"]),
+            number(row["expected_loss"]),
+        ]
+        for label, row in table.head(top).iterrows()
+    ]
+    return [*aligned([head, *rows], left={0}), *_rest(len(table), top)]
+
+
+def _with_interval(row: pd.Series, name: str) -> tuple[str, str]:
+    low, high = (number(row[f"{name}_{share:.0%}"]) for share in TAILS)
+    return number(row[name]), f"{low} to {high}"
+
+
+def _rest(size: int, top: int) -> list[str]:
+    """How many rows a table leaves out."""
+    return [f"and {size - top:,} more: --top {size}"] if size > top else []
