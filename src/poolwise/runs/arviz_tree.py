@@ -26,7 +26,8 @@ TAKEN = frozenset(  # by the tree, then by dimensions that functions of ArviZ 1.
     (
         *("chain", "draw", "row", "y", "exposure", *SITES),
         *("group", "sample", "model", "column", "variable", "label", "summary", "alpha", "component"),
-        *("component_group", "ci_bound", "plot_axis", "kwarg", "ess_dim", "kde_dim", "plot", "row_index", "col_index"),
+        *("component_group", "ci_bound", "plot_axis", "kwarg", "ess_dim", "kde_dim", "plot", "row_index"),
+        *("col_index", "__variable__"),
     )
 )
 SUFFIX = "_label"

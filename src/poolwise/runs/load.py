@@ -14,7 +14,7 @@ from poolwise.tracking.credentials import store_uri
 
 INTEGRATED = (
     "elpd_loo of this run is computed with the rates integrated out, because importance sampling of its draws is in "
-    "doubt (Pareto k up to {k:.2f}); arviz.loo has importance sampling alone, which tends to be too high here"
+    "doubt (Pareto k up to {k:.2f}); arviz.loo has importance sampling alone"
 )
 
 
