@@ -58,7 +58,7 @@ def make_tree(labels=("a", "b", "c"), *, pooling="hierarchical", chains=CHAINS, 
     tree["prior"] = xr.DataTree(xr.Dataset(given, coords={"group": tree["posterior"]["group"].values}))
     mean = prior["lam"][..., counts.cell_group] if pooling != "pooled" else prior["lam"][..., None]
     y = rng.poisson(mean * counts.cell_exposure)
-    tree["prior_predictive"] = xr.DataTree(xr.Dataset({"y": (("chain", "draw", "cell"), y)}))
+    tree["prior_predictive_cells"] = xr.DataTree(xr.Dataset({"y": (("chain", "draw", "cell"), y)}))
     return tree
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import arviz
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,16 +145,27 @@ def test_pointwise_elpd_adds_up_to_the_metric(quick_run):
 
 
 def test_a_logged_run_can_be_loaded_with_its_log_likelihood_by_row(quick_run):
-    _, outputs, run, _ = quick_run
+    _, outputs, run, folder = quick_run
     tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
     values = tree["log_likelihood"]["y"]
     assert (values.dims, values.dtype) == (("chain", "draw", "row"), np.float64)
-    lam, phi = tree["posterior"]["lam"].values, tree["posterior"]["phi"].values[..., None]  # (4, 1000, 5)
-    rate = lam[..., tree["constant_data"]["row_group"].values] * tree["constant_data"]["row_exposure"].values
-    expected = stats.nbinom.logpmf(tree["observed_data"]["y"].values, phi, phi / (phi + rate))
-    off = np.abs(values.values - expected)
+    table = pd.read_csv(folder / "data/cookies.csv", dtype={"location": str})
+    assert list(tree["observed_data"]["y"].values) == list(table["chips"])
+    assert list(tree["observed_data"]["location"].values) == list(table["location"])
+    rate = tree["posterior"]["lam"].sel(location=list(table["location"])).values  # (4, 1000, 150)
+    phi = tree["derived"]["phi"].values[..., None]
+    off = np.abs(values.values - stats.nbinom.logpmf(table["chips"], phi, phi / (phi + rate)))
     assert np.median(off) < 1e-13
     assert off.max() < 1e-5  # SciPy's own loss for a concentration that is large
+
+
+def test_a_stored_tree_is_not_taken_for_one_of_arviz(quick_run):
+    *_, folder = quick_run
+    tree = arviz.from_netcdf(folder / "posterior/posterior.nc")
+    with pytest.raises(TypeError, match="log likelihood not found"):
+        arviz.loo(tree)
+    with pytest.raises(KeyError, match="prior_predictive"):
+        arviz.plot_ppc_dist(tree, group="prior_predictive")
 
 
 def test_loo_of_arviz_on_a_loaded_run_is_the_logged_one_whatever_jax_is_set_to(quick_run):
@@ -183,10 +195,23 @@ def test_a_run_without_draws_cannot_be_loaded(outputs):
 
 def test_a_log_likelihood_that_is_too_large_is_left_out_with_the_reason(quick_run, monkeypatch):
     _, outputs, run, _ = quick_run
-    monkeypatch.setattr("poolwise.runs.load.MOST_VALUES", 599_999)
-    tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
+    monkeypatch.setattr("poolwise.runs.arviz_tree.MOST_VALUES", 599_999)
+    with pytest.warns(UserWarning, match="left out.*150 rows x 4000 draws are more than 599999 values") as said:
+        tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
+    assert said[0].filename == __file__
     assert "log_likelihood" not in tree.children
-    assert tree.attrs["log_likelihood"] == "left out: 150 rows x 4000 draws are more than 599999 values"
+    assert tree["posterior_predictive"]["y"].shape == (4, 250, 150)
+    assert tree.attrs["log_likelihood"] == str(said[0].message)
+
+
+def test_a_run_with_integrated_elpd_says_on_loading_that_arviz_cannot_do_it(quick_run):
+    _, outputs, run, _ = quick_run
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    store(outputs).log_metric(run.info.run_id, "loo_replaced", 150)
+    with pytest.warns(UserWarning, match=r"rates integrated out.*Pareto k up to 0\.\d\d.*arviz\.loo") as said:
+        tree = poolwise.load(run.info.run_id, uri)
+    assert tree.attrs["elpd_loo"] == str(said[0].message)
+    store(outputs).log_metric(run.info.run_id, "loo_replaced", 0)
 
 
 def test_seed_zero_is_a_seed(command, outputs):

@@ -182,10 +182,10 @@ def test_nothing_lies_below_no_event_and_more_below_more(plain, counts):
 def test_the_tree_holds_what_the_priors_and_the_posterior_predict(bare, counts):
     assert set(bare.tree.children) == {
         *("posterior", "sample_stats", "observed_data", "constant_data"),
-        *("posterior_predictive", "prior", "prior_predictive"),
+        *("posterior_predictive", "prior", "prior_predictive_cells"),
     }
     assert bare.tree["prior"]["lam"].shape == (1, 100, 3)
-    assert bare.tree["prior_predictive"]["y"].shape == (1, 100, counts.num_cells)
+    assert bare.tree["prior_predictive_cells"]["y"].shape == (1, 100, counts.num_cells)
     assert bare.tree["posterior_predictive"]["y"].shape == (4, 25, 18)
 
 

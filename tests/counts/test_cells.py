@@ -161,7 +161,7 @@ def test_007_and_7_are_different_groups(write):
 
 def test_arrays_are_read_only(cookies):
     arrays = [value for value in vars(cookies).values() if isinstance(value, np.ndarray)]
-    assert [array.flags.writeable for array in arrays] == [False] * 4
+    assert [array.flags.writeable for array in arrays] == [False] * 5
 
 
 def test_counts_cannot_be_reassigned(cookies):
@@ -515,6 +515,20 @@ def test_permuting_rows_changes_nothing(table, random):
 @given(TABLES)
 def test_rows_give_back_the_table(table):
     assert sorted(table_of(from_table(table))) == sorted(table)
+
+
+@given(TABLES)
+def test_row_numbers_give_back_the_order_of_the_table(table):
+    counts = from_table(table)
+    assert [table[number - 1] for number in counts.row_number] == table_of(counts)
+    same = [number for number, row in enumerate(table, 1) if row == table[0]]
+    assert [number for number in counts.row_number if number in same] == same  # equal rows keep their order
+
+
+def test_row_numbers_count_neither_the_header_nor_blank_lines(write):
+    counts = read(write("location,chips\n\nb,2\n\na,5\nb,1\n"))
+    assert counts.row_number.tolist() == [2, 3, 1]
+    assert counts.row_number.dtype == np.int32
 
 
 @given(TABLES, TABLES)

@@ -25,7 +25,7 @@ def test_prior_predictive_table_has_the_quantiles_of_every_group():
 def test_prior_predictive_weighs_a_cell_by_its_rows():
     tree = make_tree(["a"], rows=10, counts=[1] * 9 + [5], pooling="unpooled")
     y = np.stack([np.full(500, 3), np.full(500, 90)], axis=-1)[None]  # cells: 9 rows and 1 row
-    tree["prior_predictive"]["y"] = xr.DataArray(y, dims=("chain", "draw", "cell"))
+    tree["prior_predictive_cells"]["y"] = xr.DataArray(y, dims=("chain", "draw", "cell"))
     assert "; 90% of its counts lie there" in picture("prior_predictive", tree).caption
 
 

@@ -29,6 +29,16 @@ def test_tree_holds_rows_in_canonical_order(tree):
     assert list(tree["constant_data"]["row_group"].values) == [0, 1, 1, 2]
 
 
+def test_tree_holds_the_number_of_every_row(tree):
+    assert list(tree["constant_data"]["row_number"].values) == [2, 1, 4, 3]
+
+
+def test_tree_says_that_it_is_not_what_arviz_expects(tree, tmp_path):
+    write_tree(tree, tmp_path / "posterior.nc")
+    with xr.open_datatree(tmp_path / "posterior.nc", engine="netcdf4") as stored:
+        assert "poolwise.load(run_id) gives the form that ArviZ expects" in stored.attrs["form"]
+
+
 def test_tree_holds_cells_with_their_multiplicities(tree):
     assert list(tree["constant_data"]["cell_multiplicity"].values) == [1, 2, 1]
 

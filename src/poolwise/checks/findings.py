@@ -116,4 +116,4 @@ def _add_predictive(tree: xr.DataTree, model: Model, values: PriorValues, settin
     replicated = predictive.posterior_predictive(model, posterior, cells, num_draws=num_draws, rng=rng)
     prior, prior_predictive = predictive.prior(model, values, cells, num_draws=num_draws, seed=seed)
     tree["posterior_predictive"] = xr.DataTree(replicated)
-    tree["prior"], tree["prior_predictive"] = xr.DataTree(prior), xr.DataTree(prior_predictive)
+    tree["prior"], tree["prior_predictive_cells"] = xr.DataTree(prior), xr.DataTree(prior_predictive)

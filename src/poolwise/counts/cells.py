@@ -10,7 +10,7 @@ columns of text -> each distinct text parsed once -> cells in canonical order, h
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class Counts:
     file_sha256       : of the bytes of the file; empty if there was none
     path              : the file as given; empty if there was none
     columns           : names of the columns (group, count, exposure or None)
+    row_number        : (N,)  int32, the rows of `rows()` in the table: 1 is its first row below the header, and blank
+                        lines are not counted; empty if there was no table
     """
 
     name: str
@@ -62,6 +64,7 @@ class Counts:
     file_sha256: str
     path: str
     columns: Columns
+    row_number: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def num_groups(self) -> int:
@@ -172,9 +175,10 @@ def counts_from_rows(
     group, exposure, count = group[order], exposure[order], count[order]
     first = run_starts(group, exposure, count)  # (C,)
     cells = (group[first], exposure[first], count[first], np.diff(first, append=len(group)))
-    for array in cells:
+    row_number = (1 + order).astype(np.int32)  # 4 bytes a row; the sort is stable, so equal rows keep their order
+    for array in (*cells, row_number):
         array.flags.writeable = False
-    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns)
+    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number)
 
 
 # Cells: canonical order and hash.

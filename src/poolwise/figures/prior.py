@@ -38,7 +38,7 @@ MAX_VALUES = 2_000_000  # simulated counts of the prior that are used
 )
 def _prior_predictive(fit: Drawing) -> Picture:
     rates = fit.view.tree["prior"].to_dataset()["lam"]
-    counts = fit.view.tree["prior_predictive"].to_dataset()["y"]
+    counts = fit.view.tree["prior_predictive_cells"].to_dataset()["y"]
     lam = rates.transpose("chain", "draw", ...).values.reshape(-1, *rates.shape[2:])  # (draw,) or (draw, G)
     rows = fit.view.cells["cell_multiplicity"].values
     y = counts.transpose("chain", "draw", "cell").values.reshape(-1, len(rows))[: max(50, MAX_VALUES // len(rows))]

@@ -1,7 +1,8 @@
 """Draws and data to one labelled DataTree.
 
 Groups: `posterior` and `sample_stats` (chain, draw[, group]), `observed_data` (the counts by row, in canonical
-order), `constant_data` (group and exposure by row; the cells) and, once simulated, `posterior_predictive`.
+order), `constant_data` (group, exposure and number of every row; the cells) and, once simulated, `posterior_predictive`
+by row, `prior`, and `prior_predictive_cells` by cell. `runs.arviz_tree` converts it to what ArviZ expects.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,11 @@ import numpy as np
 import xarray as xr
 
 from poolwise.counts.cells import Counts
+
+FORM = (
+    "rows are sorted by group, exposure and count, and draws of some groups are thinned; poolwise.load(run_id) gives "
+    "the form that ArviZ expects"
+)
 
 
 def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.ndarray], counts: Counts) -> xr.DataTree:
@@ -28,9 +34,11 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
         "cell_count": counts.cell_count,
         "cell_multiplicity": counts.cell_multiplicity,
     }
-    constant = {"row_group": ("row", group), "row_exposure": ("row", exposure)}
+    constant: dict[str, tuple[str, np.ndarray]] = {"row_group": ("row", group), "row_exposure": ("row", exposure)}
     constant |= {name: ("cell", values) for name, values in cells.items()}
-    return xr.DataTree.from_dict(
+    if counts.row_number.size:
+        constant["row_number"] = ("row", counts.row_number)
+    tree = xr.DataTree.from_dict(
         {
             "posterior": _by_draw(posterior).assign_coords(labels),
             "sample_stats": _by_draw(sample_stats),
@@ -38,6 +46,8 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
             "constant_data": xr.Dataset(constant, coords=labels),
         }
     )
+    tree.attrs["form"] = FORM
+    return tree
 
 
 def _by_draw(values: Mapping[str, np.ndarray]) -> xr.Dataset:

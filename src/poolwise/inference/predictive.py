@@ -96,14 +96,25 @@ def posterior_predictive(
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     num_draws = min(num_draws, max(20, REPLICATED // rows.sizes["row"]))
     per_chain = -(-num_draws // num_chains)
-    kept = posterior.isel(draw=evenly_spaced(length, per_chain))
-    lam = _rates(kept)
+    return replicated(model.likelihood, posterior.isel(draw=evenly_spaced(length, per_chain)), rows, rng)
+
+
+def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """A count of every row at every draw: `y` (chain, draw, row); rates are clipped at 2**53, the largest count.
+
+    Parameters
+    ----------
+    draws : the rates and the parameters of the likelihood, from posterior or prior
+    rows : the `constant_data` of `datatree.to_tree`
+    """
+    lam = _rates(draws)
     group = rows["row_group"].values if len(lam) > 1 else np.zeros(rows.sizes["row"], int)
-    rate = np.moveaxis(lam[group], 0, -1) * rows["row_exposure"].values  # (chain, draw, row)
-    params = {name: each[..., None] for name, each in model.likelihood.params_of(_arrays(kept)).items()}
-    y = model.likelihood.sample(rate, params, rng)
-    dims = ("chain", "draw", "row")
-    return xr.Dataset({"y": (dims, y)}, coords={"chain": kept["chain"].values, "draw": kept["draw"].values})
+    rate = np.minimum(np.moveaxis(lam[group], 0, -1) * rows["row_exposure"].values, LARGEST)  # (chain, draw, row)
+    params = {name: each[..., None] for name, each in likelihood.params_of(_arrays(draws)).items()}
+    y = likelihood.sample(rate, params, rng)
+    return xr.Dataset(
+        {"y": (("chain", "draw", "row"), y)}, coords={name: draws[name].values for name in ("chain", "draw")}
+    )
 
 
 def new_group(

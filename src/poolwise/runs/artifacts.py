@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from poolwise.runs.job import Job
 
 COMPRESSED = {
-    f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive")
+    f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive_cells")
 }
 TABLE_OF = {"new_group": "group_rate"}  # figure -> name of its table, if the names differ
 

@@ -1,48 +1,50 @@
-"""Load the draws of a logged run."""
+"""Load a logged run as a tree for ArviZ."""
 
-import jax
-import numpy as np
+import warnings
+
 import xarray as xr
 
-from poolwise.inference import predictive
-from poolwise.model.likelihoods import LIKELIHOODS
-from poolwise.model.likelihoods.base import Likelihood
+from poolwise.config import check
+from poolwise.model.priors import prior_values
 from poolwise.paths import outputs
+from poolwise.provenance import recorded_run
+from poolwise.runs.arviz_tree import TABLE_ORDER, to_arviz
 from poolwise.tracking import store
 from poolwise.tracking.credentials import store_uri
 
-MOST_VALUES = 100_000_000  # of a pointwise log likelihood, 0.8 GB
+INTEGRATED = (
+    "elpd_loo of this run is computed with the rates integrated out, because importance sampling of its draws is in "
+    "doubt (Pareto k up to {k:.2f}); arviz.loo has importance sampling alone"
+)
 
 
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
-    """The draws of a logged run with its data; see `poolwise.load`."""
+    """A logged run as a tree for ArviZ; see `poolwise.load`."""
     uri = store_uri(tracking_uri, outputs())
-    tree = stored_tree(run_id, uri=uri)  # first: a sweep or a comparison has none
-    likelihood = LIKELIHOODS[store.logged(run_id, uri=uri).params["likelihood.name"]]
-    num_rows, num_draws = tree["observed_data"].sizes["row"], tree["sample_stats"]["diverging"].size
-    if num_rows * num_draws > MOST_VALUES:
-        tree.attrs["log_likelihood"] = (
-            f"left out: {num_rows} rows x {num_draws} draws are more than {MOST_VALUES} values"
-        )
-    else:
-        tree["log_likelihood"] = xr.DataTree(log_likelihood(likelihood, tree))
+    stored = stored_tree(run_id, uri=uri)  # first: a sweep or a comparison has none
+    record = recorded_run.of_run(run_id, uri=uri)
+    config = check(record.facts.settings)
+    tree = to_arviz(
+        stored,
+        model=config.model,
+        values=prior_values(config.prior, sites=config.sites),
+        group_column=config.data.group,
+        seed=config.seed,
+    )
+    if record.run.metrics.get("loo_replaced"):
+        tree.attrs["elpd_loo"] = INTEGRATED.format(k=record.run.metrics["pareto_k_max_psis"])
+    for each in set(tree.attrs.values()) - {TABLE_ORDER}:
+        warnings.warn(each, stacklevel=3)  # of the caller of `poolwise.load`
     return tree
 
 
 def stored_tree(run_id: str, *, uri: str) -> xr.DataTree:
-    """The draws of a logged run with its data, as they were stored."""
-    path = store.artifact(run_id, "posterior/posterior.nc", uri=uri)
-    with xr.open_datatree(path, engine="netcdf4") as stored:
+    """The tree of a logged run as it is stored: `datatree.to_tree` with its predictions.
+
+    Raises
+    ------
+    UnknownRunError
+        if the store has no such run, or the run has no draws.
+    """
+    with xr.open_datatree(store.artifact(run_id, "posterior/posterior.nc", uri=uri), engine="netcdf4") as stored:
         return stored.load()
-
-
-def log_likelihood(likelihood: Likelihood, tree: xr.DataTree) -> xr.Dataset:
-    """`y` (chain, draw, row) in float64, rows as in `observed_data`; computed once per cell."""
-    posterior, cells = tree["posterior"].to_dataset().astype("float64"), tree["constant_data"].to_dataset()
-    with jax.enable_x64(True):  # also if the process that loads the run uses float32
-        by_cell = np.concatenate(
-            list(predictive.pointwise_log_likelihood(likelihood, posterior, cells))
-        )  # (cell, chain, draw)
-    by_row = np.repeat(np.moveaxis(by_cell, 0, 2), cells["cell_multiplicity"].values, axis=2)
-    coords = {name: posterior[name] for name in ("chain", "draw")}
-    return xr.Dataset({"y": (("chain", "draw", "row"), by_row)}, coords=coords)
