@@ -145,7 +145,7 @@ def test_seeds_of_one_model_are_compared_and_not_ranked(log, compared, uri, caps
     ]
     capsys.readouterr()
     run = compared(ids)
-    assert "All 2 runs are one model, so there is nothing to rank. They differ in seed" in capsys.readouterr().out
+    assert "The 2 runs are one model, so there is nothing to rank. They differ in seed" in capsys.readouterr().out
     assert run.params["best_run"] == "none"
     page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
     assert "Do 2 runs of one model agree?" in page

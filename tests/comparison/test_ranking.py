@@ -87,6 +87,15 @@ def test_none_is_called_best_where_every_model_fails_something_and_the_words_say
     assert not any("Best of" in line or line.startswith("Tie with") for line in found.words)
 
 
+def test_a_failed_model_check_is_told_with_its_reason():
+    first, second = shifted(-10.0)
+    found = compare([replace(first, model_check="failed", model_check_reasons="counts vary 8.7 times more"), second])
+    told = (
+        "Failed model check, so these do not describe the data, whatever their rank: m0 (counts vary 8.7 times more)."
+    )
+    assert told in found.words
+
+
 def test_a_model_that_was_not_checked_may_be_best():
     found = compare(shifted(-10.0, model_check="not checked"))
     assert found.best == "id-of-m0"
@@ -202,9 +211,9 @@ def test_runs_of_a_single_model_are_said_to_agree_in_place_of_a_ranking():
     [one] = candidates(noisy(1))
     found = compare([one, again(one, seed=1, ahead=0.1), again(one, seed=2)])
     assert (len(found.table), found.best) == (1, "")
-    told = "All 3 runs are one model, so there is nothing to rank. They differ in seed, which does not change"
+    told = "The 3 runs are one model, so there is nothing to rank. They differ in seed, which does not change"
     assert found.words[0].startswith(told)
-    assert "pooled over 3 runs" in found.words[1]
+    assert "pooled over 3 runs. Standard deviation between runs: 0.06." in found.words[1]  # of 0, 0.1 and 0
     assert found.words[2].startswith("The runs of a model agree within Monte Carlo error")
     assert found.table[["weight_stacking", "weight_pseudo_bma_plus"]].isna().all().all()
 

@@ -31,7 +31,7 @@ class Candidate:
     data_sha256 : of the canonical cells that the run was fitted to
     posterior_sha256 : of its draws; empty if not recorded
     verdict : of the sampling, `trusted` or `suspect`
-    model_check : `passed`, `failed` or `not checked`
+    model_check, model_check_reasons : `passed`, `failed` or `not checked`; why, in words
     params : every leaf of the resolved config, dotted
     mcse : Monte Carlo standard error of elpd_loo; NaN if not recorded
     p_loo, k_max, k_bad : effective number of parameters; largest Pareto k; rows with a Pareto k above its limit
@@ -47,6 +47,7 @@ class Candidate:
     pointwise: pd.DataFrame
     posterior_sha256: str = ""
     model_check: str = "not checked"
+    model_check_reasons: str = ""
     mcse: float = float("nan")
     p_loo: float = float("nan")
     k_max: float = float("nan")

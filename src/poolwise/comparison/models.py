@@ -74,6 +74,11 @@ class ComparedModel:
         return next((each for each in (FAILED, PASSED) if each in found), NOT_CHECKED)
 
     @property
+    def model_check_reasons(self) -> str:
+        """Why the model check of a pooled run fails, in the words of that run."""
+        return next((run.model_check_reasons for run in self.pooled_runs if run.model_check == FAILED), "")
+
+    @property
     def suspect_groups(self) -> int:
         """Groups left out whose refit is not reliable in some pooled run."""
         tables = [run.groups_out for run in self.pooled_runs if run.groups_out is not None]
@@ -94,6 +99,12 @@ def models_of(runs: Sequence[Candidate]) -> list[ComparedModel]:
 def eligible(table: pd.DataFrame) -> np.ndarray:
     """Which models of a ranking may be called best, (K,): the draws are trusted, the model check does not fail."""
     return ((table["verdict"] == TRUSTED) & (table["model_check"] != FAILED)).to_numpy(bool)
+
+
+def faults(verdict: str, model_check: str) -> str:
+    """Why a model may not be called best, or nothing."""
+    sampling = [] if verdict == TRUSTED else ["its sampling is suspect" if verdict == SUSPECT else f"it is {verdict}"]
+    return " and ".join(sampling + (["it fails its model check"] if model_check == FAILED else []))
 
 
 def decisive(params: Mapping[str, str]) -> dict[str, str]:

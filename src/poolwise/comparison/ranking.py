@@ -60,6 +60,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     * elpd_loo, se, mcse : pooled, with its standard error (ddof=1) and its Monte Carlo standard error
     * elpd_diff, dse, dse_groups, diff_mcse, p_worse, diag_diff : from the best model, or from the first if none may be
       called best; see `differences.Difference`
+    * spread : standard deviation of elpd_loo between the runs of the model
     * weight_stacking, weight_pseudo_bma_plus : none if the models group the rows in different ways
     * p_loo, pareto_k_max, pareto_k_bad : the largest over the pooled runs
     * verdict, model_check : of the pooled runs together
@@ -144,6 +145,7 @@ def _with_weights(table: pd.DataFrame, models: Sequence[ComparedModel]) -> pd.Da
         found[:, :num_finite] = weights(values, first.multiplicity)
     more = pd.DataFrame(
         {
+            "spread": [model.rows.spread for model in models],
             "weight_stacking": found[0],
             "weight_pseudo_bma_plus": found[1],
             "p_loo": [np.max([run.p_loo for run in model.pooled_runs]) for model in models],

@@ -52,6 +52,7 @@ def _candidate(run: Logged, pointwise: Path, *, uri: str) -> Candidate:
         posterior_sha256=run.tags.get("posterior_sha256", ""),
         verdict=run.tags.get("verdict", "unknown"),
         model_check=run.tags.get("model_check", NOT_CHECKED),
+        model_check_reasons=run.tags.get("model_check_reasons", ""),
         params=upgraded(run.params),
         mcse=run.metrics.get("elpd_loo_mcse", float("nan")),
         p_loo=run.metrics.get("p_loo", float("nan")),

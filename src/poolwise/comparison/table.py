@@ -21,6 +21,7 @@ NUMBERS = {
     "elpd_leave_group_out": ("elpd groups out", ".2f"),
     "se": ("se", ".2f"),
     "mcse": ("mcse", ".2f"),
+    "spread": ("sd runs", ".2f"),
     "elpd_diff": ("diff", "+.2f"),
     "dse": ("se diff", ".2f"),
     "dse_groups": ("by group", ".2f"),
@@ -35,7 +36,17 @@ TEXTS = {"verdict": "verdict", "model_check": "check", "run_id": "run id"}
 OF_A_DIFFERENCE = {"elpd_diff", "dse", "dse_groups", "diff_mcse", "p_worse"}  # a single model has none
 ALWAYS = {"rank", "elpd_diff", "dse", "run_id"}  # in a table of any width, beside the labels
 THEN = (  # the rest, the most telling first
-    *("verdict", "model_check", "elpd_loo", "elpd_leave_group_out", "p_worse", "runs", "diff_mcse", "dse_groups"),
+    *(
+        "verdict",
+        "model_check",
+        "elpd_loo",
+        "elpd_leave_group_out",
+        "p_worse",
+        "runs",
+        "spread",
+        "diff_mcse",
+        "dse_groups",
+    ),
     *("se", "weight_stacking", "p_loo", "pareto_k_max", "weight_pseudo_bma_plus", "mcse"),
 )
 

@@ -1,12 +1,12 @@
 """The ranking in sentences: what is best, what ties, what is unreliable, and which question each error answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from poolwise.checks.agreement import threshold
+from poolwise.comparison.agreement import NAME_LENGTH, error, one_model, runs_of_a_model
 from poolwise.comparison.candidates import STRATUM
 from poolwise.comparison.differences import (
     FEW_ROWS,
@@ -17,12 +17,12 @@ from poolwise.comparison.differences import (
     paired,
     standard_error,
 )
-from poolwise.comparison.models import FAILED, GROUPING, PASSED, TRUSTED, ComparedModel, differing, eligible
+from poolwise.comparison.models import FAILED, GROUPING, PASSED, TRUSTED, ComparedModel, eligible, faults
 from poolwise.text import listed, short
 
 # As in ArviZ and R's loo: more than eleven candidates. McLatchie and Vehtari (2024), doi:10.1007/s11222-024-10442-4.
 MANY_MODELS = 12
-NAME_LENGTH = 60
+REASON_LENGTH = 160
 TIE_RULE = (
     f" A difference does not distinguish two models if it does not exceed {TIE_DIFFERENCE:g} by {TIE_ERRORS:g} Monte "
     f"Carlo errors, or is under {TIE_ERRORS:g} of its errors (standard error and Monte Carlo error together)."
@@ -39,11 +39,11 @@ def words(models: Sequence[ComparedModel], table: pd.DataFrame, by_groups: pd.Da
     table = table.assign(name=[short(name, NAME_LENGTH) for name in table["name"]])
     num_rows = int(models[0].rows.scores.multiplicity.sum())
     if len(models) == 1:
-        return _one_model(models[0], num_rows)
+        return one_model(models[0], num_rows)
     lines = [
         *_ranking(table, "elpd_loo", f"{num_rows:,} rows"),
-        *_unreliable(table),
-        *_runs_of_a_model(models),
+        *_unreliable(table, {model.shown.run_id: model.model_check_reasons for model in models}),
+        *runs_of_a_model(models),
         *_groupings(models),
         *_standard_errors(table, num_rows),
     ]
@@ -86,8 +86,8 @@ def _ties(fit: pd.DataFrame, rule: str) -> list[str]:
     return lines
 
 
-def _unreliable(table: pd.DataFrame) -> list[str]:
-    """The models that are suspect, that fail their model check, and that have no finite elpd_loo."""
+def _unreliable(table: pd.DataFrame, reasons: Mapping[str, str]) -> list[str]:
+    """The models that are suspect, that fail their model check (`reasons` by run id), and without a finite elpd_loo."""
     suspect, failed = table["verdict"] != TRUSTED, table["model_check"] == FAILED
     absent = table["elpd_loo"].isna()
     lines = []
@@ -97,70 +97,14 @@ def _unreliable(table: pd.DataFrame) -> list[str]:
     if suspect.any():
         lines.append(f"Suspect sampling, so these values are unreliable: {listed(table['name'][suspect])}.")
     if failed.any():
-        lines.append(
-            f"Failed model check, so these models do not describe the data, whatever their rank: "
-            f"{listed(table['name'][failed])}."
-        )
+        told = [
+            f"{row['name']} ({short(reasons[row['run_id']], REASON_LENGTH)})" if reasons[row["run_id"]] else row["name"]
+            for _, row in table[failed].iterrows()
+        ]
+        lines.append(f"Failed model check, so these do not describe the data, whatever their rank: {listed(told)}.")
     if absent.any():
         lines.append(f"Not ranked, because their elpd_loo is not finite: {listed(table['name'][absent])}.")
     return lines
-
-
-def _one_model(model: ComparedModel, num_rows: int) -> list[str]:
-    """Runs of a single model: their agreement in place of a ranking."""
-    scores = model.rows.scores
-    elpd, se = scores.total
-    lines = [
-        f"All {len(model.runs)} runs are one model, so there is nothing to rank. They differ in "
-        f"{_within([model])}, which does not change the posterior.",
-        f"elpd_loo on {num_rows:,} rows: {elpd:.2f}, se {se:.2f}, Monte Carlo error {_error(scores.mcse)}"
-        + (f", pooled over {model.num_pooled} runs." if model.num_pooled > 1 else "."),
-        *_agreement([model]),
-    ]
-    if faults := _told(model.verdict, model.model_check):
-        lines.append(f"The model is not to be relied on: {faults}.")
-    return lines
-
-
-def _runs_of_a_model(models: Sequence[ComparedModel]) -> list[str]:
-    several = [model for model in models if len(model.runs) > 1]
-    if not several:
-        return []
-    num_runs = sum(len(model.runs) for model in models)
-    return [
-        f"{num_runs} runs of {len(models)} models: runs that differ only in {_within(several)} are one model. Its "
-        "elpd_loo is pooled over its trusted runs with weights 1 / (Monte Carlo error)².",
-        *_agreement(several),
-    ]
-
-
-def _within(models: Sequence[ComparedModel]) -> str:
-    """The keys that differ between the runs of a model."""
-    keys = dict.fromkeys(key for model in models for key in differing([run.params for run in model.runs]))
-    return listed(keys) or "no setting"
-
-
-def _agreement(models: Sequence[ComparedModel]) -> list[str]:
-    """Whether the runs of each model differ by Monte Carlo error only, and which runs are not pooled."""
-    lines = []
-    compared = [model for model in models if np.isfinite(model.rows.z).any()]
-    apart = [model for model in compared if not model.agrees]
-    if compared and not apart:
-        z = max(np.abs(model.rows.z).max() for model in compared)
-        limit = min(threshold(model.num_pooled) for model in compared)
-        lines.append(f"The runs of a model agree within Monte Carlo error: |z| at most {z:.1f}, limit {limit:.1f}.")
-    for model in apart:
-        lines.append(
-            f"The runs of {short(model.name, NAME_LENGTH)} differ by more than Monte Carlo error (|z| "
-            f"{np.abs(model.rows.z).max():.1f}, limit {threshold(model.num_pooled):.1f}; standard deviation of "
-            f"elpd_loo between runs {model.rows.spread:.2f}): at least one of them is wrong, so the model is suspect."
-        )
-    left = [
-        f"{run.name} ({run.run_id[:8]}, {run.verdict if run.verdict != TRUSTED else 'the same draws as another run'})"
-        for model in models
-        for run in model.runs[model.num_pooled :]
-    ]
-    return [*lines, f"Not pooled: {listed(left)}."] if left else lines
 
 
 def _groupings(models: Sequence[ComparedModel]) -> list[str]:
@@ -194,7 +138,7 @@ def _standard_errors(table: pd.DataFrame, num_rows: int) -> list[str]:
         widest = wide.iloc[int(np.argmax(wide["dse_groups"] / wide["dse"]))]
         lines.append(
             "se diff is by row: the error of the difference for further rows of these groups. For rows of other groups "
-            "of the same population, use the one by group (dse_groups): "
+            "of the same population, use the one by group: "
             f"{widest['dse_groups']:.2f} in place of {widest['dse']:.2f} for {widest['name']}."
         )
     if num_rows < FEW_ROWS:
@@ -249,12 +193,7 @@ def _best_of_many(elpd: np.ndarray) -> str:
 
 def _faults(row: pd.Series) -> str:
     """Why a model may not be called best."""
-    return _told(row["verdict"], row["model_check"])
-
-
-def _told(verdict: str, model_check: str) -> str:
-    sampling = [] if verdict == TRUSTED else ["its sampling is suspect" if verdict == "suspect" else f"it is {verdict}"]
-    return " and ".join(sampling + (["it fails its model check"] if model_check == FAILED else []))
+    return faults(row["verdict"], row["model_check"])
 
 
 def _value(row: pd.Series, criterion: str) -> str:
@@ -262,8 +201,4 @@ def _value(row: pd.Series, criterion: str) -> str:
 
 
 def _difference(row: pd.Series) -> str:
-    return f"{row['name']} ({row['elpd_diff']:+.2f}, se {row['dse']:.2f}, Monte Carlo error {_error(row['diff_mcse'])})"
-
-
-def _error(value: float) -> str:
-    return "unknown" if np.isnan(value) else f"{value:.2f}"
+    return f"{row['name']} ({row['elpd_diff']:+.2f}, se {row['dse']:.2f}, Monte Carlo error {error(row['diff_mcse'])})"
