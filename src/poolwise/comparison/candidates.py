@@ -91,16 +91,17 @@ def check_same_rows(runs: Sequence[Candidate]) -> None:
     for run in runs:
         first = first_of.setdefault(run.data_sha256, run)
         _check_cells(first, run)
-    parts: list[tuple[pd.Series, list[Candidate]]] = []
-    for run in runs:
-        strata = _strata(run)
-        same = next((members for known, members in parts if known.equals(strata)), None)
+    parts: list[tuple[pd.Series, set[str]]] = []  # strata, and the digests of the tables that have them
+    for digest, first in first_of.items():
+        strata = _strata(first)
+        same = next((digests for known, digests in parts if known.equals(strata)), None)
         if same is None:
-            parts.append((strata, [run]))
+            parts.append((strata, {digest}))
         else:
-            same.append(run)
+            same.add(digest)
     if len(parts) > 1:
-        tables = [f"{members[0].table}: {_named(members)}" for _, members in parts]
+        members = [[run for run in runs if run.data_sha256 in digests] for _, digests in parts]
+        tables = [f"{each[0].table}: {_named(each)}" for each in members]
         raise ComparisonError(
             f"the runs were fitted to different tables. {'; '.join(tables)}. "
             "elpd_loo is comparable for the same rows only: compare the runs of one table."

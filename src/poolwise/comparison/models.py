@@ -136,8 +136,8 @@ def _pooled_first(runs: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int
     for run in ordered:
         if worth[run.run_id] == worth[ordered[0].run_id]:
             distinct.setdefault(run.posterior_sha256 or run.run_id, run)
-    first = tuple(distinct.values())
-    return (*first, *(run for run in ordered if run not in first)), len(first)
+    first = {run.run_id: run for run in distinct.values()}
+    return (*first.values(), *(run for run in ordered if run.run_id not in first)), len(first)
 
 
 def _labels(runs: Sequence[Candidate]) -> list[dict[str, str]]:
