@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from candidates import candidate
 from pictures import make_count_table, make_summary, make_tree
 from poolwise import compare
 from poolwise.comparison import pipeline
-from poolwise.comparison.ranking import ComparisonError
+from poolwise.comparison.candidates import ComparisonError
+from poolwise.comparison.ranking import compare as compare_candidates
+from poolwise.comparison.record import record as record_of
 from poolwise.errors import UnknownRunError
 from poolwise.runs.artifacts import write_tree
 from poolwise.tracking import run as tracking
@@ -33,7 +37,10 @@ def uri(outputs: Path) -> str:
 
 @pytest.fixture
 def log(outputs, uri):
-    """`log("hier-nb", behind=3.0)`: a finished fit as the pipeline leaves it, with a table of 30 rows."""
+    """`log("hier-nb", behind=3.0)`: a finished fit as the pipeline leaves it, with a table of 30 rows.
+
+    Each name is a model of its own, with a prior of this name.
+    """
 
     def logged(
         name: str,
@@ -45,18 +52,30 @@ def log(outputs, uri):
         with_draws=True,
         params=None,
         r_hat_max=1.0,
+        elpd_loo_mcse=None,
+        groups_out=None,
+        first_count=0,
         **tags,
     ) -> str:
         tree = make_tree(pooling=pooling)
         record = Record(
             name=name,
             experiment=tags.pop("experiment", "cookies"),
-            params={"pooling.name": pooling, "likelihood.name": "poisson"} | (params or {}),
+            params={"pooling.name": pooling, "likelihood.name": "poisson", "prior.lam.name": name} | (params or {}),
             tags={"data_sha256": "d1", "verdict": "trusted"} | tags,
             metrics={"elpd_loo": ELPD.sum() - behind, "p_loo": 3.0, "pareto_k_max": 0.2, "r_hat_max": r_hat_max},
         )
+        record.metrics |= {} if elpd_loo_mcse is None else {"elpd_loo_mcse": elpd_loo_mcse}
+        record.metrics |= {} if groups_out is None else {"elpd_leave_group_out": sum(groups_out)}
         with tracking.logged_run(record, uri=uri, outputs=outputs, parent=parent) as run:
-            cells = {"group": np.repeat(["1", "2", "NA"], 10), "exposure": 1.0, "count": list(range(10)) * 3}
+            if groups_out is not None:
+                left_out = pd.DataFrame({"group": ["1", "2", "NA"], "elpd": groups_out, "mcse": 0.1, "suspect": False})
+                run.write("tables/leave_group_out.csv", left_out.to_csv(index=False))
+            cells = {
+                "group": np.repeat(["1", "2", "NA"], 10),
+                "exposure": 1.0,
+                "count": [first_count, *range(1, 10)] + 2 * list(range(10)),
+            }
             pointwise = pd.DataFrame(cells | {"multiplicity": 1, "elpd": ELPD - behind / 30, "pareto_k": 0.1})
             if with_loo:
                 run.write("loo/pointwise.csv", pointwise.to_csv(index=False))
@@ -93,23 +112,77 @@ def test_a_comparison_is_a_run_with_tables_figures_and_links_to_its_members(log,
     table = read(run, "tables/comparison.csv", uri=uri)
     assert run.tags["members"].split(",") == list(table["run_id"])
     assert set(table["run_id"]) == set(ids)
-    assert table["name"].iloc[-1] == "hier-pois"
+    assert table["name"].iloc[-1] == "hierarchical lam=hier-pois"
     differing = read(run, "tables/differing.csv", uri=uri)
-    assert list(differing["key"]) == ["pooling.name"]
-    assert list(differing.columns[1:]) == list(table["name"])
+    assert list(differing["key"]) == ["pooling.name", "prior.lam.name"]
+    assert list(differing.columns[1:]) == list(read(run, "tables/runs.csv", uri=uri)["name"])
     for name in ("elpd", "predictive", "forest", "shrinkage", "new_group"):
         assert store.artifact(run.run_id, f"figures/{name}.png", uri=uri).read_bytes()[:4] == b"\x89PNG"
     note = run.tags["mlflow.note.content"]
     assert all(f"(#/experiments/1/runs/{run_id})" in note for run_id in ids)
-    assert "- Best of 3 runs by elpd_loo on 30 rows: " in note
-    assert "Weights are not model probabilities" in note
+    assert note.startswith("- Best of 3 models by elpd_loo on 30 rows: ")
+    assert "Neither are model probabilities" in note
+
+
+def test_a_comparison_has_parameters_and_metrics_by_rank(log, compared):
+    ids = [log("a"), log("b", behind=9.0), log("again", behind=9.1, params={"prior.lam.name": "b", "seed": "1"})]
+    run = compared(ids)
+    assert run.params == {"best_model": "lam=a", "best_run": ids[0], "prior.lam.name": "a, b"}
+    assert {name: run.metrics[name] for name in ("num_models", "num_runs", "num_rows")} == {
+        "num_models": 2,
+        "num_runs": 3,
+        "num_rows": 30,
+    }
+    assert run.metrics["elpd_diff/2"] == pytest.approx(-9.05)  # pooled over two runs of unknown error
+    assert run.metrics["p_worse/2"] == pytest.approx(1.0)
+    assert "p_worse/1" not in run.metrics  # of the best: nothing to compare with
+
+
+def test_seeds_of_one_model_are_compared_and_not_ranked(log, compared, uri, capsys):
+    params = {"prior.lam.name": "same"}
+    ids = [
+        log(f"seed={seed}", behind=0.01 * seed, params=params | {"seed": str(seed)}, elpd_loo_mcse=0.02)
+        for seed in (1, 2)
+    ]
+    capsys.readouterr()
+    run = compared(ids)
+    assert "The 2 runs are one model, so there is nothing to rank. They differ in seed" in capsys.readouterr().out
+    assert run.params["best_run"] == "none"
+    page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
+    assert "Do 2 runs of one model agree?" in page
+    assert list(read(run, "tables/runs.csv", uri=uri)["seed"]) == [1, 2]
+
+
+def test_the_model_check_is_read_and_a_failed_one_is_not_best(log, compared, uri):
+    ids = [log("a", model_check="failed"), log("b", behind=9.0, model_check="passed"), log("c", behind=10.0)]
+    run = compared(ids)
+    assert list(read(run, "tables/comparison.csv", uri=uri)["model_check"]) == ["failed", "passed", "not checked"]
+    assert run.params["best_run"] == ids[1]
+    assert "it fails its model check" in run.tags["mlflow.note.content"]
+
+
+def test_a_model_that_this_version_does_not_know_is_ranked_and_said_to_be_without_figures(log, compared, uri):
+    ids = [log("a"), log("b", behind=9.0, params={"pooling.name": "kinship"}), log("c", behind=10.0)]
+    run = compared(ids)
+    assert set(read(run, "tables/comparison.csv", uri=uri)["run_id"]) == set(ids)
+    told = f"Without figures: b ({ids[1]}), because this version does not know pooling.name=kinship."
+    assert told in run.tags["mlflow.note.content"]
+
+
+def test_groups_left_out_by_all_runs_are_ranked(log, compared, uri):
+    ids = [log("a", groups_out=[-30.0, -20.0, -25.0]), log("b", behind=9.0, groups_out=[-28.0, -19.0, -20.0])]
+    run = compared(ids)
+    assert list(read(run, "tables/comparison_by_groups.csv", uri=uri)["run_id"]) == ids[::-1]
+    assert "For a group that is not in the data: best of 2 models" in run.tags["mlflow.note.content"]
+    page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
+    assert "By groups left out" in page
 
 
 def test_runs_of_the_version_that_said_rates_have_the_key_of_this_one(log, compared, uri):
     ids = [
-        log("then", params={"pooling.rates": "integrated"}),
-        log("now", behind=1.0, params={"pooling.parameterisation": "marginal"}),
-        log("other", behind=2.0, params={"pooling.parameterisation": "centred"}),
+        log("then", params={"pooling.rates": "integrated", "prior.lam.name": "same"}),
+        log("now", behind=1.0, params={"pooling.parameterisation": "marginal", "prior.lam.name": "same"}),
+        log("other", behind=2.0, params={"pooling.parameterisation": "centred", "prior.lam.name": "same"}),
     ]
     differing = read(compared(ids), "tables/differing.csv", uri=uri).set_index("key")
     assert list(differing.index) == ["pooling.parameterisation"]
@@ -134,7 +207,7 @@ def test_the_page_holds_words_captions_and_every_picture_in_itself(log, compared
     assert page.count('src="data:image/png;base64,') == 4
     assert page.count("src=") == 4
     assert "Look for groups on which the models disagree" in page
-    assert "No figure: shrinkage needs" in page
+    assert "No figure shrinkage: it needs" in page
 
 
 def test_a_comparison_of_a_sweep_is_a_child_of_it(log, compared, outputs, uri):
@@ -177,13 +250,16 @@ def test_a_comparison_among_the_runs_is_left_out(log, compared, capsys):
 def test_a_comparison_without_draws_has_the_other_figures(log, compared, uri):
     run = compared([log("a", with_draws=False), log("b", with_draws=False)])
     page = store.artifact(run.run_id, "comparison.html", uri=uri).read_text()
-    assert "No figure: forest needs the stored draws of at least one run." in page
+    assert "No figure forest: it needs the stored draws of at least one run." in page
     assert page.count("<img") == 2
 
 
 def test_runs_on_other_data_are_refused_and_nothing_is_logged(log, compared, uri):
-    ids = [log("a"), log("b", data_sha256="d2")]
-    with pytest.raises(ComparisonError, match=rf"d1: a \({ids[0]}\); d2: b \({ids[1]}\)"):
+    ids = [log("a"), log("b", data_sha256="d2", first_count=10)]
+    MlflowClient(uri).log_param(ids[0], "data.name", "cookies")
+    with pytest.raises(
+        ComparisonError, match=rf"cookies with 30 rows and a total count of 135: a \({ids[0]}\); a table"
+    ):
         compared(ids)
     assert len(store.search("", uri=uri)) == 2
 
@@ -191,8 +267,8 @@ def test_runs_on_other_data_are_refused_and_nothing_is_logged(log, compared, uri
 def test_the_table_the_words_and_the_run_id_are_printed(log, compared, capsys):
     run = compared([log("a"), log("b " + "long " * 40, behind=9.0)])
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split()[:4] == ["#", "run", "elpd_loo", "se"]
-    assert any(line.startswith("Best of 2 runs") for line in printed)
+    assert printed[0].split()[:4] == ["#", "lam", "elpd_loo", "diff"]
+    assert any(line.startswith("Best of 2 models") for line in printed)
     assert f"run     {run.run_id}" in printed
     assert max(map(len, printed[:-1])) <= 120  # the last line is a path
 
@@ -230,12 +306,10 @@ def test_a_filter_that_finds_nothing_is_refused(log, uri):
 
 
 def test_many_members_are_cut_at_a_whole_id():
-    from poolwise.comparison.ranking import Comparison
-
     ids = [f"{k:032x}" for k in range(400)]
-    found = Comparison(pd.DataFrame({"run_id": ids}), pd.DataFrame(), [], "", 1)
-    run = store.Logged(ids[0], "a", "cookies", "FINISHED", {}, {}, {})
-    tag = pipeline._record(found, run, "d1").tags["members"]
+    found = compare_candidates([candidate("a", ELPD), candidate("b", ELPD)])
+    found = replace(found, runs=pd.DataFrame({"run_id": ids}))
+    tag = record_of(found, experiment="cookies", data_sha256="d1").tags["members"]
     assert len(tag) <= tracking.TAG_LIMIT
     assert tag.split(",") == ids[: len(tag.split(","))]
 
@@ -244,7 +318,7 @@ def test_the_command_compares_and_ends_as_the_contract_says(log, command):
     ids = [log("a"), log("b")]
     done = command(*ids, module="poolwise.compare")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Tie with a: b (" in done.stdout
+    assert "Tie with lam=a: lam=b (" in done.stdout
     wrong = command("nonesuch", ids[0], module="poolwise.compare")
     assert wrong.returncode == 2
     assert "UnknownRunError: " in wrong.stderr
@@ -279,5 +353,5 @@ def test_the_filter_of_the_docs_works_as_it_is_pasted(log, outputs):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Best of 2 runs" in done.stdout
+    assert "Best of 2 models" in done.stdout
     assert other[:8] not in done.stdout

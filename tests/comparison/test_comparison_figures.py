@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from pictures import HARD_LABELS, inside_counted, make_count_table, make_summary, make_tree
-from poolwise.comparison import figures
-from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
+from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, base, draw
 from poolwise.figures.base import Picture
 from poolwise.figures.style import png
 from poolwise.model.poolings import POOLINGS
@@ -29,6 +28,8 @@ def make_table(num_runs: int = 6, *, names=None, suspect=(), **columns) -> pd.Da
             "se": 9.0,
             "elpd_diff": diff,
             "dse": 0.5,
+            "diff_mcse": 0.0,
+            "model_check": "passed",
             "verdict": ["suspect" if k in suspect else "trusted" for k in range(num_runs)],
             "run_id": [f"id{k}" for k in range(num_runs)],
         }
@@ -117,20 +118,20 @@ def test_elpd_marks_suspect_runs_apart_and_never_calls_one_best(members):
     [suspect], [trusted] = lines_with(result, "D"), lines_with(result, "o")
     assert (len(suspect.get_xdata()), len(trusted.get_xdata())) == (2, 4)
     assert result.figure.axes[0].get_yticklabels()[0].get_text() == "1. run0 (suspect)"
-    assert "the best trusted run is 2. run1" in result.caption
-    assert "Suspect, as open diamonds: 2." in result.caption
+    assert "the best model is 2. run1" in result.caption
+    assert "Open diamonds, not to be called best: 2." in result.caption
 
 
 def test_elpd_caption_counts_the_ties(members):
     # differences 0 -3 -6 -9 ...: under 4 is one; under 2 errors of 3.2 (6.4) two
-    assert "1 of 5 other trusted runs ties with it" in picture("elpd", members).caption
-    assert "2 of 5 other trusted runs tie with it" in picture("elpd", members, make_table(dse=3.2)).caption
+    assert "1 of 5 other models that may be best ties with it" in picture("elpd", members).caption
+    assert "2 of 5 other models that may be best tie with it" in picture("elpd", members, make_table(dse=3.2)).caption
 
 
 def test_elpd_without_a_trusted_run_calls_none_best(members):
     caption = picture("elpd", members, make_table(suspect=range(6))).caption
-    assert "no run is trusted" in caption
-    assert "the best trusted run" not in caption
+    assert "no model may be called best" in caption
+    assert "the best model is" not in caption
 
 
 def test_elpd_of_runs_far_behind_is_drawn_on_a_logarithmic_scale(members):
@@ -140,6 +141,30 @@ def test_elpd_of_runs_far_behind_is_drawn_on_a_logarithmic_scale(members):
     assert axes.get_xscale() == "symlog"
     assert picture("elpd", members).figure.axes[1].get_xscale() == "linear"
     assert "−10,000" in [tick.get_text() for tick in axes.get_xticklabels()]
+
+
+def test_elpd_marks_a_failed_model_check_apart(members):
+    table = make_table()
+    table.loc[0, "model_check"] = "failed"
+    result = picture("elpd", members, table)
+    assert result.figure.axes[0].get_yticklabels()[0].get_text() == "1. run0 (check failed)"
+    assert "the best model is 2. run1" in result.caption
+
+
+def test_forest_leaves_out_models_that_group_the_rows_in_another_way(members):
+    other = make_members([("hierarchical", "poisson")], labels=("x", "y"))
+    result = picture("forest", members | {"id2": other["id0"]})
+    assert "Models left out because they group the rows in another way: 1." in result.caption
+    assert len([line for line in result.figure.axes[0].lines if line.get_label()[0].isdigit()]) == 5
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_model_without_a_member_is_left_out_and_the_others_keep_their_ranks(name, members):
+    known = {run_id: member for run_id, member in members.items() if run_id != "id0"}
+    [(_, result)] = draw([name], make_table(), known)
+    assert result.caption
+    if name == "predictive":
+        assert result.figure.axes[0].get_title() == "2. run1"
 
 
 def test_elpd_leaves_out_a_run_that_has_none(members):
@@ -174,7 +199,7 @@ def test_predictive_of_one_astray_model_does_not_squeeze_the_others(members):
 def test_predictive_leaves_out_a_run_without_draws_and_says_so(members):
     result = picture("predictive", replaced(members, "id1", tree=None))
     assert len(result.figure.axes) == 5
-    assert "Runs left out because they have no stored draws: 1." in result.caption
+    assert "Models left out because their runs have no stored draws: 1." in result.caption
 
 
 def test_forest_draws_the_interval_of_every_model_and_group(members):
@@ -225,14 +250,14 @@ def test_shrinkage_without_both_kinds_is_left_out_with_the_reason():
     members = make_members([("pooled", "poisson"), ("unpooled", "poisson"), ("hierarchical", "negative_binomial")])
     assert list(draw(["shrinkage"], make_table(3), members)) == []
     assert absent("shrinkage", list(members.values())) == (
-        "shrinkage needs an unpooled and a hierarchical run with the same likelihood"
+        "shrinkage: it needs an unpooled and a hierarchical model with the same likelihood and groups"
     )
 
 
 def test_figures_of_runs_without_draws_are_left_out_with_the_reason(members):
     bare = [Member(**(vars(member) | {"tree": None})) for member in members.values()]
     assert [name for name in FIGURES if absent(name, bare)] == ["predictive", "forest"]
-    assert absent("forest", bare) == "forest needs the stored draws of at least one run"
+    assert absent("forest", bare) == "forest: it needs the stored draws of at least one run"
 
 
 def test_new_group_tells_median_and_interval_and_who_knows_only_the_prior(members):
@@ -265,5 +290,5 @@ def test_new_group_where_no_model_has_learnt_says_so():
 
 @pytest.mark.parametrize("name", ["predictive", "forest", "new_group"])
 def test_more_runs_than_a_picture_holds_are_told(name, monkeypatch, members):
-    monkeypatch.setattr(figures, "MAX_MODELS", 4)
-    assert "Shown are the first 4 of 6 runs." in picture(name, members).caption
+    monkeypatch.setattr(base, "MAX_MODELS", 4)
+    assert "Shown are the first 4 of 6 models." in picture(name, members).caption

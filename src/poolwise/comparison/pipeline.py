@@ -1,34 +1,27 @@
-"""Logged runs to a comparison: one ranked table, figures, and a run that contains them.
+"""Logged runs to a comparison: ranked tables, figures, and a run that contains them.
 
     run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, sentences, figures -> MLflow
 
 Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figures need the stored draws.
 """
 
+import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-import xarray as xr
-
-from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, draw
+from poolwise.comparison.figures import FIGURES, Member, absent, draw
 from poolwise.comparison.page import page
-from poolwise.comparison.ranking import WIDTH, Candidate, Comparison, compare, markdown, read_pointwise, text
-from poolwise.config import upgraded
+from poolwise.comparison.ranking import Comparison, compare
+from poolwise.comparison.reading import candidates_of, members_of
+from poolwise.comparison.record import MEMBERS, record
+from poolwise.comparison.table import WIDTH, markdown, text
 from poolwise.errors import UnknownRunError
 from poolwise.figures.style import png
-from poolwise.model.poolings import POOLINGS
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store, ui_pages
-from poolwise.tracking.record import Record
-from poolwise.tracking.run import TAG_LIMIT
 from poolwise.tracking.store import Logged
-
-MEMBERS = "members"  # tag: the ids of the compared runs
-ID_LENGTH = 32  # of a run id
-GROUPS = ("observed_data", "constant_data", "posterior_predictive")  # of a stored tree
 
 
 def named(run_ids: Sequence[str], *, uri: str) -> list[Logged]:
@@ -91,108 +84,62 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
     Raises
     ------
     ComparisonError
-        if fewer than two runs remain, or they were fitted to different data.
+        if fewer than two runs remain, or they were fitted to different tables.
     """
-    candidates, reasons = _candidates(runs, uri=uri)
+    candidates, reasons = candidates_of(runs, uri=uri)
     for reason in reasons:
         say(f"left out: {reason}")
     found = compare(candidates)
     by_id = {run.run_id: run for run in runs}
     first = by_id[candidates[0].run_id]
-    members = {
-        run_id: _member(by_id[run_id], with_draws=place < MAX_MODELS, uri=uri)
-        for place, run_id in enumerate(found.table["run_id"])
-    }
+    members, strangers = members_of([by_id[run_id] for run_id in found.table["run_id"]], uri=uri)
     missing = [absent(name, list(members.values())) for name in FIGURES]
     remarks = [f"Left out: {each}." for each in reasons]
-    remarks += [f"No figure: {each}." for each in missing if each]
-    with tracking.logged_run(
-        _record(found, first, candidates[0].data_sha256), uri=uri, outputs=outputs, parent=parent
-    ) as logged:
-        logged.write("tables/comparison.csv", found.table.to_csv(index=False))
-        logged.write("tables/differing.csv", found.differing.to_csv())
-        pictures = []
-        for name, picture in draw(list(FIGURES), found.table, members):
-            pictures.append((name, png(picture.figure), picture.caption))
-            logged.write(f"figures/{name}.png", pictures[-1][1])
-        logged.write("comparison.html", page(found, remarks, pictures))
+    remarks += [f"Without figures: {each}." for each in strangers]
+    remarks += [f"No figure {each}." for each in missing if each]
+    made = record(found, experiment=first.experiment, data_sha256=candidates[0].data_sha256)
+    with tracking.logged_run(made, uri=uri, outputs=outputs, parent=parent) as logged:
+        _write(logged, found, members, remarks)
         links = {
             run_id: ui_pages.RUN.format(logged.experiment_id, run_id)
-            for run_id in members
+            for run_id in found.table["run_id"]
             if by_id[run_id].experiment == first.experiment
         }
-        words = "\n".join(f"- {line}" for line in [*found.words, *remarks])
-        logged.record.note = f"{markdown(found.table, links)}\n\n{words}\n"
-    lines = [line for each in [*found.words, *remarks] for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
-    say(text(found.table), "", *lines, *logged.location_lines())
+        logged.record.note = _note(found, remarks, links)
+    say(*_lines(found, remarks), *logged.location_lines())
     return logged.run_id
 
 
-def _candidates(runs: Sequence[Logged], *, uri: str) -> tuple[list[Candidate], list[str]]:
-    """The comparable runs, and why the others are not comparable."""
-    candidates, reasons = list[Candidate](), list[str]()
-    for run in {each.run_id: each for each in runs}.values():
-        if run.kind:
-            reasons.append(f"{run.name} ({run.run_id}) is a {run.kind}")
-        elif run.status != "FINISHED":
-            reasons.append(f"{run.name} ({run.run_id}) is {run.status}")
-        else:
-            try:
-                path = store.artifact(run.run_id, "loo/pointwise.csv", uri=uri)
-            except UnknownRunError:
-                reasons.append(f"{run.name} ({run.run_id}) has no loo/pointwise.csv")
-                continue
-            candidates.append(_candidate(run, path))
-    return candidates, reasons
+def _write(logged: tracking.Run, found: Comparison, members: Mapping[str, Member], remarks: Sequence[str]) -> None:
+    """The tables, figures and page of a comparison."""
+    logged.write("tables/comparison.csv", found.table.to_csv(index=False))
+    logged.write("tables/runs.csv", found.runs.to_csv(index=False))
+    logged.write("tables/differing.csv", found.differing.to_csv())
+    if found.by_groups is not None:
+        logged.write("tables/comparison_by_groups.csv", found.by_groups.to_csv(index=False))
+    pictures = []
+    for name, picture in draw(list(FIGURES), found.table, members):
+        pictures.append((name, png(picture.figure), picture.caption))
+        logged.write(f"figures/{name}.png", pictures[-1][1])
+    logged.write("comparison.html", page(found, remarks, pictures))
 
 
-def _candidate(run: Logged, pointwise: Path) -> Candidate:
-    return Candidate(
-        run_id=run.run_id,
-        name=run.name,
-        data_sha256=run.tags.get("data_sha256", ""),
-        verdict=run.tags.get("verdict", "unknown"),
-        params=upgraded(run.params),
-        p_loo=run.metrics.get("p_loo", float("nan")),
-        k_max=run.metrics.get("pareto_k_max", float("nan")),
-        pointwise=read_pointwise(pointwise),
-    )
+def _note(found: Comparison, remarks: Sequence[str], links: Mapping[str, str]) -> str:
+    """The comparison in Markdown: what is best, the tables, and the rest in words."""
+    first, *rest = [f"- {line}\n" for line in [*found.words, *remarks]]
+    parts = [first, markdown(found.table, found.labels, links), "".join(rest)]
+    if found.by_groups is not None:
+        parts[2:2] = ["By groups left out:", markdown(found.by_groups, found.labels, links)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _record(found: Comparison, first: Logged, data_sha256: str) -> Record:
-    members = list(found.table["run_id"])
-    return Record(
-        name=f"compare {len(members)} runs",
-        experiment=first.experiment,
-        params={},
-        tags={
-            store.KIND: "comparison",
-            MEMBERS: ",".join(members[: TAG_LIMIT // (ID_LENGTH + 1)]),
-            "data_sha256": data_sha256,
-            "mlflow.source.name": "poolwise.compare",
-        },
-    )
-
-
-def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
-    """The inputs of the figures for a run; without stored draws the run is still in figures that need none."""
-    tables = {name: store.artifact(run.run_id, f"tables/{name}.csv", uri=uri) for name in ("summary", "new_group")}
-    try:
-        tree = _tree(store.artifact(run.run_id, "posterior/posterior.nc", uri=uri)) if with_draws else None
-    except UnknownRunError:
-        tree = None
-    return Member(
-        pooling=POOLINGS[run.params["pooling.name"]],
-        likelihood=run.params.get("likelihood.name", ""),
-        summary=pd.read_csv(tables["summary"], index_col="parameter", dtype={"parameter": str}),
-        new_group=pd.read_csv(tables["new_group"]),
-        tree=tree,
-    )
-
-
-def _tree(path: Path) -> xr.DataTree | None:
-    """The data and simulated counts of a stored fit, if it has them."""
-    with xr.open_datatree(path, engine="netcdf4") as stored:
-        if "posterior_predictive" not in stored:
-            return None
-        return xr.DataTree.from_dict({name: stored[name].to_dataset().load() for name in GROUPS})
+def _lines(found: Comparison, remarks: Sequence[str]) -> list[str]:
+    """The comparison at the terminal, as wide as it is."""
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    tables = [text(found.table, found.labels, width=width), ""]
+    if found.by_groups is not None:
+        tables += ["by groups left out:", text(found.by_groups, found.labels, width=width), ""]
+    wrap = min(width, WIDTH)
+    return tables + [
+        line for each in [*found.words, *remarks] for line in textwrap.wrap(each, wrap, subsequent_indent="  ")
+    ]

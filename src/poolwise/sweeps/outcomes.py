@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from poolwise.comparison.candidates import ComparisonError
 from poolwise.comparison.pipeline import compare_runs
-from poolwise.comparison.ranking import ComparisonError
 from poolwise.config import Config
 from poolwise.errors import SweepError, UnknownRunError, UnreachableError
 from poolwise.paths import outputs
