@@ -18,9 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poolwise.counts.parsing import INTEGER, Column, parse_column, parse_count, parse_exposure, parse_label
+from poolwise.counts.parsing import (
+    INTEGER,
+    Column,
+    look_alikes,
+    parse_column,
+    parse_count,
+    parse_exposure,
+    parse_label,
+    spelled,
+)
 from poolwise.counts.reading import Where, read_texts
 from poolwise.errors import DataError
+from poolwise.text import NAMED, listing, number_of
 
 __all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
@@ -50,6 +60,7 @@ class Counts:
     file_sha256       : of the bytes of the file; empty if there was none
     path              : the file as given; empty if there was none
     columns           : names of the columns (group, count, exposure or None)
+    remarks           : what looks like a mistake in the table, a sentence each, to read before a fit
     """
 
     name: str
@@ -62,6 +73,7 @@ class Counts:
     file_sha256: str
     path: str
     columns: Columns
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_groups(self) -> int:
@@ -174,7 +186,21 @@ def counts_from_rows(
     cells = (group[first], exposure[first], count[first], np.diff(first, append=len(group)))
     for array in cells:
         array.flags.writeable = False
-    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns)
+    remarks = _on_look_alikes(look_alikes(labels), label, where)
+    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, remarks)
+
+
+def _on_look_alikes(alike: Sequence[Sequence[str]], label: Sequence[str], where: Where) -> tuple[str, ...]:
+    """A sentence on each set of labels that look like one, at most `NAMED`; `label` (N,) is that of every row."""
+    found = []
+    for same in alike[:NAMED]:
+        told = [
+            f"{spelled(each)} ({number_of(label.count(each), 'row')}, first {where(label.index(each))})"
+            for each in same
+        ]
+        found.append(f"{listing(told)} are different groups. If they are one group, write one label.")
+    more = [f"{len(alike) - NAMED} more sets of labels look alike."] if len(alike) > NAMED else []
+    return (*found, *more)
 
 
 # Cells: canonical order and hash.

@@ -28,7 +28,7 @@ RATES = f"mean rate and {INTERVAL:.0%} interval"
 def subject(counts: Counts, model: Model) -> str:
     """Model and data of the fit, in one line."""
     groups = number_of(counts.num_groups, "group")
-    return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
+    return f"{model.name} fit of {counts.num_rows} counts ({one_line(counts.columns.count)}) in {groups}"
 
 
 def judgement(verdict: Verdict) -> list[str]:
@@ -46,7 +46,7 @@ def rates(summary: pd.DataFrame) -> list[str]:
     """The rates with their intervals, one per line; at most `MANY`."""
     rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
     shown = rows.head(MANY)
-    labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
+    labels = ["all groups" if name == "lam" else one_line(str(name).removeprefix("lam.")) for name in shown.index]
     means = [number(mean, DIGITS) for mean in shown["mean"]]
     first, second = (max(map(len, column)) for column in (labels, means))
     lines = [
@@ -78,9 +78,9 @@ def line(name: str, verdict: Verdict, loo: Loo) -> str:
     return f"{name:<24} {verdict.status:<8} {accuracy(loo)}"
 
 
-def reused(twin: Logged) -> list[str]:
-    """A job that was not repeated."""
-    return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')})"]
+def reused(twin: Logged, remark: str = "") -> list[str]:
+    """A job that was not repeated; `remark` ends the sentence."""
+    return [f"{twin.name:<24} reused   run {twin.run_id} ({twin.tags.get('verdict', '')}){remark}"]
 
 
 def browse() -> str:
@@ -119,6 +119,6 @@ def note(view: "FitView", again: str) -> str:
     what = subject(view.counts, view.model)
     head = f"**{what}**\n\n{status}\n" + "\n".join(reason.strip() for reason in reasons)
     table = "\n".join([RATES, *rates(view.summary)])
-    more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
+    more = "".join(f"- {line.strip()}\n" for line in [*view.counts.remarks, *view.prior_warnings, *checked(view)])
     more += "\n" if more else ""
     return f"{head}\n\n```\n{table}\n```\n\n{new_group(view.new_group)}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"
