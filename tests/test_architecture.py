@@ -36,7 +36,7 @@ ROOMS = {  # room: the rooms that it may import
         *("report", "figures", "provenance", "checks", "inference", "model", "counts", "tracking", "config"),
         "arguments",
     },
-    "comparison": {"report", "figures", "checks", "tracking", "model", "config"},
+    "comparison": {"report", "figures", "provenance", "checks", "tracking", "model", "config"},
     "sweeps": {"runs", "comparison", "report", "provenance", "tracking", "config", "arguments"},
     "calibration": {"runs", "report", "figures", "provenance", "inference", "model", "counts", "tracking", "config"},
 }

@@ -13,7 +13,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
 
     Parameters
     ----------
-    run_id : of MLflow, as the last lines of a run print it
+    run_id : of MLflow, as the last lines of a run print it; a unique beginning of it is enough
     tracking_uri : the store; by default `MLFLOW_TRACKING_URI`, else the database in `outputs/`
 
     Notes
@@ -25,7 +25,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
     Raises
     ------
     UnknownRunError
-        if the store has no such run.
+        if the store has no such run, or several whose ids begin so.
     """
     from poolwise.runs.load import load  # jax and mlflow are loaded when a run is, not when the package is
 

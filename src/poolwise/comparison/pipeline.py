@@ -7,6 +7,7 @@ Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figu
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,10 @@ from poolwise.comparison.figures import FIGURES, MAX_MODELS, Member, absent, dra
 from poolwise.comparison.page import page
 from poolwise.comparison.ranking import WIDTH, Candidate, Comparison, compare, markdown, read_pointwise, text
 from poolwise.config import upgraded
-from poolwise.errors import UnknownRunError
+from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.figures.style import png
 from poolwise.model.poolings import POOLINGS
+from poolwise.provenance.fingerprints import SOURCE, fingerprint, source_digest
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store
@@ -27,19 +29,21 @@ from poolwise.tracking.run import TAG_LIMIT
 from poolwise.tracking.store import Logged
 
 MEMBERS = "members"  # tag: the ids of the compared runs
-ID_LENGTH = 32  # of a run id
+FINGERPRINT = "comparison_fingerprint"  # tag: of the compared runs, those left out and the code
+REUSED = "the same code compared these runs before"
 GROUPS = ("observed_data", "constant_data", "posterior_predictive")  # of a stored tree
 
 
 def named(run_ids: Sequence[str], *, uri: str) -> list[Logged]:
-    """The runs with these ids, each once.
+    """The runs with these ids, or unique beginnings of ids, each once.
 
     Raises
     ------
     UnknownRunError
         if the store does not have one of them.
     """
-    return [store.logged(run_id, uri=uri) for run_id in dict.fromkeys(run_ids)]
+    ids = dict.fromkeys(store.run_id_of(each, uri=uri) for each in run_ids)
+    return [store.logged(run_id, uri=uri) for run_id in ids]
 
 
 def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
@@ -50,6 +54,7 @@ def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
     UnknownRunError
         if the store does not have the sweep, or the sweep has no runs.
     """
+    run_id = store.run_id_of(run_id, uri=uri)
     parent = store.logged(run_id, uri=uri)
     found = [run for run in store.children(run_id, uri=uri) if not run.kind]
     others = [each for each in parent.tags.get(MEMBERS, "").split(",") if each]
@@ -81,7 +86,8 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
 def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str = "") -> str:
     """Compare runs, print the table, log it as a new run and return the id of that run.
 
-    Runs that did not finish or have no pointwise elpd are reported and left out.
+    If the same code compared the same runs before, that comparison is reused and nothing is logged. Runs that did not
+    finish or have no pointwise elpd are reported and left out.
 
     Parameters
     ----------
@@ -99,6 +105,10 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
     found = compare(candidates)
     by_id = {run.run_id: run for run in runs}
     first = by_id[candidates[0].run_id]
+    record = _record(found, first, candidates[0].data_sha256, reasons)
+    if earlier := _earlier(record, uri=uri):
+        say(text(found.table), "", *_wrapped(found.words), f"run     {earlier.run_id}, reused: {REUSED}")
+        return earlier.run_id
     members = {
         run_id: _member(by_id[run_id], with_draws=place < MAX_MODELS, uri=uri)
         for place, run_id in enumerate(found.table["run_id"])
@@ -106,9 +116,7 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
     missing = [absent(name, list(members.values())) for name in FIGURES]
     remarks = [f"Left out: {each}." for each in reasons]
     remarks += [f"No figure: {each}." for each in missing if each]
-    with tracking.logged_run(
-        _record(found, first, candidates[0].data_sha256), uri=uri, outputs=outputs, parent=parent
-    ) as logged:
+    with tracking.logged_run(record, uri=uri, outputs=outputs, parent=parent) as logged:
         logged.write("tables/comparison.csv", found.table.to_csv(index=False))
         logged.write("tables/differing.csv", found.differing.to_csv())
         pictures = []
@@ -123,9 +131,20 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
         }
         words = "\n".join(f"- {line}" for line in [*found.words, *remarks])
         logged.record.note = f"{markdown(found.table, links)}\n\n{words}\n"
-    lines = [line for each in [*found.words, *remarks] for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
-    say(text(found.table), "", *lines, *logged.location_lines())
+    say(text(found.table), "", *_wrapped([*found.words, *remarks]), *logged.location_lines())
     return logged.run_id
+
+
+def _wrapped(sentences: Sequence[str]) -> list[str]:
+    return [line for each in sentences for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
+
+
+def _earlier(record: Record, *, uri: str) -> Logged | None:
+    """The newest finished comparison of the same runs by the same code."""
+    where = f"tags.{FINGERPRINT} = '{record.tags[FINGERPRINT]}' and attributes.status = 'FINISHED'"
+    with suppress(UnreachableError):
+        return next(iter(store.search(where, uri=uri, experiments=[record.experiment])), None)
+    return None
 
 
 def _candidates(runs: Sequence[Logged], *, uri: str) -> tuple[list[Candidate], list[str]]:
@@ -159,15 +178,17 @@ def _candidate(run: Logged, pointwise: Path) -> Candidate:
     )
 
 
-def _record(found: Comparison, first: Logged, data_sha256: str) -> Record:
+def _record(found: Comparison, first: Logged, data_sha256: str, left_out: Sequence[str] = ()) -> Record:
     members = list(found.table["run_id"])
+    deciding = {"members": sorted(members), "left_out": sorted(left_out), "all_source": source_digest(SOURCE)}
     return Record(
         name=f"compare {len(members)} runs",
         experiment=first.experiment,
         params={},
         tags={
             store.KIND: "comparison",
-            MEMBERS: ",".join(members[: TAG_LIMIT // (ID_LENGTH + 1)]),
+            MEMBERS: ",".join(members[: TAG_LIMIT // (store.ID_LENGTH + 1)]),
+            FINGERPRINT: fingerprint(deciding),
             "data_sha256": data_sha256,
             "mlflow.source.name": "poolwise.compare",
         },

@@ -17,6 +17,7 @@ MOST_VALUES = 100_000_000  # of a pointwise log likelihood, 0.8 GB
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     """The draws of a logged run with its data; see `poolwise.load`."""
     uri = store_uri(tracking_uri, outputs())
+    run_id = store.run_id_of(run_id, uri=uri)
     path = store.artifact(run_id, "posterior/posterior.nc", uri=uri)  # first: a sweep or a comparison has none
     likelihood = LIKELIHOODS[store.logged(run_id, uri=uri).params["likelihood.name"]]
     with xr.open_datatree(path, engine="netcdf4") as stored:
