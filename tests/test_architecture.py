@@ -28,20 +28,23 @@ ROOMS = {  # room: the rooms that it may import
     "figures": {"checks", "inference", "counts"},
     "tracking": set(),
     "config": {"figures", "inference", "model", "tracking"},  # of figures the names, of inference the settings
+    "arguments": {"config"},
+    "help": set(),
     "provenance": {"checks", "counts", "inference", "tracking", "config", "model"},
     "report": {"figures", "checks", "inference", "model", "counts", "tracking"},  # of figures the names
     "runs": {
         *("report", "figures", "provenance", "checks", "inference", "model", "counts", "tracking", "config"),
+        "arguments",
     },
-    "comparison": {"report", "figures", "checks", "tracking", "model", "config"},
-    "sweeps": {"runs", "comparison", "report", "provenance", "tracking", "config"},
+    "comparison": {"report", "figures", "provenance", "checks", "tracking", "model", "config"},
+    "sweeps": {"runs", "comparison", "report", "provenance", "tracking", "config", "arguments"},
     "calibration": {"runs", "report", "figures", "provenance", "inference", "model", "counts", "tracking", "config"},
 }
-COMMANDS = {"run", "compare", "reproduce", "groups", "calibrate", "sync", "ui"}
+COMMANDS = {"__main__", "run", "compare", "reproduce", "groups", "calibrate", "sync", "ui"}
 MOST_LEVELS = 9
 LIBRARY_USERS = {  # library: the only rooms and files that import it
     "mlflow": {"tracking"},
-    "hydra": {"run", "calibrate", "exit_codes", "sweeps", "runs", "config", "paths"},
+    "hydra": {"run", "calibrate", "exit_codes", "sweeps", "runs", "config", "arguments", "paths"},
     "matplotlib": {"figures", "comparison", "calibration"},
     "arviz_plots": {"figures"},
     "numpyro": {"model", "inference", "figures", "calibration"},

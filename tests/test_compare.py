@@ -254,6 +254,30 @@ def test_a_comparison_without_draws_has_the_other_figures(log, compared, uri):
     assert page.count("<img") == 2
 
 
+def test_runs_that_the_same_code_compared_before_are_not_compared_again(log, compared, uri, capsys):
+    ids = [log("a"), log("b", behind=9.0)]
+    first = compared(ids)
+    capsys.readouterr()
+    assert compared(ids[::-1]).run_id == first.run_id
+    assert len(store.search("tags.kind = 'comparison'", uri=uri)) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("Best of 2 runs") for line in printed)
+    assert printed[-1] == f"run     {first.run_id}, reused: the same code compared these runs before"
+
+
+def test_runs_are_compared_again_with_another_run_or_by_other_code(log, compared, uri, monkeypatch):
+    ids = [log("a"), log("b")]
+    found = {compared(ids).run_id, compared([*ids, log("c")]).run_id}
+    monkeypatch.setattr(pipeline, "source_digest", lambda folder: "other code")
+    assert len(found | {compared(ids).run_id}) == 3
+
+
+def test_runs_may_be_named_by_the_beginnings_of_their_ids(log, uri):
+    ids = [log("a"), log("b")]
+    assert [run.run_id for run in pipeline.named([each[:12] for each in ids], uri=uri)] == ids
+    assert len(pipeline.named([ids[0], ids[0][:12]], uri=uri)) == 1
+
+
 def test_runs_on_other_data_are_refused_and_nothing_is_logged(log, compared, uri):
     ids = [log("a"), log("b", data_sha256="d2", first_count=10)]
     MlflowClient(uri).log_param(ids[0], "data.name", "cookies")

@@ -540,8 +540,8 @@ def test_data_that_were_changed_are_not_fitted(again, forge, settings, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["seed"], "seed does not change a setting; write <key>=<value>."),
-        (["seed=["], "seed=[ does not change a setting"),
+        (["seed"], "seed sets nothing. Write <key>=<value>"),
+        (["seed=["], "seed=[ cannot be read. Check its brackets"),
         (["+seed=1"], "does not change one setting to one value"),
         (["~seed"], "does not change one setting to one value"),
         (["seed=1,2"], "does not change one setting to one value"),

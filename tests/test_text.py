@@ -60,6 +60,7 @@ def test_p_value_is_no_smaller_than_its_tables_can_tell():
 
 def test_short_keeps_both_ends_on_one_line():
     assert short("two\nlines") == "two lines"
+    assert short("\x1b[31mred") == r"\x1b[31mred"
     assert short("a" * 50 + "b" * 50) == "a" * 30 + "…" + "b" * 29
     assert short("a" * 50 + "b" * 50, 28) == "a" * 14 + "…" + "b" * 13
 

@@ -13,7 +13,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
 
     Parameters
     ----------
-    run_id : of MLflow, as the last lines of a run print it
+    run_id : of MLflow, as the last lines of a run print it; a unique beginning of it is enough
     tracking_uri : the store; by default `MLFLOW_TRACKING_URI`, else the database in `outputs/`
 
     Returns
@@ -47,7 +47,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
     Raises
     ------
     UnknownRunError
-        if the store has no such run, or the run has no draws.
+        if the store has no such run, or several whose ids begin so, or the run has no draws.
     ReproductionError
         if the run is not a finished fit, or its record is damaged.
     """

@@ -1,4 +1,4 @@
-"""The command: a model to its simulation-based calibration, a logged run with a verdict.
+"""Calibrate one model by simulation, as a logged run with a verdict.
 
     config -> truths and tables -> fits -> ranks -> verdict, figure -> MLflow
 
@@ -13,6 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from poolwise import help
+from poolwise.arguments import as_typed, asks_for_sweep
 from poolwise.config import Calibration, check_as, hydra_fault
 from poolwise.errors import ConfigError, PoolwiseError
 from poolwise.exit_codes import end, exit_codes
@@ -20,9 +22,8 @@ from poolwise.paths import CONF, register_resolvers
 from poolwise.report.terminal import say
 from poolwise.tracking import credentials
 
-SWEEPS = ("-m", "--multirun", "hydra.mode=", "experiments=")  # arguments that request more than one model
-
 register_resolvers()
+help.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
@@ -44,14 +45,14 @@ def main(composed: DictConfig) -> None:
 def cli() -> None:
     """The console command `poolwise-calibrate`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
-    sys.argv[1:] = credentials.hide(sys.argv[1:])
     with exit_codes():
         for each in sys.argv[1:]:
-            if each.startswith(SWEEPS):
+            if asks_for_sweep(each):
                 raise ConfigError(
                     f"{each} requests a sweep, but a calibration takes one model. Start one command per model: "
                     "for pooling in pooled unpooled; do python -m poolwise.calibrate pooling=$pooling; done"
                 )
+        sys.argv[1:] = as_typed(credentials.hide(sys.argv[1:]))
         try:
             main()
         except HydraException as error:

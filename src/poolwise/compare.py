@@ -1,12 +1,11 @@
-"""Logged runs to a comparison: one ranked table, figures, and a run that contains them.
+"""Compare logged runs: one ranked table, figures, and a run that contains them.
 
     run ids, a sweep or a filter -> finished runs -> pointwise elpd -> table, sentences, figures -> MLflow
 
 Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figures need the stored draws.
 """
 
-import argparse
-
+from poolwise import arguments
 from poolwise.comparison.pipeline import compare_runs, matching, named, of_sweep
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
@@ -15,7 +14,7 @@ from poolwise.tracking.credentials import given_uri, store_uri
 
 def cli() -> None:
     """The console command `poolwise-compare`."""
-    parser = argparse.ArgumentParser(prog="python -m poolwise.compare", description=__doc__)
+    parser = arguments.parser("compare", description=__doc__)
     parser.add_argument("runs", nargs="*", metavar="RUN_ID", help="the runs to compare")
     parser.add_argument("--sweep", metavar="PARENT_RUN_ID", help="compare the runs of a sweep")
     parser.add_argument("--filter", metavar="SEARCH", help="compare the runs that match, in MLflow's search language")

@@ -8,7 +8,7 @@ import difflib
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -75,14 +75,31 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+@dataclass(frozen=True)
+class AsTyped:
+    """Marks a setting that holds a name: on a command line the text as typed is its value.
+
+    Attributes
+    ----------
+    unset : the text that stands for no name, if the setting may be null
+    """
+
+    unset: str | None = None
+
+
+# a number that YAML reads without loss is the name that it spells: a column may be called 2023
+Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name), AsTyped()]
+Unnamed = Annotated[Name | None, AsTyped(unset="null")]
+
+
 class Data(Section):
     """The table and its columns; see `conf/data`."""
 
-    name: Annotated[str, Field(min_length=1)]
-    path: str
-    group: str
-    count: str
-    exposure: str | None
+    name: Annotated[Name, Field(min_length=1), AsTyped(unset="null")]
+    path: Name
+    group: Name
+    count: Name
+    exposure: Unnamed
 
 
 class Pooling(Section):
@@ -118,7 +135,7 @@ class Predict(Section):
 
     num_draws: Positive
     new_group: bool
-    group: Annotated[str | None, BeforeValidator(lambda label: str(label) if type(label) is int else label)]
+    group: Annotated[Name | None, AsTyped(unset="")]  # a group may be called null, and none is blank
     new_groups: Annotated[int, Field(ge=1, le=10_000)]
     exposure: Annotated[float | None, Field(gt=0, allow_inf_nan=False)]  # None for the median exposure of the rows
     above: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**53)], ...], Field(strict=False)]
@@ -133,7 +150,7 @@ class Plots(Section):
 class Tracking(Section):
     """Where the run is logged; see `conf/tracking`."""
 
-    uri: str | None
+    uri: Annotated[str | None, AsTyped(unset="null")]
     table_limit_mb: Annotated[float, Field(ge=0)]
 
 
@@ -253,6 +270,17 @@ def leaves_of(nested: Mapping[str, Any], prefix: str = "") -> typing.Iterator[tu
             yield f"{prefix}{key}", value
 
 
+def names_of(schema: type[BaseModel] = Config) -> dict[str, str | None]:
+    """The settings that hold names, dotted, each with the text that stands for no name."""
+    found: dict[str, str | None] = {}
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found |= {f"{name}.{key}": unset for key, unset in names_of(field.annotation).items()}
+        elif marks := [each for each in field.metadata if isinstance(each, AsTyped)]:
+            found[name] = marks[-1].unset
+    return found
+
+
 def unknown_key(key: str, schema: type[Config] = Config) -> str:
     """Message for a key that is not in the schema, with the nearest known key."""
     if re.match(r"prior[./]", key):
@@ -282,8 +310,12 @@ def renamed(leaves: Mapping[str, Any]) -> dict[str, Any]:
 def hydra_fault(error: Exception, schema: type[Config] = Config) -> ConfigError:
     """Convert a Hydra error: an unknown key or choice, with the known ones."""
     text = str(error)
-    if found := re.search(r"Could not override '([^']+)'", text):
+    if found := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         return ConfigError(unknown_key(found[1], schema))
+    if found := re.match(r"Ambiguous value for argument '(.+)'\n", text):
+        key, _, values = found[1].partition("=")
+        remedy = f"Add -m for a sweep, or write a list: {key}=[{values}]."
+        return ConfigError(f"{found[1]} gives one run several values. {remedy}")
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         listed = text.partition(":\n")[2].partition("Config search path")[0].splitlines()
         choices = ", ".join(sorted(each.strip() for each in listed if each.strip()))
@@ -414,6 +446,8 @@ def _sentence(error: Any, schema: type[Config]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing. Give it: {key}=<value>."
     rule = re.sub(r"^Input should be (a valid )?", "", error["msg"]).replace("tuple", "list")
+    if error["type"] == "string_type":
+        rule += ". In a file, put the text in quotes"
     return f"{key} is {error['input']!r}; it must be {rule}."
 
 

@@ -1,7 +1,6 @@
 """A logged run to the groups that differ: ranks, contrasts and probabilities, from its stored draws."""
 
-import argparse
-
+from poolwise import arguments
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
 from poolwise.report.terminal import say
@@ -11,7 +10,7 @@ from poolwise.tracking.credentials import given_uri, store_uri
 
 def cli() -> None:
     """The console command `poolwise-groups`; exit code 0 done, 2 not possible."""
-    parser = argparse.ArgumentParser(prog="python -m poolwise.groups", description=__doc__)
+    parser = arguments.parser("groups", description=__doc__)
     parser.add_argument("run", metavar="RUN_ID", help="a finished fit")
     parser.add_argument("--against", metavar="LABEL", help="compare every group with this one")
     parser.add_argument("--above", metavar="RATE", type=float, help="the probability that each rate is above this one")

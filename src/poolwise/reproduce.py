@@ -1,8 +1,8 @@
-"""A run id to a repeated run and a judgement: bit-identical, statistically equal, or different and why."""
+"""Repeat a logged run and judge it: bit-identical, statistically equal, or different and why."""
 
-import argparse
 import sys
 
+from poolwise import arguments
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs, register_resolvers
 from poolwise.provenance.judgement import DIFFERENT
@@ -12,8 +12,8 @@ from poolwise.tracking.credentials import given_uri, store_uri
 
 def cli() -> None:
     """The console command `poolwise-reproduce`; exit code 0 same, 1 different, 2 not possible."""
-    parser = argparse.ArgumentParser(
-        prog="python -m poolwise.reproduce",
+    parser = arguments.parser(
+        "reproduce",
         description="Repeat a logged run and judge it: bit-identical, statistically equal, or different and why.",
         epilog="Exit code: 0 bit-identical or statistically equal, 1 different or failed, 2 not possible.",
     )

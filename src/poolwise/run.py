@@ -1,4 +1,4 @@
-"""The command: compose a config, check it, fit, exit with the right code.
+"""Fit one model or a sweep of models: compose a config, check it, fit, exit with the right code.
 
 This module imports only what composing needs. The pipeline imports jax and mlflow, so `--help`, `--cfg job` and
 tab completion answer at once.
@@ -12,6 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from poolwise import help
+from poolwise.arguments import as_typed
 from poolwise.config import check
 from poolwise.errors import PoolwiseError
 from poolwise.exit_codes import end, exit_codes
@@ -21,6 +23,7 @@ from poolwise.sweeps import request as sweep_request
 from poolwise.tracking import credentials
 
 register_resolvers()
+help.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -44,8 +47,8 @@ def main(composed: DictConfig) -> float | None:
 def cli() -> None:
     """The console command `poolwise-run`."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors instead of printing them
-    sys.argv[1:] = credentials.hide(sys.argv[1:])
     with exit_codes():
+        sys.argv[1:] = as_typed(credentials.hide(sys.argv[1:]))
         request = sweep_request.requested(sys.argv[1:])
         if request is None:
             main()

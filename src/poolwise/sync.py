@@ -1,8 +1,8 @@
 """Send the spooled runs to their store: `python -m poolwise.sync`."""
 
-import argparse
 import os
 
+from poolwise import arguments
 from poolwise.errors import TrackingError
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 60  # timeout of a request; only the user of this command wai
 
 def cli() -> None:
     """Send the spooled runs; exit code 1 if a store still does not take them."""
-    parser = argparse.ArgumentParser(prog="python -m poolwise.sync", description=__doc__)
+    parser = arguments.parser("sync", description=__doc__)
     parser.add_argument("--tracking-uri", metavar="URI", help="send to this store; default: each run to its own")
     asked = parser.parse_args()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_SECONDS))  # before `store` sets less

@@ -10,7 +10,7 @@ NOTHING = 1e-12  # a positive number below it is written as such: the interval o
 
 
 def one_line(name: str) -> str:
-    """A file's name for display: unprintable characters are escaped."""
+    """A name for display: if some of its characters are unprintable, it is escaped."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
@@ -21,8 +21,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def short(text: str, length: int = 60) -> str:
-    """Put a text on one line and drop its middle if it is too long."""
-    text = " ".join(text.split())
+    """Put a text on one printable line and drop its middle if it is too long."""
+    text = one_line(" ".join(text.split()))
     return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 
@@ -118,7 +118,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collec
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return one_line(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def listing(names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """The MLflow UI of the store, and the addresses of its ranked runs."""
 
-import argparse
 import os
 import sys
 
+from poolwise import arguments
 from poolwise.exit_codes import exit_codes
 from poolwise.paths import HOST, PORT, outputs
 from poolwise.report.terminal import say
@@ -12,7 +12,7 @@ from poolwise.tracking.credentials import SERVERS, store_uri
 
 def cli() -> None:
     """Serve the UI until it is stopped: `python -m poolwise.ui [--port 5000]`."""
-    parser = argparse.ArgumentParser(prog="python -m poolwise.ui", description=__doc__)
+    parser = arguments.parser("ui", description=__doc__)
     parser.add_argument("--host", default=HOST, help="address to listen on; default: this machine only")
     parser.add_argument("--port", type=int, default=PORT)
     asked = parser.parse_args()

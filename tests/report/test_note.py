@@ -120,6 +120,11 @@ def test_new_group_of_a_small_rate_has_a_mean():
     assert "mean 0.00103, sd 0.0321" in new_group(found)
 
 
+def test_a_label_is_one_printable_line():
+    assert words.rates(summary("lam.two\nlines", "lam.\x1b[31m"))[0].split()[0] == "two\\nlines"
+    assert words.rates(summary("lam.two\nlines", "lam.\x1b[31m"))[1].split()[0] == "\\x1b[31m"
+
+
 def test_a_label_keeps_its_points():
     assert words.rates(summary("lam.lam.a"))[0].split()[0] == "lam.a"
 

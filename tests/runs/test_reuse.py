@@ -5,13 +5,20 @@ import json
 import pytest
 import xarray as xr
 
-from poolwise.provenance.fingerprints import posterior_digests
+from poolwise.provenance.fingerprints import fingerprint, posterior_digests
 from poolwise.runs import reuse
 from poolwise.tracking import run as tracking
 from poolwise.tracking.record import Record
 
 PARAMS = {"pooling.name": "pooled", "seed": 0, "sampler.num_samples": 4000, "sampler.checkpoint_every": 1000}
-INGREDIENTS = {"numpyro": "0.23.0", "seed": 0, "source": {"fit.py": "b"}, "all_source": "b", "data_sha256": "d"}
+INGREDIENTS = {
+    "numpyro": "0.23.0",
+    "seed": 0,
+    "source": {"fit.py": "b"},
+    "all_source": "b",
+    "data_sha256": "d",
+    "plots": {"figures": []},
+}
 
 
 def record(**tags: str) -> Record:
@@ -41,17 +48,53 @@ def log(outputs, uri, what, write=lambda run: None, error=None) -> str:
 
 def test_a_finished_run_with_the_same_fingerprint_is_a_twin(outputs, uri):
     run_id = log(outputs, uri, record())
-    assert reuse.finished(record(), among(uri)).run_id == run_id
+    assert reuse.finished(record(), INGREDIENTS, among(uri)).run_id == run_id
 
 
 def test_a_failed_run_is_no_twin(outputs, uri):
     log(outputs, uri, record(), error=ValueError("no luck"))
-    assert reuse.finished(record(), among(uri)) is None
+    assert reuse.finished(record(), INGREDIENTS, among(uri)) is None
 
 
 def test_a_run_with_another_fingerprint_is_no_twin(outputs, uri):
     log(outputs, uri, record(run_fingerprint="x" * 64))
-    assert reuse.finished(record(), among(uri)) is None
+    assert reuse.finished(record(), INGREDIENTS, among(uri)) is None
+
+
+def with_figures(*figures: str, **changes) -> tuple[Record, dict]:
+    """The record and the ingredients of a run with these figures."""
+    deciding = INGREDIENTS | {"plots": {"figures": list(figures)}} | changes
+    made = record(run_fingerprint=fingerprint(deciding))
+    made.params["plots.figures"] = list(figures)
+    return made, deciding
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "is_reused"),
+    [
+        (("rank", "ecdf", "forest"), ("ecdf", "rank"), True),
+        (("rank",), (), True),
+        (("rank", "ecdf"), ("ecdf", "rank"), True),
+        (("rank",), ("rank", "ecdf"), False),
+        (("rank", "ecdf"), ("forest",), False),
+    ],
+)
+def test_a_run_with_these_figures_and_more_is_a_twin_and_one_with_fewer_is_not(outputs, uri, theirs, ours, is_reused):
+    run_id = log(outputs, uri, with_figures(*theirs)[0])
+    found = reuse.finished(*with_figures(*ours), among(uri))
+    assert (found.run_id if found else None) == (run_id if is_reused else None)
+
+
+def test_a_run_with_more_figures_that_differs_in_anything_else_is_no_twin(outputs, uri):
+    log(outputs, uri, with_figures("rank", "ecdf", all_source="another")[0])
+    assert reuse.finished(*with_figures("rank"), among(uri)) is None
+
+
+def test_it_is_said_that_a_twin_has_more_figures(outputs, uri):
+    log(outputs, uri, with_figures("rank", "ecdf")[0])
+    (twin,) = among(uri)
+    assert reuse.more_figures(twin, with_figures("rank")[0]) == "; it has these figures and more"
+    assert reuse.more_figures(twin, with_figures("rank", "ecdf")[0]) == ""
 
 
 def draws_of(digest: str):

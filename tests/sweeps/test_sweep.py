@@ -15,7 +15,9 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
 from poolwise.config import check
+from poolwise.errors import ConfigError
 from poolwise.paths import CONF, register_resolvers
+from poolwise.sweeps import launch
 from poolwise.sweeps import request as sweep_request
 from poolwise.tracking import liveness, store
 from support import ROOT, called
@@ -127,6 +129,58 @@ def test_a_near_miss_says_what_differs(pair, tmp_path):
     (tmp_path / "cookies.csv").write_text(table)
     done = again(pair, *PAIR, f"data.path={tmp_path}/cookies.csv", "sweep.dry_run=true")
     assert re.search(r"fitted; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr
+
+
+@pytest.fixture
+def lab(tmp_path) -> str:
+    """A folder with choices of its own, as `--config-dir` takes it."""
+    (tmp_path / "lab" / "prior" / "mu").mkdir(parents=True)
+    (tmp_path / "lab" / "prior" / "mu" / "lab.yaml").write_text("name: Weibull\nscale: 8.0\nconcentration: 2.0\n")
+    return str(tmp_path / "lab")
+
+
+def test_choices_of_another_folder_are_checked_in_a_sweep(lab):
+    register_resolvers()
+    request = sweep_request.requested(["prior/mu=lab,gamma", "-m", "--config-dir", lab])
+    assert [each.prior["mu"]["name"] for each in sweep_request.checked(request)] == ["Weibull", "Gamma"]
+
+
+def test_a_sweep_freezes_the_folder_of_further_choices(lab, outputs):
+    with launch.frozen_settings(lab) as arguments:
+        frozen = Path(arguments[arguments.index("--config-dir") + 1])
+        assert frozen.is_relative_to(outputs)
+        assert (frozen / "prior" / "mu" / "lab.yaml").read_text().startswith("name: Weibull")
+
+
+def test_a_folder_of_further_choices_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--config-dir none is not a folder"):
+        sweep_request.requested(["-m", "--config-dir", "none", "seed=0,1"])
+
+
+def test_names_in_an_experiments_file_are_taken_as_typed(lab):
+    experiment = (
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      predict.group: 'null,1_000'\n"
+    )
+    (Path(lab) / "experiments").mkdir()
+    (Path(lab) / "experiments" / "labels.yaml").write_text(experiment)
+    register_resolvers()
+    request = sweep_request.requested(["experiments=labels", "--config-dir", lab])
+    assert "predict.group='null','1_000'" in request.added
+    assert [each.predict.group for each in sweep_request.checked(request)] == ["null", "1_000"]
+
+
+def test_a_finished_sweep_with_more_figures_is_reused_and_said(pair):
+    before = len(split(pair[1])[1])
+    assert again(pair, *PAIR, "plots.figures=[ecdf,rank]").returncode == 0
+    done = again(pair, *PAIR, "plots.figures=[rank]")
+    assert (
+        done.stdout.count("(trusted); it has these figures and more")
+        + done.stdout.count("(suspect); it has these figures and more")
+        == 4
+    )  # in the list and at the end of each job
+    parents, children = split(pair[1])
+    assert len(children) == before + 2
+    assert parents[0].metrics["jobs_reused"] == 2
 
 
 def figures_of(*arguments: str) -> set[tuple[str, ...]]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolwise.text import one_line
+
 # Vehtari et al. (2021), Bayesian Analysis 16(2), doi:10.1214/20-BA1221: R-hat and ESS.
 R_HAT_MAX = 1.01
 ESS_PER_CHAIN = 100
@@ -80,7 +82,7 @@ class Limit:
         worst = int(excess.to_numpy().argmax())
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         value, side = format(failed.iloc[worst], self.form), "above" if self.is_upper else "below"
-        return f"{self.label} of {failed.index[worst]} is {value}{whose}, {side} {self.bound:g}{more}"
+        return f"{self.label} of {one_line(str(failed.index[worst]))} is {value}{whose}, {side} {self.bound:g}{more}"
 
     def condition(self, summary: pd.DataFrame) -> Condition:
         """All parameters as one condition."""

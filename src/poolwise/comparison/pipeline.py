@@ -8,31 +8,36 @@ Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figu
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from poolwise.comparison.figures import FIGURES, Member, absent, draw
 from poolwise.comparison.page import page
 from poolwise.comparison.ranking import Comparison, compare
 from poolwise.comparison.reading import candidates_of, members_of
-from poolwise.comparison.record import MEMBERS, record
+from poolwise.comparison.record import FINGERPRINT, MEMBERS, record
 from poolwise.comparison.table import WIDTH, markdown, text
-from poolwise.errors import UnknownRunError
+from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.figures.style import png
 from poolwise.report.terminal import say
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store, ui_pages
+from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
+
+REUSED = "the same code compared these runs before"
 
 
 def named(run_ids: Sequence[str], *, uri: str) -> list[Logged]:
-    """The runs with these ids, each once.
+    """The runs with these ids, or unique beginnings of ids, each once.
 
     Raises
     ------
     UnknownRunError
         if the store does not have one of them.
     """
-    return [store.logged(run_id, uri=uri) for run_id in dict.fromkeys(run_ids)]
+    ids = dict.fromkeys(store.run_id_of(each, uri=uri) for each in run_ids)
+    return [store.logged(run_id, uri=uri) for run_id in ids]
 
 
 def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
@@ -43,6 +48,7 @@ def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
     UnknownRunError
         if the store does not have the sweep, or the sweep has no runs.
     """
+    run_id = store.run_id_of(run_id, uri=uri)
     parent = store.logged(run_id, uri=uri)
     found = [run for run in store.children(run_id, uri=uri) if not run.kind]
     others = [each for each in parent.tags.get(MEMBERS, "").split(",") if each]
@@ -74,7 +80,8 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
 def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str = "") -> str:
     """Compare runs, print the table, log it as a new run and return the id of that run.
 
-    Runs that did not finish or have no pointwise elpd are reported and left out.
+    If the same code compared the same runs before, that comparison is reused and nothing is logged. Runs that did not
+    finish or have no pointwise elpd are reported and left out.
 
     Parameters
     ----------
@@ -92,12 +99,15 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
     found = compare(candidates)
     by_id = {run.run_id: run for run in runs}
     first = by_id[candidates[0].run_id]
+    made = record(found, experiment=first.experiment, data_sha256=candidates[0].data_sha256, left_out=reasons)
+    if earlier := _earlier(made, uri=uri):
+        say(*_lines(found), f"run     {earlier.run_id}, reused: {REUSED}")
+        return earlier.run_id
     members, strangers = members_of([by_id[run_id] for run_id in found.table["run_id"]], uri=uri)
     missing = [absent(name, list(members.values())) for name in FIGURES]
     remarks = [f"Left out: {each}." for each in reasons]
     remarks += [f"Without figures: {each}." for each in strangers]
     remarks += [f"No figure {each}." for each in missing if each]
-    made = record(found, experiment=first.experiment, data_sha256=candidates[0].data_sha256)
     with tracking.logged_run(made, uri=uri, outputs=outputs, parent=parent) as logged:
         _write(logged, found, members, remarks)
         links = {
@@ -108,6 +118,14 @@ def compare_runs(runs: Sequence[Logged], *, uri: str, outputs: Path, parent: str
         logged.record.note = _note(found, remarks, links)
     say(*_lines(found, remarks), *logged.location_lines())
     return logged.run_id
+
+
+def _earlier(made: Record, *, uri: str) -> Logged | None:
+    """The newest finished comparison of the same runs by the same code."""
+    where = f"tags.{FINGERPRINT} = '{made.tags[FINGERPRINT]}' and attributes.status = 'FINISHED'"
+    with suppress(UnreachableError):
+        return next(iter(store.search(where, uri=uri, experiments=[made.experiment])), None)
+    return None
 
 
 def _write(logged: tracking.Run, found: Comparison, members: Mapping[str, Member], remarks: Sequence[str]) -> None:
@@ -133,7 +151,7 @@ def _note(found: Comparison, remarks: Sequence[str], links: Mapping[str, str]) -
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _lines(found: Comparison, remarks: Sequence[str]) -> list[str]:
+def _lines(found: Comparison, remarks: Sequence[str] = ()) -> list[str]:
     """The comparison at the terminal, as wide as it is."""
     width = shutil.get_terminal_size((WIDTH, 24)).columns
     tables = [text(found.table, found.labels, width=width), ""]

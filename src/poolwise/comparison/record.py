@@ -1,25 +1,32 @@
 """A comparison as the record of a run: its parameters, metrics and tags."""
 
 import math
+from collections.abc import Sequence
 
 from poolwise.comparison.ranking import Comparison
+from poolwise.provenance.fingerprints import SOURCE, fingerprint, source_digest
 from poolwise.tracking import store
 from poolwise.tracking.record import Record
 from poolwise.tracking.run import PARAM_LIMIT, TAG_LIMIT
 
 MEMBERS = "members"  # tag: the ids of the compared runs
-ID_LENGTH = 32  # of a run id
+FINGERPRINT = "comparison_fingerprint"  # tag: of the compared runs, those left out and the code
 RANKS = 50  # that have metrics of their own; tables/comparison.csv has all
 BY_RANK = ("elpd_diff", "dse", "diff_mcse", "p_worse")  # columns that are metrics, as in `elpd_diff/2` of the second
 
 
-def record(found: Comparison, *, experiment: str, data_sha256: str) -> Record:
+def record(found: Comparison, *, experiment: str, data_sha256: str, left_out: Sequence[str] = ()) -> Record:
     """The record of a comparison.
 
     Its parameters are the keys that distinguish the models, each with its values in the order of the ranking, and the
     best model and run. No metric has the name of a fit's, so that a comparison is not ranked among fits.
+
+    Parameters
+    ----------
+    left_out : why runs that were named are not in it
     """
     members = list(found.runs["run_id"])
+    deciding = {"members": sorted(members), "left_out": sorted(left_out), "all_source": source_digest(SOURCE)}
     return Record(
         name=f"compare {len(members)} runs",
         experiment=experiment,
@@ -27,7 +34,8 @@ def record(found: Comparison, *, experiment: str, data_sha256: str) -> Record:
         metrics=_metrics(found),
         tags={
             store.KIND: "comparison",
-            MEMBERS: ",".join(members[: TAG_LIMIT // (ID_LENGTH + 1)]),
+            MEMBERS: ",".join(members[: TAG_LIMIT // (store.ID_LENGTH + 1)]),
+            FINGERPRINT: fingerprint(deciding),
             "data_sha256": data_sha256,
             "mlflow.source.name": "poolwise.compare",
         },

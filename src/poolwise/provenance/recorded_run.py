@@ -79,7 +79,7 @@ class RecordedRun:
 
 
 def of_run(run_id: str, *, uri: str) -> RecordedRun:
-    """A finished fit in a store.
+    """A finished fit in a store, by its id or a unique beginning of it.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def of_run(run_id: str, *, uri: str) -> RecordedRun:
             raise ReproductionError(str(error)) from None
 
     try:
-        run = store.logged(run_id, uri=uri)
+        run = store.logged(store.run_id_of(run_id, uri=uri), uri=uri)
     except TrackingError as error:
         raise ReproductionError(str(error)) from None
     if run.kind:

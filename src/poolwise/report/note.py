@@ -29,7 +29,7 @@ RATES = f"mean rate and {INTERVAL:.0%} interval"
 def subject(counts: Counts, model: Model) -> str:
     """Model and data of the fit, in one line."""
     groups = number_of(counts.num_groups, "group")
-    return f"{model.name} fit of {counts.num_rows} counts ({counts.columns.count}) in {groups}"
+    return f"{model.name} fit of {counts.num_rows} counts ({one_line(counts.columns.count)}) in {groups}"
 
 
 def judgement(verdict: Verdict) -> list[str]:
@@ -58,7 +58,7 @@ def rates(summary: pd.DataFrame) -> list[str]:
     rows = rates_of(summary)
     left_out = max(0, len(rows) - MANY)
     shown = pd.concat([rows.head(MANY // 2), rows.tail(MANY // 2)]) if left_out else rows
-    labels = ["all groups" if name == "lam" else str(name).removeprefix("lam.") for name in shown.index]
+    labels = ["all groups" if name == "lam" else one_line(str(name).removeprefix("lam.")) for name in shown.index]
     means = [number(mean, DIGITS) for mean in shown["mean"]]
     first, second = (max(map(len, column)) for column in (labels, means))
     lines = [
@@ -108,9 +108,9 @@ def line(name: str, view: "FitView") -> str:
     return f"{name:<24} {view.verdict.status:<8} model check {view.model_check.status}  {accuracy(view.loo)}"
 
 
-def reused(twin: Logged) -> list[str]:
-    """A job that was not repeated."""
-    return [f"{twin.name:<24} reused   run {twin.run_id} ({verdicts(twin)})"]
+def reused(twin: Logged, remark: str = "") -> list[str]:
+    """A job that was not repeated; `remark` ends the sentence."""
+    return [f"{twin.name:<24} reused   run {twin.run_id} ({verdicts(twin)}){remark}"]
 
 
 def verdicts(logged: Logged) -> str:
@@ -154,7 +154,7 @@ def note(view: "FitView", again: str) -> str:
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
     head = f"**{subject(view.counts, view.model)}**\n\n" + "\n".join(judged)
     table = "\n".join([RATES, *rates(view.summary), *differences(view)])
-    more = "".join(f"- {line.strip()}\n" for line in [*view.prior_warnings, *checked(view)])
+    more = "".join(f"- {line.strip()}\n" for line in [*view.counts.remarks, *view.prior_warnings, *checked(view)])
     more += "\n" if more else ""
     new = "\n\n".join([new_group(view.new_group, view.counts), *new_groups(view)])
     return f"{head}\n\n```\n{table}\n```\n\n{new}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poolwise.text import one_line
+
 
 @contextmanager
 def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[str, int, int, float], None]]:
@@ -51,6 +53,6 @@ def _bar(unit: str, *told: str, quiet: bool = False) -> Progress:
 
 
 def say(*lines: str) -> None:
-    """Print lines to standard output."""
-    sys.stdout.write("\n".join(lines) + "\n")
+    """Print lines to standard output; control sequences in them do not reach the terminal."""
+    sys.stdout.write("\n".join(one_line(line) for text in lines for line in text.split("\n")) + "\n")
     sys.stdout.flush()

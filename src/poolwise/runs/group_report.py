@@ -26,6 +26,7 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
 
     Parameters
     ----------
+    run_id : of the run, or a unique beginning of it
     against : the label of the group to compare all others with; None for no contrasts
     above : a rate; None for no probabilities of exceeding it
     top : rows of a table
@@ -37,7 +38,8 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     RequestError
         if no group has the label.
     """
-    tree, run = stored_tree(run_id, uri=uri), store.logged(run_id, uri=uri)
+    run = store.logged(run_id, uri=uri)
+    tree = stored_tree(run.run_id, uri=uri)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     rates = group_rates(posterior, cells)
     head = f"{one_line(run.name)} ({run.run_id}), {one_line(run.tags.get('verdict', 'not judged'))}"

@@ -72,8 +72,8 @@ class Job:
 
     @functools.cached_property
     def warnings(self) -> list[str]:
-        """The priors that have the data in their far tail, a line each."""
-        return prior_scale.lines(self.model, self.prior_values, self.counts)
+        """What to know before the fit, a line each: labels that look alike, priors with the data in their far tail."""
+        return [*self.counts.remarks, *prior_scale.lines(self.model, self.prior_values, self.counts)]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

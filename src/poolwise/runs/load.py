@@ -21,6 +21,7 @@ INTEGRATED = (
 def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     """A logged run as a tree for ArviZ; see `poolwise.load`."""
     uri = store_uri(tracking_uri, outputs())
+    run_id = store.run_id_of(run_id, uri=uri)
     stored = stored_tree(run_id, uri=uri)  # first: a sweep or a comparison has none
     record = recorded_run.of_run(run_id, uri=uri)
     config = check(record.facts.settings)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from poolwise.text import one_line
+
 if TYPE_CHECKING:
     from poolwise.checks.base import FitView
     from poolwise.model.count_model import Model
@@ -23,7 +25,7 @@ def run_name(model: "Model", overrides: Sequence[str]) -> str:
     """A short name: the model first, as in `hier-nb`, then what differs from the defaults."""
     told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
     told = [each for each in told if not each.startswith(UNTOLD)]
-    return " ".join([f"{model.pooling.short}-{model.likelihood.short}", *(_shortened(each) for each in told)])
+    return one_line(" ".join([f"{model.pooling.short}-{model.likelihood.short}", *map(_shortened, told)]))
 
 
 def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> dict[str, float]:

@@ -55,13 +55,13 @@ def run(config: Config, overrides: Sequence[str] = (), *, parent: str = "", uri:
         draws, among = record.tags["draws_fingerprint"], []
         with suppress(UnreachableError):  # the store just answered; if it stopped, the run goes to the spool
             among = reuse.candidates(record.experiment, uri=job.uri, draws_fingerprint=draws)
-        twin = reuse.finished(record, among)
+        twin = reuse.finished(record, ingredients(job), among)
         if twin is None:
             return elpd_of(carry_out(job, reuse.same_draws(record, among, uri=job.uri)))
     if parent:
         with suppress(*store.OUTAGES):  # without the tag the sweep finds the reused run itself
             store.tag(parent, f"reused.{twin.run_id}", record.name, uri=job.uri)
-    terminal.say(*note.reused(twin))
+    terminal.say(*note.reused(twin, reuse.more_figures(twin, record)))
     return twin.metrics["elpd_loo"]
 
 

@@ -25,9 +25,9 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
+from poolwise.arguments import fault_of, quoted
 from poolwise.config import Config, check
 from poolwise.errors import ConfigError, FitError, RequestError, TrackingError
 from poolwise.paths import CONF, ROOT, outputs
@@ -91,7 +91,7 @@ def reproduce(
     again = _at_commit if at_commit else _here
     found = again(original, settings, changes, data, uri=uri)
     tags, _, _ = _told(found, original)
-    _mark(run_id, tags, {}, uri=uri)
+    _mark(original.run.run_id, tags, {}, uri=uri)
     return found
 
 
@@ -270,10 +270,10 @@ def _told(found: Judgement, original: RecordedRun) -> tuple[dict[str, str], dict
 def _changed(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """The settings with some leaves changed."""
     changed = copy.deepcopy(dict(settings))
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(changes))
-    except OverrideParseException as error:
-        raise ConfigError(f"{error.override} does not change a setting; write <key>=<value>.") from None
+    changes = [quoted(each) for each in changes]
+    if faults := list(filter(None, map(fault_of, changes))):
+        raise ConfigError("\n".join(faults))
+    parsed = OverridesParser.create().parse_overrides(changes)
     for each in parsed:
         key, told = each.get_key_element(), each.input_line or ""
         section = re.split("[./]", key)[0]

@@ -1,9 +1,11 @@
 """Find finished runs to reuse: same run fingerprint, or same draws. Explain near misses.
 
-FAILED and KILLED runs are never reused; suspect runs are, with their verdict.
+A run that differs only in having more figures is the same run too, because no figure depends on another. FAILED and
+KILLED runs are never reused; suspect runs are, with their verdict.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from poolwise.config import LATER, renamed, upgraded
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.inference.engines.base import Fit
 from poolwise.provenance.differences import flat, shown, unequal
-from poolwise.provenance.fingerprints import posterior_digests
+from poolwise.provenance.fingerprints import fingerprint, posterior_digests
 from poolwise.tracking import store
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
@@ -38,14 +40,22 @@ def candidates(experiment: str, *, uri: str, draws_fingerprint: str = "") -> lis
     return store.search(f"{draws}attributes.status = 'FINISHED'", uri=uri, experiments=[experiment])
 
 
-def finished(record: Record, among: Sequence[Logged]) -> Logged | None:
-    """The newest finished run with the same run fingerprint."""
-    return _newest("run_fingerprint", record, among)
+def finished(record: Record, ingredients: Mapping[str, Any], among: Sequence[Logged]) -> Logged | None:
+    """The newest finished run with the same run fingerprint, or with the same but for more figures."""
+    same = (run for run in among if run.tags.get("draws_fingerprint") == record.tags["draws_fingerprint"])
+    return next((run for run in same if _has_all_of(run, record, ingredients)), None)
+
+
+def more_figures(twin: Logged, record: Record) -> str:
+    """What a finished run has beyond the one that it is reused for, for the end of a sentence; empty if nothing."""
+    is_same = twin.tags["run_fingerprint"] == record.tags["run_fingerprint"]
+    return "" if is_same else "; it has these figures and more"
 
 
 def with_same_draws(record: Record, among: Sequence[Logged]) -> Logged | None:
     """The newest finished run with the same draws fingerprint."""
-    return _newest("draws_fingerprint", record, among)
+    draws = record.tags["draws_fingerprint"]
+    return next((run for run in among if run.tags.get("draws_fingerprint") == draws), None)
 
 
 def same_draws(record: Record, among: Sequence[Logged], *, uri: str) -> StoredDraws | None:
@@ -92,8 +102,14 @@ def told(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(differences[:TOLD]) + more
 
 
-def _newest(tag: str, record: Record, among: Sequence[Logged]) -> Logged | None:
-    return next((run for run in among if run.tags.get(tag) == record.tags[tag]), None)
+def _has_all_of(run: Logged, record: Record, ingredients: Mapping[str, Any]) -> bool:
+    """Whether a run is the same, or would be the same if this one had its figures too."""
+    if run.tags.get("run_fingerprint") == record.tags["run_fingerprint"]:
+        return True
+    theirs = re.findall(r"\w+", run.params.get("plots.figures", ""))
+    plots = ingredients["plots"]
+    with_theirs = {**ingredients, "plots": plots | {"figures": theirs}}
+    return set(plots["figures"]) <= set(theirs) and run.tags.get("run_fingerprint") == fingerprint(with_theirs)
 
 
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:

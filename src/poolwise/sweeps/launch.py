@@ -13,14 +13,13 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from poolwise.config import Config, check
 from poolwise.errors import PoolwiseError, RequestError
-from poolwise.paths import CONF, FROZEN, ROOT, outputs, register_resolvers
+from poolwise.paths import FROZEN, ROOT, outputs, register_resolvers
 from poolwise.sweeps.request import Request, checked
 from poolwise.tracking.credentials import store_uri
 
@@ -50,8 +49,7 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     SweepError
         if some jobs failed or did not run.
     """
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        configs = checked(request)
+    configs = checked(request)
     from poolwise.sweeps import outcomes, plan
     from poolwise.sweeps import parent as sweep_parent
 
@@ -60,8 +58,11 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     plan.show(planned)
     if any(each.sweep.dry_run for each in configs):
         return
-    with frozen_settings() as arguments, sweep_parent.parent_run(request, configs, planned, uri=uri) as parent:
-        sys.argv += [*request.added, *arguments]
+    with (
+        frozen_settings(request.config_dir) as arguments,
+        sweep_parent.parent_run(request, configs, planned, uri=uri) as parent,
+    ):
+        sys.argv[1:] = [*request.added, *sys.argv[1:], *arguments]
         os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_spooled else ""
         with sweep_parent.table(parent, planned):
             ended = sweep_parent.settled(parent, launch)
@@ -77,21 +78,25 @@ def show_alone(config: Config, overrides: Sequence[str]) -> None:
 
 
 @contextmanager
-def frozen_settings() -> Iterator[list[str]]:
-    """Copy `conf/` and `experiments/` for the jobs, so changes of the originals do not affect them.
+def frozen_settings(config_dir: str | None = None) -> Iterator[list[str]]:
+    """Copy `conf/`, `experiments/` and the folder of `--config-dir`, so changes of the originals do not affect jobs.
 
-    Yields the arguments that make Hydra read the copy.
+    Yields the arguments that make Hydra read the copies.
     """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = outputs() / "sweeps" / f"{stamp}-{os.getpid()}"
     for name in ("conf", "experiments"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name)
+    arguments = ["--config-path", str(folder / "conf")]
+    if config_dir is not None:
+        shutil.copytree(config_dir, folder / "config-dir")
+        arguments += ["--config-dir", str(folder / "config-dir")]
     os.environ[FROZEN] = str(folder)
     os.environ["POOLWISE_OUTPUTS"] = str(outputs())  # workers may have another working directory
     register_resolvers()
     try:
-        yield ["--config-path", str(folder / "conf")]
+        yield arguments
     finally:
         os.environ.pop(FROZEN, None)
 

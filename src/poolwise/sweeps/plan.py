@@ -1,8 +1,9 @@
 """The plan of a sweep: every job with the finished run that it reuses, if any."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from poolwise.config import Config
 from poolwise.errors import DataError, UnreachableError
@@ -10,7 +11,7 @@ from poolwise.paths import outputs
 from poolwise.report import note, terminal
 from poolwise.runs import reuse
 from poolwise.runs.job import describe, ingredients, prepare
-from poolwise.tracking import spool, store
+from poolwise.tracking import spool
 from poolwise.tracking.credentials import store_uri
 from poolwise.tracking.record import Record
 from poolwise.tracking.store import Logged
@@ -26,13 +27,26 @@ class Planned:
     ----------
     run_id : of the finished run that it reuses, or empty
     remark : its text in the list of jobs
+    record, ingredients : of the run, by which a finished one is found
+    warnings : about its table, to read before it runs
     """
 
     number: int
-    name: str
-    run_fingerprint: str
     run_id: str
     remark: str
+    record: Record
+    ingredients: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its run."""
+        return self.record.name
+
+    @property
+    def run_fingerprint(self) -> str:
+        """The fingerprint of its run."""
+        return self.record.tags["run_fingerprint"]
 
 
 def store_of(configs: Sequence[Config]) -> str:
@@ -55,16 +69,18 @@ def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) 
             with suppress(UnreachableError):  # the store just answered; if it stopped, runs go to the spool
                 if config.reuse is not False:
                     among[record.experiment] = reuse.candidates(record.experiment, uri=uri)
-        run_id, remark = _decide(record, ingredients(job), among[record.experiment], uri=uri)
-        fingerprint = record.tags["run_fingerprint"]
-        planned.append(Planned(number, record.name, fingerprint, run_id, remark))
+        deciding = ingredients(job)
+        run_id, remark = _decide(record, deciding, among[record.experiment], uri=uri)
+        planned.append(Planned(number, run_id, remark, record, deciding, job.counts.remarks))
     if faults:
         raise DataError("\n".join(faults))
     return planned
 
 
 def show(planned: Sequence[Planned]) -> None:
-    """Print the list of jobs."""
+    """Print warnings about the tables, each once, and the list of jobs."""
+    if warnings := dict.fromkeys(warning for each in planned for warning in each.warnings):
+        terminal.say(*warnings)
     for each in planned[:SHOWN]:
         terminal.say(f"{each.number:>4}  {each.name:<28} {each.remark}")
     if len(planned) > SHOWN:
@@ -73,8 +89,8 @@ def show(planned: Sequence[Planned]) -> None:
 
 def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logged], *, uri: str) -> tuple[str, str]:
     """The run that a job reuses, and the remark on the job."""
-    if twin := reuse.finished(record, among):
-        return twin.run_id, f"reused from run {twin.run_id} ({note.verdicts(twin)})"
+    if twin := reuse.finished(record, ingredients, among):
+        return twin.run_id, f"reused from run {twin.run_id} ({note.verdicts(twin)}){reuse.more_figures(twin, record)}"
     if twin := reuse.with_same_draws(record, among):
         return "", f"reanalysed from the draws of run {twin.run_id}"
     miss = reuse.near_miss(record, ingredients, among, uri=uri)
@@ -82,8 +98,9 @@ def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logg
 
 
 def twin_of(job: Planned, *, uri: str) -> Logged | None:
-    """The newest finished run with the fingerprint of a job."""
-    where = f"tags.run_fingerprint = '{job.run_fingerprint}' and attributes.status = 'FINISHED'"
+    """The finished run that a job reuses, if the store has one."""
+    draws = job.record.tags["draws_fingerprint"]
     with suppress(UnreachableError):
-        return next(iter(store.search(where, uri=uri)), None)
+        among = reuse.candidates(job.record.experiment, uri=uri, draws_fingerprint=draws)
+        return reuse.finished(job.record, job.ingredients, among)
     return None

@@ -31,6 +31,7 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run as StoredRun
 
 from poolwise.errors import ConfigError, TrackingError, UnknownRunError, UnreachableError
+from poolwise.text import listed, one_line
 from poolwise.tracking import ui_pages
 from poolwise.tracking.credentials import SERVERS, public, scrub
 
@@ -41,8 +42,14 @@ OUTAGES = (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, Unreachable
 BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow accepts in one call
 PROBE_SECONDS = 5  # timeout of a first small request
 STRANGE = "it answers, but not as an MLflow server does"
+ID_LENGTH, LEAST_PREFIX = 32, 4  # characters of a run id, and of the shortest beginning that stands for one
 KEY = "run_key"  # tag: finds a run if the answer to its creation was lost
 PARENT = "mlflow.parentRunId"
+DRIVERS = {
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}  # modules with another name on PyPI
 KIND = "kind"  # tag of a run that is not a fit: sweep, comparison or calibration
 
 
@@ -78,12 +85,22 @@ def connect(uri: str) -> MlflowClient:
     Raises
     ------
     ConfigError
-        if the address is not that of a store.
+        if the address is not that of a store, or the driver of its database is not installed.
     """
     if not uri.startswith(STORES):
         raise ConfigError(
             f"tracking.uri (or MLFLOW_TRACKING_URI) is {public(uri)}; it must begin with one of {', '.join(STORES)}."
         )
+    try:
+        return _client(uri)
+    except ImportError as error:  # SQLAlchemy imports the driver of a database when it connects
+        raise ConfigError(
+            f"{public(uri)} needs the Python package {error.name}, which is not installed. Install the driver of the "
+            f"database: pip install {DRIVERS.get(error.name or '', error.name)}"
+        ) from None
+
+
+def _client(uri: str) -> MlflowClient:
     if uri.startswith(SQLITE):
         database = _database(uri)
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -135,10 +152,32 @@ def logged(run_id: str, *, uri: str) -> Logged:
     except OUTAGES as error:
         if not is_unknown(error):
             raise UnreachableError(f"{public(uri)}: {first_line(error)}") from None
+        raise _unknown(run_id, uri) from None
+
+
+def run_id_of(beginning: str, *, uri: str) -> str:
+    """The id of the only run whose id begins with this text; a full id is returned unchanged.
+
+    Raises
+    ------
+    UnknownRunError
+        if the text is shorter than `LEAST_PREFIX`, or the store has no such run, or several.
+    UnreachableError
+        if the store does not answer.
+    """
+    if len(beginning) >= ID_LENGTH:
+        return beginning
+    if not re.fullmatch(rf"[0-9a-f]{{{LEAST_PREFIX},}}", beginning):
         raise UnknownRunError(
-            f"{public(uri)} has no run {run_id}. "
-            "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
-        ) from None
+            f"{beginning!r} is not a run id. Give the id or its beginning, at least {LEAST_PREFIX} of its characters."
+        )
+    found = search(f"attributes.run_id LIKE '{beginning}%'", uri=uri)
+    if len(found) == 1:
+        return found[0].run_id
+    if found:
+        candidates = listed(f"{run.run_id} ({one_line(run.name)})" for run in found)
+        raise UnknownRunError(f"several runs have an id that begins with {beginning}: {candidates}. Give more of it.")
+    raise _unknown(beginning, uri)
 
 
 def is_unknown(error: BaseException) -> bool:
@@ -279,6 +318,11 @@ def ranked_pages(uri: str) -> dict[str, str]:
             pass
         pages[experiment.name] = page
     return pages
+
+
+def _unknown(run_id: str, uri: str) -> UnknownRunError:
+    remedy = "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
+    return UnknownRunError(f"{public(uri)} has no run {run_id}. {remedy}")
 
 
 def _probe(uri: str, seconds: float) -> None:
