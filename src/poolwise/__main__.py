@@ -6,7 +6,7 @@ import sys
 from poolwise import arguments
 from poolwise.paths import PACKAGE
 
-COMMANDS = ("run", "compare", "reproduce", "calibrate", "ui", "sync")
+COMMANDS = ("run", "compare", "groups", "reproduce", "calibrate", "ui", "sync")
 
 
 def cli() -> None:

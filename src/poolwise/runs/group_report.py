@@ -38,7 +38,7 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     RequestError
         if no group has the label.
     """
-    run = store.logged(run_id, uri=uri)
+    run = store.logged(store.run_id_of(run_id, uri=uri), uri=uri)
     tree = stored_tree(run.run_id, uri=uri)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     rates = group_rates(posterior, cells)
