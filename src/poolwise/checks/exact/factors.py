@@ -7,6 +7,7 @@ in closed form for a gamma law of lam and Poisson counts, otherwise a sum over a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,16 @@ class PriorLaw:
 
     def place(self, table: Table, delta: Array | None) -> Place:
         """Place of lam in each group, at the values of delta (N, 1); (G, N)."""
+        return place_around(partial(self.log_joint, table, delta), *self.mode(table, delta))
 
-        def log_f(u: Array) -> Array:
-            return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
+    def mode(self, table: Table, delta: Array | None) -> tuple[Array, Array]:
+        """Mode and scale of lam in each group, (G, N)."""
+        shape = (len(table.group_rows), 1 if delta is None else len(delta))
+        return peak(partial(self.log_joint, table, delta), shape)
 
-        return place_around(log_f, *peak(log_f, (len(table.group_rows), 1 if delta is None else len(delta))))
+    def log_joint(self, table: Table, delta: Array | None, u: Array) -> Array:
+        """Log density of u and the counts of each group, without a constant, (G, N, K)."""
+        return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
 
 
 @dataclass(frozen=True)

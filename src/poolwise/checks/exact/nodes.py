@@ -108,11 +108,9 @@ def _log_delta_of_rates(problem: Problem, u: Array) -> Array:
     table = problem.table.merged() if problem.pooling.is_shared else problem.table
     prior, lam = problem.priors["delta"], problem.priors["lam"]
     delta = np.exp(prior.log_x(u))
-    place = lam.place(table, delta[:, None])  # (G, K)
-    centre = place.centre[..., None]
-    log_f = lam.log_density(centre) + table.log_likelihood(lam.log_x(centre), delta[:, None])
-    of_rates = np.sum(log_f[..., 0] + np.log(place.scale) + table.of_rows(table.constant(delta)), axis=0)
-    return prior.log_density(u) + of_rates
+    centre, scale = lam.mode(table, delta[:, None])  # (G, K)
+    log_f = lam.log_joint(table, delta[:, None], centre[..., None])[..., 0]
+    return prior.log_density(u) + np.sum(log_f + np.log(scale) + table.of_rows(table.constant(delta)), axis=0)
 
 
 @dataclass(frozen=True)
