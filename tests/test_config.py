@@ -95,6 +95,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "group": "location",
             "count": "chips",
             "exposure": None,
+            "per": 1.0,
         },
         "pooling": {"name": "hierarchical", "parameterisation": "standardised"},
         "likelihood": {"name": "poisson"},
@@ -734,3 +735,8 @@ def test_outputs_of_an_installed_package_are_in_the_working_directory(monkeypatc
     monkeypatch.setattr(paths, "ROOT", tmp_path / "site-packages" / "poolwise")  # no pyproject.toml there
     monkeypatch.chdir(tmp_path)
     assert outputs() == Path.cwd() / "outputs"
+
+
+def test_a_unit_needs_exposures():
+    with pytest.raises(ConfigError, match=r"^data\.per is 1000, but no exposures are named"):
+        checked("data.per=1000")

@@ -597,3 +597,15 @@ def test_constant_is_the_sum_of_its_terms():
     constant = sufficient_statistics(counts_from_rows(["a", "b"], [2, 4], [3.0, 0.5]))["constant"]
     assert constant.shape == ()
     assert float(constant) == pytest.approx(2 * log(3) - lgamma(3) + 4 * log(0.5) - lgamma(5), rel=1e-14)
+
+
+def test_per_scales_the_exposures_and_the_rates_and_names_the_unit(write):
+    path = write("ward,falls,patient_days\na,3,500\nb,1,2000\n")
+    asked = {"group": "ward", "count": "falls", "exposure": "patient_days"}
+    plain, scaled = read_counts(path, **asked), read_counts(path, **asked, per=1000.0)
+    assert scaled.cell_exposure.tolist() == [0.5, 2.0] and plain.cell_exposure.tolist() == [500.0, 2000.0]
+    assert scaled.cell_count.tolist() == plain.cell_count.tolist()
+    assert scaled.sha256 != plain.sha256  # priors are in the unit of the rates
+    assert scaled.file_sha256 == plain.file_sha256
+    assert plain.columns.denominator("patient days") == "unit of patient days"
+    assert scaled.columns.denominator("patient days") == "1000 patient days"

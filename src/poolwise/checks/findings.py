@@ -72,7 +72,18 @@ def checked(view: FitView, settings: Settings) -> FitView:
         if check.key in settings.checks:
             with settings.stage(check.key):
                 results[check.name] = check.run(view, settings)
-    conditions = (*view.verdict.conditions, *(each for found in results.values() for each in found.conditions))
+    exact = results.get(exact_agreement.CHECK.name)
+    conditions = (
+        *view.verdict.conditions,
+        *(each for found in results.values() for each in found.conditions),
+        *prior_scale.conditions(
+            view.model,
+            view.prior_values,
+            view.counts,
+            view.posterior,
+            is_exact=bool(exact and exact.value is not None and exact.value.agrees),
+        ),
+    )
     return replace(view, results=results, verdict=replace(view.verdict, conditions=conditions))
 
 

@@ -25,7 +25,8 @@ def question(counts: "Counts") -> str:
 
 def unit(counts: "Counts") -> str:
     """The unit of a rate."""
-    per = f"unit of {words_of(counts.columns.exposure)}" if counts.columns.exposure else "row"
+    exposure = counts.columns.exposure
+    per = counts.columns.denominator(words_of(exposure)) if exposure else "row"
     return f"{words_of(counts.columns.count)} per {per}"
 
 
