@@ -425,7 +425,7 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    engine = {"sampler.name": "nuts"}  # of every earlier version
+    engine = {"sampler.name": "nuts", "data.per": 1.0}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
         "seed": 0,
@@ -433,7 +433,7 @@ def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
     assert upgraded({"pooling.rates": "integrated"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.parameterisation": "marginal"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.name": "pooled"}) == engine | {"pooling.name": "pooled"}
-    assert upgraded({"sampler.name": "other"}) == {"sampler.name": "other"}
+    assert upgraded({"sampler.name": "other"}) == engine | {"sampler.name": "other"}
     now = checked().leaves()
     assert upgraded(now) == now
 
@@ -639,8 +639,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 4 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 40
+    # 6 data, 3 model, 5 prior, 7 sampler, 4 device, 4 checks, 5 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 41
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

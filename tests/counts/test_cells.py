@@ -191,7 +191,7 @@ def test_the_source_is_kept_with_the_table(write):
     path = write("n,g,h\n1,a,1\n", "visits.csv.gz")  # told from the bytes, not from the ending
     counts = read_counts(path, group="g", count="n", exposure="h")
     assert (counts.name, counts.path) == ("visits", str(path))
-    assert dataclasses.astuple(counts.columns) == ("g", "n", "h")
+    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0)
 
 
 def test_a_given_name_beats_the_file_name():
