@@ -95,6 +95,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "group": "location",
             "count": "chips",
             "exposure": None,
+            "per": 1.0,
         },
         "pooling": {"name": "hierarchical", "parameterisation": "standardised"},
         "likelihood": {"name": "poisson"},
@@ -434,7 +435,7 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    engine = {"sampler.name": "nuts"}  # of every earlier version
+    engine = {"sampler.name": "nuts", "data.per": 1.0}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
         "seed": 0,
@@ -442,7 +443,7 @@ def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
     assert upgraded({"pooling.rates": "integrated"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.parameterisation": "marginal"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.name": "pooled"}) == engine | {"pooling.name": "pooled"}
-    assert upgraded({"sampler.name": "other"}) == {"sampler.name": "other"}
+    assert upgraded({"sampler.name": "other"}) == engine | {"sampler.name": "other"}
     now = checked().leaves()
     assert upgraded(now) == now
 
@@ -648,8 +649,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 5 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 43
+    # 6 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 44
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 
@@ -757,3 +758,8 @@ def test_outputs_of_an_installed_package_are_in_the_working_directory(monkeypatc
     monkeypatch.setattr(paths, "ROOT", tmp_path / "site-packages" / "poolwise")  # no pyproject.toml there
     monkeypatch.chdir(tmp_path)
     assert outputs() == Path.cwd() / "outputs"
+
+
+def test_a_unit_needs_exposures():
+    with pytest.raises(ConfigError, match=r"^data\.per is 1000, but no exposures are named"):
+        checked("data.per=1000")

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys in the records of earlier versions
 RENAMED_CHOICES = {"pooling.rates": {"sampled": "centred", "integrated": "marginal"}}  # and their values
-LATER = {"sampler.name": "nuts"}  # keys that earlier versions did not have, with the value they implied
+LATER = {
+    "sampler.name": "nuts",
+    "data.per": 1.0,
+}  # keys that earlier versions lacked, with the value they implied
 if TYPE_CHECKING:
     FigureName = str
 else:
@@ -100,6 +103,7 @@ class Data(Section):
     group: Name
     count: Name
     exposure: Unnamed
+    per: Annotated[float, Field(gt=0, lt=1e300)]
 
 
 class Pooling(Section):
@@ -254,7 +258,8 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
         found = [_sentence(each, schema) for each in error.errors()]
         faults += [fault for fault in found if fault.split(" ")[0] not in named]
     else:
-        faults += [*_credential_faults(config.tracking.uri), *_prediction_faults(config.predict)]
+        faults += [*_credential_faults(config.tracking.uri), *_data_faults(config.data)]
+        faults += _prediction_faults(config.predict)
         faults = faults or _refusals(config)
     if faults:
         raise ConfigError(scrub("\n".join(faults))) from None
@@ -428,6 +433,12 @@ def _refusals(config: Config) -> list[str]:
 
     refusal = ENGINES[config.sampler.name].refusal(config.model)
     return [refusal] if refusal else []
+
+
+def _data_faults(data: Data) -> list[str]:
+    if data.per == 1 or data.exposure is not None:
+        return []
+    return [f"data.per is {data.per:g}, but no exposures are named to divide by it. Name them: data.exposure=<column>."]
 
 
 def _prediction_faults(predict: Predict) -> list[str]:

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logsumexp
 
 from poolwise.checks.exact import solve as exact
 from poolwise.checks.exact.solve import NotExact, reason_against, solve
@@ -262,6 +263,58 @@ def test_a_moment_that_does_not_exist_is_no_number():
     assert np.isfinite(answer("pooled", "poisson", small(), heavy).new_group).all()
 
 
+# Several modes: priors in another unit than the data. The posterior has one mode at each.
+
+
+def brute_force(counts: Counts, step: float = 0.1) -> tuple[float, float, float, float]:
+    """Log p(y), means of mu and sigma and elpd_loo of a hierarchical Poisson of one row a group, default priors.
+
+    Sums over a plain grid of log mu and log sigma, the factors by SciPy's negative binomial.
+    """
+    log_mu, log_sigma = np.arange(-20, 4.5, step)[:, None], np.arange(-30, 4.5, step)[None]
+    mu, shape = np.exp(log_mu), np.exp(np.minimum(2 * (log_mu - log_sigma), 30))
+    _, exposure, count = counts.rows()
+    log_f = [negative_binomial(e * mu, 1 / np.sqrt(shape)).logpmf(y) for y, e in zip(count, exposure, strict=True)]
+    log_f = [np.maximum(each, -1e5) for each in log_f]  # no probability at all
+    log_prior = stats.gamma.logpdf(mu, 2, scale=5) + log_mu - np.exp(log_sigma) + log_sigma
+    joint = log_prior + np.sum(log_f, axis=0)
+    log_z = logsumexp(joint)
+    means = (np.exp(logsumexp(joint + x) - log_z) for x in (log_mu, log_sigma))
+    elpd = sum(log_z - logsumexp(joint - each) for each in log_f)
+    return log_z + 2 * np.log(step), *means, elpd
+
+
+@pytest.mark.parametrize(
+    ("totals", "exposure"),
+    [
+        ([4, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6], 500_000.0),  # both modes matter: 0.2% of the mass makes the mean of mu
+        ([3, 9, 1, 6, 12, 2], 40_000.0),  # most of the mass where the prior is
+        ([2, 7, 4, 5], 300.0),  # modes that touch
+    ],
+)
+def test_two_modes_agree_with_brute_force(totals, exposure):
+    counts = counts_from_rows(range(len(totals)), totals, np.full(len(totals), exposure))
+    found, (log_marginal, mu, sigma, elpd) = answer("hierarchical", "poisson", counts), brute_force(counts)
+    assert found.log_marginal == pytest.approx(log_marginal, abs=1e-6)
+    assert found.elpd_loo == pytest.approx(elpd, abs=1e-5)
+    assert (found.mean["mu"], found.mean["sigma"]) == pytest.approx((mu, sigma), rel=1e-5)
+
+
+@pytest.mark.parametrize("exposure", [1e3, 1e5, 1e7])
+def test_overdispersion_that_spans_two_units_agrees_with_sums_over_delta(exposure):
+    # lam ~ Gamma(2, 0.2) and counts near 5 in this exposure: only a large delta joins them
+    counts = counts_from_rows(list("abcd"), [5, 4, 6, 5], np.full(4, exposure))
+    delta, weight = gauss(0.0, 8.0, 120)
+    lam = np.exp(np.linspace(np.log(1e-3 / exposure), 6.0, 1500))
+    by_lam = stats.gamma.pdf(lam, 2, scale=5) * lam * np.log(lam[1] / lam[0])
+    z = weight * stats.halfnorm.pdf(delta, scale=0.5)
+    for count in (5, 4, 6, 5):
+        z = z * (negative_binomial(exposure * lam, delta[:, None]).pmf(count) @ by_lam)
+    found = answer("unpooled", "negative_binomial", counts)
+    assert found.log_marginal == pytest.approx(np.log(z.sum()), abs=1e-4)
+    assert found.mean["delta"] == pytest.approx(z @ delta / z.sum(), rel=1e-4)
+
+
 # Refusals.
 
 
@@ -280,7 +333,7 @@ def test_what_a_smaller_step_does_not_help_is_given_up_early(monkeypatch):
 
 def test_more_quadratures_than_seconds_allow_are_refused(monkeypatch):
     # each of two groups far apart needs a grid of its own
-    monkeypatch.setattr(exact, "ALONE", 0)
+    monkeypatch.setattr(exact, "WORK", 0)
     with pytest.raises(NotExact, match="2 left-out groups need their own quadrature"):
         answer("hierarchical", "poisson", counts_from_rows(list("aaabbb"), [4, 6, 5, 52, 48, 50]))
 

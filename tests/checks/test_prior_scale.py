@@ -4,12 +4,16 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
+import yaml
+from arviz_stats.base import array_stats
 
 from poolwise.checks import prior_scale
+from poolwise.checks.exact.solve import solve
 from poolwise.counts.cells import counts_from_rows
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
-from support import PRIORS, model_of
+from support import PRIORS, ROOT, fit_cookies, model_of
 
 
 def lines_of(counts, pooling, priors=PRIORS, likelihood="poisson"):
@@ -113,3 +117,67 @@ def test_bounds_of_a_uniform_prior_are_kept():
     priors = PRIORS | {"lam": {"name": "Uniform", "low": 0.0, "high": 5.0}}
     (line,) = lines_of(counts_from_rows(["a"], [90]), "pooled", priors)
     assert "Uniform(high 5, low 0) expects rates of 0.025 to 4.97; the data show 90.5," in line
+
+
+# What the warning advises, and the condition of the verdict.
+
+
+def advised(line: str, priors: dict = PRIORS) -> dict:
+    """The priors that the overrides at the end of a warning give."""
+    found = {}
+    for word in re.search(r"Priors in that unit: (.*) \(or prior=scaled\)\.$", line)[1].split():
+        key, value = word.split("=")
+        if "/" in key:
+            site = key.removeprefix("prior/")
+            found[site] = yaml.safe_load((ROOT / "conf" / "prior" / site / f"{value}.yaml").read_text())
+        else:
+            _, site, parameter = key.split(".")
+            found[site][parameter] = float(value)
+    return priors | found
+
+
+PC12 = counts_from_rows(range(12), [4] * 3 + [5] * 6 + [6] * 3, np.full(12, 5e5))
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "zero_inflated_poisson"])
+@pytest.mark.parametrize("pooling", ["pooled", "unpooled", "hierarchical"])
+@pytest.mark.parametrize("exposure", [1e-4, 3000.0, 1e7])
+def test_what_a_warning_advises_ends_it(exposure, pooling, likelihood, cookies):
+    table = rescaled(cookies, exposure)
+    *_, last = lines_of(table, pooling, likelihood=likelihood)
+    assert lines_of(table, pooling, advised(last), likelihood) == []
+
+
+@pytest.mark.fit
+def test_fit_with_the_advised_priors_agrees_with_the_exact_answer():
+    *_, last = lines_of(PC12, "hierarchical")
+    priors = advised(last)
+    values = prior_values(priors, sites=("mu", "sigma"))
+    answer = solve(model_of("hierarchical", "poisson", priors), PC12, values)
+    draws = fit_cookies(PC12, "hierarchical", "poisson", priors=priors).posterior
+    for site in ("mu", "sigma"):
+        assert abs(draws[site].mean() - answer.mean[site]) < 4 * array_stats.mcse(draws[site], method="mean")
+    assert array_stats.rhat(draws["mu"]) < 1.01
+
+
+def conditions_of(mu, *, is_exact=False, counts=PC12):
+    values, posterior = prior_values(PRIORS, sites=("mu", "sigma")), xr.Dataset({"mu": (("chain", "draw"), mu)})
+    return prior_scale.conditions(model_of("hierarchical", "poisson"), values, counts, posterior, is_exact=is_exact)
+
+
+@pytest.mark.parametrize(
+    ("share_at_prior", "passed"), [(0.0, True), (0.005, True), (0.02, False), (0.5, False), (1.0, False)]
+)
+def test_posterior_away_from_the_data_fails_where_prior_and_data_are_in_different_units(share_at_prior, passed):
+    mu = np.where(np.arange(1000) < 1000 * share_at_prior, 0.5, 1.1e-5)[None]
+    (found,) = conditions_of(mu)
+    assert found.passed is passed
+    assert passed or "the unit of the prior may decide this fit" in found.sentence
+
+
+def test_a_fit_that_agrees_with_the_exact_answer_needs_no_such_condition():
+    assert conditions_of(np.full((4, 10), 0.5), is_exact=True) == ()
+
+
+def test_priors_that_suit_the_data_have_no_such_condition(cookies):
+    assert conditions_of(np.full((4, 10), 0.5), counts=cookies) == ()

@@ -191,7 +191,7 @@ def test_the_source_is_kept_with_the_table(write):
     path = write("n,g,h\n1,a,1\n", "visits.csv.gz")  # told from the bytes, not from the ending
     counts = read_counts(path, group="g", count="n", exposure="h")
     assert (counts.name, counts.path) == ("visits", str(path))
-    assert dataclasses.astuple(counts.columns) == ("g", "n", "h")
+    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0)
 
 
 def test_a_given_name_beats_the_file_name():
@@ -637,3 +637,15 @@ def test_labels_that_differ_in_letters_or_digits_are_not_remarked_on():
 def test_many_labels_that_look_alike_are_counted():
     remarks = counts_from_rows([*"abcdefg", *"ABCDEFG"], [1] * 14).remarks
     assert (len(remarks), remarks[-1]) == (6, "2 more sets of labels look alike.")
+
+
+def test_per_scales_the_exposures_and_the_rates_and_names_the_unit(write):
+    path = write("ward,falls,patient_days\na,3,500\nb,1,2000\n")
+    asked = {"group": "ward", "count": "falls", "exposure": "patient_days"}
+    plain, scaled = read_counts(path, **asked), read_counts(path, **asked, per=1000.0)
+    assert scaled.cell_exposure.tolist() == [0.5, 2.0] and plain.cell_exposure.tolist() == [500.0, 2000.0]
+    assert scaled.cell_count.tolist() == plain.cell_count.tolist()
+    assert scaled.sha256 != plain.sha256  # priors are in the unit of the rates
+    assert scaled.file_sha256 == plain.file_sha256
+    assert plain.columns.denominator("patient days") == "unit of patient days"
+    assert scaled.columns.denominator("patient days") == "1000 patient days"

@@ -138,3 +138,10 @@ def test_axes_are_named_as_the_data_name_what_is_counted():
     axes = picture("forest", make_tree(["1", "2"], exposure=2.0), counts).figure.axes[0]
     assert axes.get_xlabel() == "rate, daily calls per unit of open hours"
     assert axes.get_ylabel() == "shop"
+
+
+def test_axes_name_the_size_that_rates_are_per():
+    # exposures are 1 in that unit: the rate is still not per row
+    counts = make_counts(["1", "2"], exposure=1000.0, columns=("ward", "falls", "patient_days", 1000.0))
+    axes = picture("forest", make_tree(["1", "2"], exposure=1.0), counts).figure.axes[0]
+    assert axes.get_xlabel() == "rate, falls per 1000 patient days"

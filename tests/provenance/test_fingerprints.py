@@ -172,7 +172,7 @@ OF_POISSON = [  # what decides the draws of a hierarchical Poisson fit
     *("model/poolings/base.py", "model/poolings/hierarchical.py"),
     *("model/likelihoods/base.py", "model/likelihoods/poisson.py"),
     *("inference/engines/base.py", "inference/engines/nuts.py", "inference/settings.py", "inference/streams.py"),
-    *("inference/snapshot.py", "inference/checkpoint.py"),
+    *("inference/snapshot.py", "inference/starts.py", "inference/checkpoint.py", "model/data_scale.py"),
 ]
 NOT_OF_POISSON = [
     *("model/likelihoods/negative_binomial.py", "model/marginal.py", "model/likelihoods/__init__.py"),

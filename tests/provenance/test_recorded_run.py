@@ -525,3 +525,9 @@ def test_a_folder_without_a_whole_record_is_told(record, content):
     else:
         (folder / "record.json").write_text(content)
     assert str(folder) in refusal(folder)
+
+
+@pytest.mark.parametrize("per", [0, -1.0, True, "1000", None, 1e301])
+def test_a_unit_that_is_not_a_number_is_refused(per, record):
+    found = of_folder(record(settings=changed(data={"per": per})))
+    assert "must be a number > 0" in no_counts(found)

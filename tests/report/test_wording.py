@@ -1,6 +1,7 @@
 """A fit in the words of its report."""
 
-from poolwise.report.wording import model_maths
+from poolwise.counts.cells import Columns, counts_from_rows
+from poolwise.report.wording import model_maths, unit
 from support import model_of
 
 
@@ -9,3 +10,11 @@ def test_maths_escapes_what_a_prior_was_given():
     lines = model_maths(model_of("pooled", "poisson"), priors, has_exposure=True)
     assert "λ ~ &lt;b&gt;(rate &lt;i&gt;)" in [str(formula) for formula, _ in lines]
     assert "r<sub>i</sub> = e<sub>i</sub> · λ" in [str(formula) for formula, _ in lines]
+
+
+def test_unit_of_a_rate_names_what_it_is_per():
+    def of(*columns):
+        return unit(counts_from_rows(["a"], [3], [500.0], columns=Columns(*columns)))
+
+    assert of("ward", "falls", "patient_days") == "falls per unit of patient days"
+    assert of("ward", "falls", "patient_days", 1000.0) == "falls per 1000 patient days"

@@ -25,6 +25,7 @@ from poolwise.counts.cells import Counts
 from poolwise.inference import checkpoint
 from poolwise.inference.settings import Device
 from poolwise.inference.snapshot import Snapshot
+from poolwise.inference.starts import started
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
@@ -138,16 +139,16 @@ def _scalars(model: Model) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=16)
 def _program(model: Model, plan: Plan) -> Callable:
-    """The compiled `fit((keys, truth, statistics), design, values)`: draws, true log likelihood, diagnostics."""
+    """The compiled `fit(tables of `_tables`, design, values)`: draws, true log likelihood, diagnostics."""
     quantities = (*_scalars(model), "lam")
     kernel = infer.NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
 
     def fit(table: Any, design: Any, values: Any) -> dict[str, Any]:
-        key, truth, drawn = table
+        number, key, truth, drawn = table
         statistics = drawn | design
         args = (statistics, values)
         key_chain, key_rates = jax.random.split(key)
-        begin = kernel.init(key_chain, plan.num_warmup, None, args, {})
+        begin = started(kernel, model, key_chain, number, args, num_warmup=plan.num_warmup)  # near data, from the prior
         constrain = kernel.postprocess_fn(args, {})
 
         def step(_: Any, carry: Any) -> Any:
@@ -198,9 +199,9 @@ def _fitted(fit: Callable, tables: Any, given: Any, device: Device) -> dict[str,
 
 
 def _tables(simulated: Simulated, numbers: np.ndarray, seed: int) -> tuple[Any, ...]:
-    """Arguments of the program for these tables: keys, truths and statistics."""
+    """Arguments of the program for these tables: numbers, keys, truths and statistics."""
     keys = jax.vmap(functools.partial(jax.random.fold_in, named_key(seed, "chains")))(numbers)
-    return keys, *jax.tree.map(lambda leaf: leaf[numbers], (simulated.truth, simulated.statistics))
+    return numbers, keys, *jax.tree.map(lambda leaf: leaf[numbers], (simulated.truth, simulated.statistics))
 
 
 def _each(kept: Snapshot, now: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

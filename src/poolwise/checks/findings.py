@@ -85,7 +85,17 @@ def checked(view: FitView, settings: Settings) -> FitView:
         if check.key in settings.checks:
             with settings.stage(check.key):
                 results[check.name] = check.run(view, settings)
-    more = tuple(each for found in results.values() for each in found.conditions)
+    exact = results.get(exact_agreement.CHECK.name)
+    more = (
+        *(each for found in results.values() for each in found.conditions),
+        *prior_scale.conditions(
+            view.model,
+            view.prior_values,
+            view.counts,
+            view.posterior,
+            is_exact=bool(exact and exact.value is not None and exact.value.agrees),
+        ),
+    )
     verdict = replace(view.verdict, conditions=view.verdict.conditions + more)
     of_model = tuple(each for found in results.values() for each in found.model_conditions)
     model_check = gate.ModelCheck(of_model, draws_are_trusted=not verdict.reasons)

@@ -10,23 +10,47 @@ group with few events, or none, allows other rates than the one it happens to sh
              likelihood, the spread within groups; without repeated rows that is not known, nor is sigma
 
 A prior is out of scale if even the nearer end of the interval lies in its far tail. The usual cause is the unit, for
-example chips per cookie or per hundred cookies. Nothing is refused: data may surprise. Nothing here uses JAX, so the
-warning can come before the devices start.
+example chips per cookie or per hundred cookies. The warning ends with overrides that give priors in the unit of the
+data. Nothing is refused: data may surprise. Nothing here uses JAX, so the warning can come before the devices start.
+
+After the fit such a prior must not decide it: `conditions` of the verdict.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from scipy import stats
 
+from poolwise.checks.conditions import Condition
 from poolwise.counts.cells import Counts
 from poolwise.model.count_model import Model
+from poolwise.model.data_scale import overrides
 from poolwise.model.priors import PriorValues, law
 
 FAR = 0.005  # probability of one tail of a prior; divided by G for G rates
 LEVEL = 0.95  # of the intervals
 KNOWN = 1e9  # degrees of freedom of a variance that is not estimated
+NEAR = 10.0  # a posterior within this factor of the range that the data show lies where the data are
+INSIDE = 0.99  # least share of it
 SUBJECTS = {"lam": "rates", "mu": "mean rates", "sigma": "standard deviations between groups"}
+
+
+@dataclass(frozen=True)
+class OutOfScale:
+    """A prior that has the data in its far tail.
+
+    Attributes
+    ----------
+    low, high : the range of its parameter that the data show, over all groups
+    line : a sentence
+    """
+
+    site: str
+    low: float
+    high: float
+    line: str
 
 
 def lines(model: Model, values: PriorValues, counts: Counts) -> list[str]:
@@ -36,6 +60,40 @@ def lines(model: Model, values: PriorValues, counts: Counts) -> list[str]:
     ----------
     values : site -> parameter -> (), the values of the priors
     """
+    found = [each.line for each in out_of_scale(model, values, counts)]
+    if found:
+        found[-1] += f" Priors in that unit: {overrides(dict(model.families), counts)} (or prior=scaled)."
+    return found
+
+
+def conditions(
+    model: Model, values: PriorValues, counts: Counts, posterior: xr.Dataset, *, is_exact: bool
+) -> tuple[Condition, ...]:
+    """Whether the posterior lies where the data are, for each prior that has the data in its far tail.
+
+    Prior and data in different units can make two modes, and chains may all be in the wrong one. A fit that agrees with
+    the exact answer (`is_exact`) is right wherever its posterior lies.
+    """
+    if is_exact:
+        return ()
+    return tuple(_condition(each, posterior[each.site].values) for each in out_of_scale(model, values, counts))
+
+
+def _condition(prior: OutOfScale, draws: np.ndarray) -> Condition:
+    inside = np.mean((draws > prior.low / NEAR) & (draws < prior.high * NEAR))
+    return Condition.of(
+        name=f"share of the posterior of {prior.site} where the data are: does a prior in another unit decide?",
+        value=f"{inside:.1%}",
+        limit=f"at least {INSIDE:.0%}",
+        passed=bool(inside >= INSIDE),
+        otherwise=f"prior.{prior.site} has the data in its far tail, and {1 - inside:.1%} of the posterior of "
+        f"{prior.site} lies away from what the data show: the unit of the prior may decide this fit, and no exact "
+        "answer confirms it. Put the prior into the unit of the data",
+    )
+
+
+def out_of_scale(model: Model, values: PriorValues, counts: Counts) -> list[OutOfScale]:
+    """The top-level priors that have the data in their far tail."""
     shown = dict(_shown(model, counts))
     found = []
     for site, family in model.families:
@@ -49,11 +107,12 @@ def lines(model: Model, values: PriorValues, counts: Counts) -> list[str]:
             settings = ", ".join(f"{key} {float(value):.4g}" for key, value in values[site].items())
             groups = f" in {is_out.sum()} of {len(middle)} groups" if len(middle) > 1 else ""
             expected = _range(prior.ppf([FAR, 1 - FAR]))
-            found.append(
+            line = (
                 f"prior.{site} {family}({settings}) expects {SUBJECTS[site]} of {expected}; the data show "
                 f"{_range(middle[is_out])}{groups}, where its tail probability is "
                 f"{np.minimum(below, above)[is_out].min():.1g}. Is it in the unit of the data, counts per exposure?"
             )
+            found.append(OutOfScale(site, float(low.min()), float(high.max()), line))
     return found
 
 

@@ -37,11 +37,16 @@ __all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of the table."""
+    """Names of the columns of the table, and the size, in units of the exposure column, that rates are per."""
 
     group: str
     count: str
     exposure: str | None
+    per: float = 1.0
+
+    def denominator(self, exposure: str) -> str:
+        """What a rate is per, with the words for the exposure column: "unit of hours", "1000 hours"."""
+        return f"unit of {exposure}" if self.per == 1 else f"{self.per:.15g} {exposure}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ class Counts:
     name              : name of the table
     labels            : (G,)  group labels: in numeric order if all are integers, else by code point
     cell_group        : (C,)  int64, index into `labels`; cells are sorted by group, exposure, count
-    cell_exposure     : (C,)  float64, > 0, in the table's own unit; 1 where the table has none
+    cell_exposure     : (C,)  float64, > 0, in units of `columns.per` of the table; 1 where it has none
     cell_count        : (C,)  int64, events per row, 0 to 2**53
     cell_multiplicity : (C,)  int64, number of rows in the cell, >= 1
     sha256            : of the canonical cells; equal for any row order, file format and machine
@@ -105,7 +110,13 @@ class Counts:
 
 
 def read_counts(
-    path: str | Path, *, group: str, count: str, exposure: str | None = None, name: str | None = None
+    path: str | Path,
+    *,
+    group: str,
+    count: str,
+    exposure: str | None = None,
+    name: str | None = None,
+    per: float = 1.0,
 ) -> Counts:
     """Read a table of counts: CSV, TSV, semicolons or spaces, optionally gzipped, or parquet.
 
@@ -116,13 +127,14 @@ def read_counts(
     count    : column of counts, integers >= 0
     exposure : column of exposures, > 0; if not given every row has exposure 1
     name     : name of the table; the file's name without extensions if not given
+    per      : exposures are divided by it, so that rates are per 1000 hours, for example
 
     Raises
     ------
     DataError
         The file cannot be read, lacks a column, or holds an invalid label, count or exposure.
     """
-    columns = Columns(group, count, exposure)
+    columns = Columns(group, count, exposure, per)
     asked = [column for column in (group, count, exposure) if column is not None]
     if len(set(asked)) < len(asked):
         raise DataError(f"{path}: the same column is named twice ({', '.join(asked)}). Name different columns.")
@@ -181,7 +193,7 @@ def counts_from_rows(
     exposure = np.ones(len(label))
     if exposures is not None:
         parsed = parse_column(exposures, parse_exposure, column=columns.exposure or "exposure", where=where)
-        exposure = np.array(parsed, np.float64)
+        exposure = np.array(parsed, np.float64) / columns.per
 
     order = np.lexsort((count, exposure, group))
     group, exposure, count = group[order], exposure[order], count[order]

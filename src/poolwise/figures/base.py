@@ -120,9 +120,9 @@ class Drawing:
     @property
     def unit(self) -> str:
         """The unit of a rate."""
-        per = unit_of(self.view.tree)
-        if per != "row" and self.view.counts.columns.exposure:
-            per = f"unit of {self.exposure_name}"
+        per, columns = unit_of(self.view.tree), self.view.counts.columns
+        if columns.exposure and (per != "row" or columns.per != 1):
+            per = columns.denominator(self.exposure_name)
         return f"{self.events} per {per}"
 
     def label(self, group: int | np.integer, length: int = 28) -> str:

@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from scipy import stats
 
+from poolwise.model.data_scale import is_word_for
 from poolwise.model.sites import Site, Support
 
 Arrays = Mapping[str, jax.Array]
@@ -125,6 +126,8 @@ def _value_faults(site: Site, prior: Mapping[str, Any], family: Family) -> list[
     faults, highest = [], HIGHEST[site.support]
     for key in family.parameters:
         place, value = f"prior.{site.name}.{key} is {prior[key]}", prior[key]
+        if is_word_for(value, any_real=key in family.any_real):
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
             faults.append(f"{place}; it must be a finite number.")
         elif family.is_bounded:
@@ -133,7 +136,8 @@ def _value_faults(site: Site, prior: Mapping[str, Any], family: Family) -> list[
                 faults.append(f"{place}; {site.name} is {site.support}, so it {limit}.")
         elif key not in family.any_real and value <= 0:
             faults.append(f"{place}; it must be > 0.")
-    if family.is_bounded and not faults and not prior["low"] < prior["high"]:
+    ends = [prior[key] for key in ("low", "high")] if family.is_bounded else []
+    if ends and not faults and not any(isinstance(end, str) for end in ends) and not ends[0] < ends[1]:
         low, high = (f"prior.{site.name}.{key}" for key in ("low", "high"))
         faults.append(f"{low} is {prior['low']}, not below {high} = {prior['high']}.")
     return faults

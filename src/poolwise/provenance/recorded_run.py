@@ -31,6 +31,7 @@ LARGEST_CONFIG = 100_000  # characters; a config has 1,500
 MOST_BRACKETS = 1000  # in YAML; a config has a few
 LARGEST_FILE = 50_000_000  # bytes; a patch with a large binary
 LONGEST_NAME = 500  # characters that MLflow allows for the name of an experiment
+LARGEST = 1e300  # of a number in a config
 LONGEST_PARAM = 500  # characters of a parameter that every store keeps
 RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or without settings
 SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "reuse"))  # that hold keys
@@ -192,6 +193,9 @@ def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
     texts = [asked.get("path"), *(value for key, value in names.items() if key != "exposure" or value is not None)]
     if not all(isinstance(each, str) for each in texts):
         raise ReproductionError(f"{evidence.name} did not record the table and columns that it was fitted to.")
+    names["per"] = per = asked.get("per", 1.0)
+    if type(per) not in (int, float) or not 0 < per < LARGEST:
+        raise ReproductionError(f"data.per of {evidence.name} is {per!r}: refused. It must be a number > 0.")
     if ".." in PurePath(names["name"]).parts or len(names["name"]) > LONGEST_NAME:
         raise ReproductionError(f"data.name of {evidence.name} is {names['name'][:80]!r}: refused. It is not a name.")
     if given:

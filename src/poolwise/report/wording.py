@@ -26,7 +26,8 @@ def question(counts: "Counts") -> str:
 
 def unit(counts: "Counts") -> str:
     """The unit of a rate."""
-    per = f"unit of {words_of(counts.columns.exposure)}" if counts.columns.exposure else "row"
+    exposure = counts.columns.exposure
+    per = counts.columns.denominator(words_of(exposure)) if exposure else "row"
     return f"{words_of(counts.columns.count)} per {per}"
 
 
@@ -35,7 +36,8 @@ def at_exposure(exposure: float, counts: "Counts") -> str:
     if counts.columns.exposure is None:
         return "" if exposure == 1 else f" at exposure {compact(exposure)}"
     median = " (the median)" if exposure == description.median_exposure(counts) else ""
-    return f" at exposure {compact(exposure)} {short(words_of(counts.columns.exposure))}{median}"
+    size = compact(exposure * counts.columns.per)
+    return f" at exposure {size} {short(words_of(counts.columns.exposure))}{median}"
 
 
 def answer(view: "FitView") -> str:

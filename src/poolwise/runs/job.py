@@ -17,6 +17,7 @@ from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
 from poolwise.model.count_model import Model
+from poolwise.model.data_scale import resolved
 from poolwise.model.priors import PriorValues, prior_values
 from poolwise.paths import outputs, resolve_path
 from poolwise.provenance import code as provenance
@@ -88,10 +89,16 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
     began = time.perf_counter()
     asked = config.data
     counts = counts or read_counts(
-        resolve_path(asked.path), group=asked.group, count=asked.count, exposure=asked.exposure, name=asked.name
+        resolve_path(asked.path),
+        group=asked.group,
+        count=asked.count,
+        exposure=asked.exposure,
+        name=asked.name,
+        per=asked.per,
     )
     if config.predict.group is not None and config.predict.group not in counts.labels:
         raise ConfigError(unknown_group(config.predict.group, counts.labels))
+    config = config.model_copy(update={"prior": resolved(config.prior, counts)})
     return Job(
         config=config.predicting_at(description.median_exposure(counts)),
         overrides=overrides,

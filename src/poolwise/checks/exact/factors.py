@@ -7,6 +7,7 @@ in closed form for a gamma law of lam and Poisson counts, otherwise a sum over a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from poolwise.checks.exact.quadrature import FARTHEST, Place, log_sum, peak, pla
 from poolwise.model.priors import FAMILIES, law
 
 NARROWEST = 1e-6  # smallest sigma / mu for which lam is integrated numerically
+NEWTON = 40  # most steps, of at most 2 each: from a rate in the data to one in the prior
 BLOCK = 2**14  # cells x nodes held at once
 
 Array = np.ndarray
@@ -133,11 +135,16 @@ class PriorLaw:
 
     def place(self, table: Table, delta: Array | None) -> Place:
         """Place of lam in each group, at the values of delta (N, 1); (G, N)."""
+        return place_around(partial(self.log_joint, table, delta), *self.mode(table, delta))
 
-        def log_f(u: Array) -> Array:
-            return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
+    def mode(self, table: Table, delta: Array | None) -> tuple[Array, Array]:
+        """Mode and scale of lam in each group, (G, N)."""
+        shape = (len(table.group_rows), 1 if delta is None else len(delta))
+        return peak(partial(self.log_joint, table, delta), shape)
 
-        return place_around(log_f, *peak(log_f, (len(table.group_rows), 1 if delta is None else len(delta))))
+    def log_joint(self, table: Table, delta: Array | None, u: Array) -> Array:
+        """Log density of u and the counts of each group, without a constant, (G, N, K)."""
+        return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
 
 
 @dataclass(frozen=True)
@@ -171,11 +178,14 @@ class GammaLaw:
         total = table.stratum_total[:, None] + table.stratum_rows[:, None] / square  # (S, N)
         kappa = 1 / (1 + square * (table.group_total / table.group_rows)[:, None])
         u = np.log((a + kappa * table.group_total[:, None]) / (b + kappa * table.group_exposure[:, None]))
-        for _ in range(6):
+        for _ in range(NEWTON):
             odds = square * table.stratum_exposure[:, None] * np.exp(u[group])
             slope, bend = (np.add.reduceat(total * odds / (1 + odds) ** k, table.first) for k in (1, 2))
             bend += b * np.exp(u)
-            u += np.clip((a + table.group_total[:, None] - b * np.exp(u) - slope) / bend, -2.0, 2.0)
+            change = np.clip((a + table.group_total[:, None] - b * np.exp(u) - slope) / bend, -2.0, 2.0)
+            u += change
+            if not (np.abs(change) * np.sqrt(bend) > 0.01).any():  # in units of the scale
+                break
 
         def log_f(u: Array) -> Array:
             return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from poolwise.checks.exact.factors import GammaLaw, Nodes, PriorLaw, Table, table_of
-from poolwise.checks.exact.quadrature import Place, peak, place_around
+from poolwise.checks.exact.factors import BLOCK, GammaLaw, Nodes, PriorLaw, Table, table_of
+from poolwise.checks.exact.quadrature import SCAN, Modes, modes, peak, place_around
 from poolwise.model.poolings.base import Pooling
 
 # nodes are dropped where the log of the approximate posterior falls by this, for all data and without any one group
@@ -37,7 +37,7 @@ class Problem:
         return replace(self, table=rest, with_cells=False)
 
 
-def nodes_of(problem: Problem, places: dict[str, Place], step: float) -> Nodes:
+def nodes_of(problem: Problem, places: dict[str, Modes], step: float) -> Nodes:
     """Nested grids: delta, then the spread of the rates, then mu; or delta, then the rate of a pooled model."""
     priors, pooling, delta = problem.priors, problem.pooling, None
     log_weight, logs, margin = np.zeros(1), {}, np.zeros(())
@@ -78,27 +78,39 @@ def _align(x: Array, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x.reshape(x.shape + (1,) * (len(shape) - x.ndim)), shape)
 
 
-def places_of(problem: Problem) -> dict[str, Place]:
-    """Places of delta and the spread of the rates, by `Approximation`."""
+def places_of(problem: Problem) -> dict[str, Modes]:
+    """All modes of delta and of the spread of the rates, by approximations of the factors."""
     places, delta = {}, None
     if "delta" in problem.priors:
-        prior = problem.priors["delta"]
-        whole = replace(problem, table=problem.table.merged()) if problem.pooling.is_shared else problem
-
-        def log_delta(u: Array) -> Array:
-            return prior.log_density(u) + Approximation.of(whole, np.exp(prior.log_x(u))).log_free()
-
-        places["delta"] = place_around(log_delta, *peak(log_delta, ()))
-        delta = np.exp(prior.log_x(places["delta"].centre + places["delta"].scale * np.array([-2.0, 0.0, 2.0])))
+        profile = _log_delta_of_population if problem.pooling.has_population else _log_delta_of_rates
+        places["delta"] = modes(partial(profile, problem), SCAN[::2])
+        delta = np.exp(problem.priors["delta"].log_x(_shoulders(places["delta"])))
     if problem.pooling.has_population:
-        near = Approximation.of(problem, delta)
-
-        def log_spread(w: Array) -> Array:
-            centre, scale = near.mean_peak(w)
-            return np.max(near.log_joint(w, centre[..., None])[..., 0] + np.log(scale), axis=0)
-
-        places["spread"] = place_around(log_spread, *peak(log_spread, ()))
+        places["spread"] = modes(Approximation.of(problem, delta).log_spread)
     return places
+
+
+def _shoulders(place: Modes) -> Array:
+    return np.ravel(place.centre[:, None] + place.scale[:, None] * np.array([-2.0, 0.0, 2.0]))
+
+
+def _log_delta_of_population(problem: Problem, u: Array) -> Array:
+    """Log density of u, the coordinate of delta, maximised over the spread of the rates, (K,)."""
+    prior = problem.priors["delta"]
+    near = Approximation.of(problem, np.exp(prior.log_x(u)))
+    return prior.log_density(u) + np.max(
+        [near.log_profile(w).max(axis=1) for w in np.array_split(SCAN[10:-10:5], 5)], axis=0
+    )
+
+
+def _log_delta_of_rates(problem: Problem, u: Array) -> Array:
+    """Log density of u, the coordinate of delta, with the rates at their modes given delta, (K,)."""
+    table = problem.table.merged() if problem.pooling.is_shared else problem.table
+    prior, lam = problem.priors["delta"], problem.priors["lam"]
+    delta = np.exp(prior.log_x(u))
+    centre, scale = lam.mode(table, delta[:, None])  # (G, K)
+    log_f = lam.log_joint(table, delta[:, None], centre[..., None])[..., 0]
+    return prior.log_density(u) + np.sum(log_f + np.log(scale) + table.of_rows(table.constant(delta)), axis=0)
 
 
 @dataclass(frozen=True)
@@ -128,11 +140,6 @@ class Approximation:
         base = table.log_likelihood(log_rate, delta) + table.of_rows(table.constant(delta))
         return Approximation(problem.priors, base - total * log_rate + exposure * rate, total, exposure)
 
-    def log_free(self) -> Array:
-        """Log of the product of the factors under a flat law of log lam, up to a constant, (D,)."""
-        total = self.total + 0.5
-        return np.sum(self.base + total * (np.log(total / self.exposure) - 1) - np.log(total) / 2, axis=0)
-
     def logs(self, w: Array, u: Array) -> tuple[Array, Array]:
         """Log mu and log sigma at w (V,) and u (D, V, U)."""
         log_mu, prior = self.priors["mu"].log_x(u), self.priors["sigma"]
@@ -157,6 +164,16 @@ class Approximation:
     def mean_peak(self, w: Array) -> tuple[Array, Array]:
         """Mode and scale of u given w, (D, V)."""
         return peak(partial(self.log_joint, w), (self.base.shape[1], len(w)))
+
+    def log_profile(self, w: Array) -> Array:
+        """Log density of w and delta, with mu at its mode given both, (D, V)."""
+        centre, scale = self.mean_peak(w)
+        return self.log_joint(w, centre[..., None])[..., 0] + np.log(scale)
+
+    def log_spread(self, w: Array) -> Array:
+        """Log density of w, maximised over delta and mu, (V,)."""
+        parts = np.array_split(w, 1 + len(w) * self.base.size * 9 // BLOCK)
+        return np.concatenate([self.log_profile(each).max(axis=0) for each in parts])
 
     def margin(self, log_weight: Array, w: Array, u: Array) -> Array:
         """Smallest drop of each node below the largest: for all data, or without any one group."""

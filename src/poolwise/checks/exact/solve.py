@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from poolwise.checks.exact.factors import Factors, GammaLaw, Nodes, Table, factors_of, prior_law, table_of
 from poolwise.checks.exact.nodes import RIM, Problem, nodes_of, places_of
-from poolwise.checks.exact.quadrature import Place
+from poolwise.checks.exact.quadrature import Modes
 from poolwise.counts.cells import Counts
 from poolwise.errors import PoolwiseError
 from poolwise.model.count_model import SITES, Model
@@ -36,7 +36,8 @@ ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
 CUT = 26.0  # nodes are dropped where the log posterior has fallen by this, once groups are left out
 FAR = 3e-7  # share of a sum at the ends above which a grid is too short
-ALONE = 10  # leave-outs on their own grids: at most this many times the cells of the largest table
+WORK = 6e8  # points of all leave-outs on their own grids: nodes x cells, x `POINTS` where lam is integrated; seconds
+POINTS = 30  # of a grid of lam, about
 
 
 Array = np.ndarray
@@ -108,20 +109,22 @@ def solve(model: Model, counts: Counts, values: PriorValues) -> Exact:
     priors = {site: prior_law(family, values[site]) for site, family in model.families}
     table = table_of(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity)
     problem = Problem(model.pooling, priors, table)
-    most_alone = ALONE * most_cells(model) // len(table.rows)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         if model.pooling.is_shared and "delta" not in priors and priors["lam"].gamma is not None:
             return _pooled_gamma_poisson(table, priors["lam"].gamma)
         last = np.inf
         for before, now in itertools.pairwise(_passes(problem)):
-            result = _result(problem, before, now, most_alone)
+            result = _result(problem, before, now)
             if result is not None and result.error <= TOLERANCE + _rounding(now) * table.rows.sum():
                 return result
             change = _change(before, now)
             if result is None and not change <= max(last / 2, TOLERANCE):  # smaller steps do not help
                 break
             last = change
-    raise NotExact(f"{counts.name}: the quadrature of {model.name} does not converge.")
+    raise NotExact(
+        f"{counts.name}: the quadrature of {model.name} does not converge: between two grids log p(y) moves by "
+        f"{change:.1g}, or the grids do not hold the posterior."
+    )
 
 
 def _pooled_gamma_poisson(table: Table, law: GammaLaw) -> Exact:
@@ -152,6 +155,7 @@ class _Pass:
     """Results at one step; `far` marks leave-outs with mass at the ends of a grid."""
 
     is_last: bool
+    work: float  # points at which a density is computed
     log_z: float
     end: float  # share of the posterior at the ends of a grid
     cell_elpd: Array  # (C,)
@@ -188,7 +192,7 @@ def _change(before: _Pass, now: _Pass) -> float:
     return abs(now.log_z - before.log_z) + now.end
 
 
-def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exact | None:
+def _result(problem: Problem, before: _Pass, now: _Pass) -> Exact | None:
     """Two passes as one answer, the leave-outs that have not converged integrated separately; None: refine."""
     table, limit, rounding = problem.table, TOLERANCE / 2, _rounding(now)
     cell_elpd, left_out = now.cell_elpd.copy(), now.left_out.copy()
@@ -202,9 +206,10 @@ def _result(problem: Problem, before: _Pass, now: _Pass, most_alone: int) -> Exa
         return None
     groups_alone = np.flatnonzero(group_is_open | now.group_is_far)
     cells_alone = np.flatnonzero((cell_is_open | now.cell_is_far) & ~is_alone)
-    if len(groups_alone) + len(cells_alone) > most_alone:
+    if (len(groups_alone) + len(cells_alone)) * now.work > WORK:
         raise NotExact(
-            f"{len(cells_alone)} left-out rows, {len(groups_alone)} left-out groups need their own quadrature."
+            f"{len(cells_alone)} left-out rows, {len(groups_alone)} left-out groups need their own quadrature, "
+            f"which takes too long; log p(y) is {now.log_z:.2f}."
         )
     for g in groups_alone:
         rest, error = _log_marginal(problem.without(table.rows * (table.group == g)))
@@ -238,9 +243,11 @@ def _moments(before: _Pass, now: _Pass) -> tuple[dict[str, Array], dict[str, Arr
     return mean, sd
 
 
-def _integrate(problem: Problem, places: dict[str, Place], step: float) -> _Pass:
+def _integrate(problem: Problem, places: dict[str, Modes], step: float) -> _Pass:
     """One pass: leave-group-out from all nodes, everything else from those that matter to the posterior."""
     nodes = nodes_of(problem, places, step)
+    is_closed = nodes.delta is None and isinstance(nodes.law, GammaLaw)
+    work = float(len(nodes.which) * len(problem.table.rows) * (1 if is_closed else POINTS))
     log_f = factors_of(problem.table, nodes, step, with_cells=False).log_f
     joint = nodes.log_weight + log_f.sum(axis=0)  # (N,)
     log_z, without = logsumexp(joint), joint - log_f
@@ -256,6 +263,7 @@ def _integrate(problem: Problem, places: dict[str, Place], step: float) -> _Pass
     mean, square = _expectations(problem, nodes, factors, share)
     return _Pass(
         is_last=step == STEPS[-1],
+        work=work,
         log_z=float(log_z),
         end=float(share @ nodes.is_end),
         cell_elpd=-log_less,

@@ -26,6 +26,7 @@ from poolwise.errors import FitError
 from poolwise.inference.engines.base import Draws, Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot, check, leaves_of, restored
+from poolwise.inference.starts import started
 from poolwise.inference.streams import named_key
 from poolwise.model.count_model import AUXILIARY, Model
 from poolwise.model.priors import PriorValues
@@ -62,15 +63,17 @@ def sample(
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
     batches = _batches(sampler.num_chains, device)
-    keys = jax.random.split(jax.random.key(seed), sampler.num_chains)
+    chains = jax.random.split(jax.random.key(seed), sampler.num_chains), jnp.arange(sampler.num_chains)
     given = {batch.device: jax.device_put(args, batch.device) for batch in batches}
     begin = resume_from
     if begin is None:
         begin = Snapshot(steps=0, state={}, drawn={}, seconds=0.0)
-        states = [start(keys[batch.chains], *given[batches[0].device]) for batch in batches]  # on one: compiled once
+        on = given[batches[0].device]  # on one: compiled once
+        states = [start(jax.tree.map(lambda leaf, batch=batch: leaf[batch.chains], chains), *on) for batch in batches]
     else:
-        shapes = jax.eval_shape(start, keys[batches[0].chains], *args)
-        whole, buffer = (_of_chains(each, len(keys)) for each in (shapes, jax.eval_shape(advance, shapes, 0, *args)[1]))
+        shapes = jax.eval_shape(start, jax.tree.map(lambda leaf: leaf[batches[0].chains], chains), *args)
+        buffers = jax.eval_shape(advance, shapes, 0, *args)[1]
+        whole, buffer = (_of_chains(each, sampler.num_chains) for each in (shapes, buffers))
         check(begin, whole, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
         state = restored(begin.state, whole)
         states = [jax.tree.map(lambda leaf, batch=batch: leaf[batch.chains], state) for batch in batches]
@@ -102,14 +105,14 @@ def sample(
 
 @functools.lru_cache(maxsize=16)
 def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable, Callable]:
-    """The compiled `start(keys, *args)` and `advance(state, num_steps, *args)` of a batch of one variant."""
+    """The compiled `start((keys, chains), *args)` and `advance(state, num_steps, *args)` of a batch of one variant."""
     kernel = NUTS(model.log_joint, target_accept_prob=sampler.target_accept, max_tree_depth=sampler.max_tree_depth)
     length = min(sampler.checkpoint_every, max(sampler.num_warmup, sampler.num_samples))
     over_chains = functools.partial(_over_chains, device=device)
 
     @over_chains
-    def start(key: jax.Array, *args: Any) -> Any:
-        return kernel.init(key, sampler.num_warmup, None, args, {})
+    def start(chain: tuple[jax.Array, jax.Array], *args: Any) -> Any:
+        return started(kernel, model, *chain, args, num_warmup=sampler.num_warmup)
 
     @over_chains
     def advance(state: Any, num_steps: jax.Array, *args: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 
@@ -93,6 +94,10 @@ class Pooling(ABC):
         params = likelihood.sample_params(prior)
         numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
 
+    def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
+        """Site -> its value as the counts show it, where chains may start; by default the rate of each group."""
+        return {"lam": group_rates(statistics)}
+
     def offered(self, likelihood: Likelihood) -> list[str]:
         """The parameterisations available with a likelihood."""
         return list(self.parameterisations)
@@ -112,3 +117,14 @@ class Pooling(ABC):
     def new_rate_moments(self, draws: Draws, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """E lam and E lam^2 of a new group for each draw; by default from the one rate drawn for it."""
         return rates, rates**2
+
+
+def group_rates(statistics: Arrays) -> jax.Array:
+    """The rate that each group shows, (G,), with half a count of the overall rate added: positive without events."""
+    total, exposure = statistics["group_total"], statistics["group_exposure"]
+    return (total + 0.5) / (exposure + 0.5 / overall_rate(statistics))
+
+
+def overall_rate(statistics: Arrays) -> jax.Array:
+    """The rate of all rows, ()."""
+    return (jnp.sum(statistics["group_total"]) + 0.5) / jnp.sum(statistics["group_exposure"])

@@ -7,7 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.poolings.base import Density, Draws, Families, NewGroupWords, Pooling, RateLaw
+from poolwise.model.poolings.base import Density, Draws, Families, NewGroupWords, Pooling, RateLaw, group_rates
 from poolwise.model.priors import Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, exp_remainder, log_gamma_scale, mean_one_gamma
@@ -51,6 +51,11 @@ class Hierarchical(Pooling):
         """Three, with the same posterior."""
         return {"standardised": standardised, "centred": self.centred, "marginal": marginal}
 
+    def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
+        """The rates, their mean, and their standard deviation, at least a tenth of the mean: equal rates may differ."""
+        lam = group_rates(statistics)
+        return {"lam": lam, "mu": jnp.mean(lam), "sigma": jnp.maximum(jnp.std(lam), 0.1 * jnp.mean(lam))}
+
     def offered(self, likelihood: Likelihood) -> list[str]:
         """The marginal parameterisation needs a likelihood that integrates the rates out."""
         return [name for name in self.parameterisations if name != "marginal" or likelihood.has_marginal]
@@ -88,9 +93,7 @@ def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> N
     params = likelihood.sample_params(prior)
     mu, sigma, *_ = population(prior)
     shape = concentration_of(sigma / mu)
-    total, exposure = statistics["group_total"], statistics["group_exposure"]
-    overall = (jnp.sum(total) + 0.5) / jnp.sum(exposure)
-    rate = (total + 0.5) / (exposure + 0.5 / overall)  # (G,)
+    rate = group_rates(statistics)  # (G,)
     weight = likelihood.information(statistics, rate, params)
     scale = 1.0 / jnp.sqrt(shape + weight)
     with numpyro.plate("group", rate.shape[0]):

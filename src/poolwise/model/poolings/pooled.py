@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from poolwise.model.poolings.base import Draws, Families, NewGroupWords, Pooling
-from poolwise.model.priors import Priors, PriorValues
+from poolwise.model.poolings.base import Draws, Families, NewGroupWords, Pooling, overall_rate
+from poolwise.model.priors import Arrays, Priors, PriorValues
 from poolwise.model.sites import Site
 
 
@@ -28,6 +28,10 @@ class Pooled(Pooling):
         """One number, repeated."""
         lam = numpyro.sample("lam", prior["lam"])
         return jnp.broadcast_to(lam, (num_groups,))
+
+    def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
+        """The rate of all rows."""
+        return {"lam": overall_rate(statistics)}
 
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
         """The common rate."""

@@ -1,0 +1,78 @@
+"""Where chains start: half near the data, half in the bulk of the prior, so that separate modes are seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+from numpyro.infer import NUTS
+from test_nuts import SHORT
+
+from poolwise.counts.cells import Counts, counts_from_rows
+from poolwise.inference.starts import started
+from poolwise.model.poolings import POOLINGS
+from poolwise.model.priors import law, prior_values
+from support import PRIORS, fit_cookies, model_of
+
+pytestmark = pytest.mark.fit
+
+FAR = counts_from_rows(list("abcd"), [30, 40, 50, 40], np.full(4, 1e6))  # rates near 4e-5, where the priors say 10
+EVERY = [  # each pooling, likelihood and parameterisation at least once
+    ("pooled", "negative_binomial", None),
+    ("unpooled", "poisson", None),
+    ("hierarchical", "negative_binomial", "centred"),
+    ("hierarchical", "poisson", "marginal"),
+    ("hierarchical", "zero_inflated_poisson", "standardised"),
+]
+
+
+def starts(pooling: str, likelihood: str, parameterisation: str | None, priors: dict = PRIORS, counts: Counts = FAR):
+    """The constrained starting points of 100 chains, site -> (100, ...), and their potential energies."""
+    model = model_of(pooling, likelihood, priors, parameterisation)
+    args = (model.likelihood.statistics.of(counts), prior_values(priors, sites=tuple(dict(model.families))))
+    kernel = NUTS(model.log_joint)
+
+    def one(key, chain):
+        state = started(kernel, model, key, chain, args, num_warmup=10)
+        return kernel.postprocess_fn(args, {})(state.z), state.potential_energy
+
+    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 100), jnp.arange(100))
+
+
+@pytest.mark.parametrize(("pooling", "likelihood", "parameterisation"), EVERY)
+def test_chains_start_in_turn_near_the_data_and_in_the_bulk_of_the_prior(pooling, likelihood, parameterisation):
+    found, energy = starts(pooling, likelihood, parameterisation)
+    assert np.isfinite(energy).all()
+    site = "mu" if POOLINGS[pooling].has_population else "lam"
+    values = np.asarray(found[site]).reshape(100, -1)
+    near = np.log(values[::2] / 4e-5)
+    assert np.all(np.abs(near) < 2.5) and 0.3 < near.std() < 0.7  # a factor with sd 0.5 of its logarithm
+    quantile = law("Gamma", {"concentration": 2.0, "rate": 0.2}).cdf(values[1::2])
+    assert np.all((quantile > 0.005) & (quantile < 0.995))
+    assert np.quantile(quantile, 0.1) < 0.3 and np.quantile(quantile, 0.9) > 0.7  # spread over it
+
+
+def test_a_heavy_tail_is_no_place_to_start():
+    # of HalfCauchy(2) one draw in 64 is above 80, of three draws the median in 1400
+    heavy = PRIORS | {"sigma": {"name": "HalfCauchy", "scale": 2.0}}
+    sigma = starts("hierarchical", "poisson", None, heavy)[0]["sigma"][1::2]
+    assert sigma.max() < 80
+
+
+def test_groups_without_a_difference_start_with_one():
+    alike = counts_from_rows(list("ab"), [10, 10])
+    sigma = starts("hierarchical", "poisson", None, counts=alike)[0]["sigma"][::2]
+    assert np.all((sigma > 0.1) & (sigma < 10))
+
+
+def test_groups_without_an_event_have_a_start():
+    found, energy = starts("hierarchical", "poisson", None, counts=counts_from_rows(list("ab"), [0, 0]))
+    assert np.isfinite(energy).all() and all(np.isfinite(each).all() for each in found.values())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_modes_far_apart_make_the_chains_disagree(seed):
+    # 12 groups of about 5 events in 500 000: one mode near 1e-5, one near 0.5, where the prior is
+    counts = counts_from_rows(range(12), [4] * 3 + [5] * 6 + [6] * 3, np.full(12, 5e5))
+    mu = fit_cookies(counts, "hierarchical", "poisson", seed=seed, sampler=SHORT).posterior["mu"]
+    assert array_stats.rhat(mu) > 1.2
