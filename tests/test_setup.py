@@ -57,5 +57,6 @@ def test_an_interpreter_that_was_named_and_does_not_run_is_refused(machine):
 
 def test_every_command_has_a_console_script():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    commands = [path.stem for path in (ROOT / "src/poolwise").glob("*.py") if "\ndef cli(" in path.read_text()]
-    assert scripts == {f"poolwise-{name}": f"poolwise.{name}:cli" for name in commands}
+    commands = {path.stem for path in (ROOT / "src/poolwise").glob("*.py") if "\ndef cli(" in path.read_text()}
+    others = {f"poolwise-{name}": f"poolwise.{name}:cli" for name in commands - {"__main__"}}
+    assert scripts == {"poolwise": "poolwise.__main__:cli", **others}

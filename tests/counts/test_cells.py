@@ -613,32 +613,6 @@ def test_constant_is_the_sum_of_its_terms():
     assert float(constant) == pytest.approx(2 * log(3) - lgamma(3) + 4 * log(0.5) - lgamma(5), rel=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        (["North", "North ", "North"], "'North' (2 rows, first t: row 1) and 'North ' (1 row, first t: row 2)"),
-        (["a", "A"], "'A' (1 row, first t: row 2) and 'a' (1 row, first t: row 1)"),
-        (["New York", "New  York"], "'New  York' (1 row, first t: row 2) and 'New York' (1 row, first t: row 1)"),
-        (["K\u00f6ln", "Ko\u0308ln"], r"'Ko\u0308ln' (1 row, first t: row 2) and 'K\xf6ln' (1 row, first t: row 1)"),
-        (["a b", "a\u00a0b"], r"'a b' (1 row, first t: row 1) and 'a\xa0b' (1 row, first t: row 2)"),
-        (["Straße", "STRASSE"], "'STRASSE' (1 row, first t: row 2) and 'Straße' (1 row, first t: row 1)"),
-    ],
-)
-def test_labels_that_look_alike_are_named_with_their_rows_and_stay_apart(labels, said):
-    counts = counts_from_rows(labels, range(len(labels)), name="t")
-    assert counts.remarks == (f"{said} are different groups. If they are one group, write one label.",)
-    assert set(counts.labels) == set(labels)
-
-
-def test_labels_that_differ_in_letters_or_digits_are_not_remarked_on():
-    assert counts_from_rows(["7", "007", "a", "b", "Köln", "Koln", "a-b", "ab"], [1] * 8).remarks == ()
-
-
-def test_many_labels_that_look_alike_are_counted():
-    remarks = counts_from_rows([*"abcdefg", *"ABCDEFG"], [1] * 14).remarks
-    assert (len(remarks), remarks[-1]) == (6, "2 more sets of labels look alike.")
-
-
 def test_per_scales_the_exposures_and_the_rates_and_names_the_unit(write):
     path = write("ward,falls,patient_days\na,3,500\nb,1,2000\n")
     asked = {"group": "ward", "count": "falls", "exposure": "patient_days"}

@@ -21,16 +21,13 @@ from numpy.typing import NDArray
 from poolwise.counts.parsing import (
     INTEGER,
     Column,
-    look_alikes,
     parse_column,
     parse_count,
     parse_exposure,
     parse_label,
-    spelled,
 )
 from poolwise.counts.reading import Where, read_texts
 from poolwise.errors import DataError
-from poolwise.text import NAMED, listing, number_of
 
 __all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
@@ -67,7 +64,6 @@ class Counts:
     columns           : names of the columns (group, count, exposure or None)
     row_number        : (N,)  int32, the rows of `rows()` in the table: 1 is its first row below the header, and blank
                         lines are not counted; empty if there was no table
-    remarks           : what looks like a mistake in the table, a sentence each, to read before a fit
     """
 
     name: str
@@ -81,7 +77,6 @@ class Counts:
     path: str
     columns: Columns
     row_number: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    remarks: tuple[str, ...] = ()
 
     @property
     def num_groups(self) -> int:
@@ -202,21 +197,7 @@ def counts_from_rows(
     row_number = (1 + order).astype(np.int32)  # 4 bytes a row; the sort is stable, so equal rows keep their order
     for array in (*cells, row_number):
         array.flags.writeable = False
-    remarks = _on_look_alikes(look_alikes(labels), label, where)
-    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number, remarks)
-
-
-def _on_look_alikes(alike: Sequence[Sequence[str]], label: Sequence[str], where: Where) -> tuple[str, ...]:
-    """A sentence on each set of labels that look like one, at most `NAMED`; `label` (N,) is that of every row."""
-    found = []
-    for same in alike[:NAMED]:
-        told = [
-            f"{spelled(each)} ({number_of(label.count(each), 'row')}, first {where(label.index(each))})"
-            for each in same
-        ]
-        found.append(f"{listing(told)} are different groups. If they are one group, write one label.")
-    more = [f"{len(alike) - NAMED} more sets of labels look alike."] if len(alike) > NAMED else []
-    return (*found, *more)
+    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number)
 
 
 # Cells: canonical order and hash.

@@ -2,8 +2,7 @@
 
 import re
 import reprlib
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -45,21 +44,6 @@ def parse_label(text: str) -> str:
     if not text.strip():
         raise ValueError("every row needs a group. Fill in the cell or drop the row.")
     return text
-
-
-def look_alikes(labels: Iterable[str]) -> list[list[str]]:
-    """The labels that differ only in case, spaces or Unicode normalisation, together."""
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        folded = unicodedata.normalize("NFKC", label).casefold()
-        alike.setdefault("".join(folded.split()), []).append(label)
-    return [same for same in alike.values() if len(same) > 1]
-
-
-def spelled(label: str) -> str:
-    """A label in quotes; letters beyond ASCII as code points if it has a form that looks the same."""
-    forms = {unicodedata.normalize(form, label) for form in ("NFC", "NFD", "NFKC")}
-    return ascii(label) if len(forms) > 1 else repr(label)
 
 
 def parse_count(text: str) -> int:

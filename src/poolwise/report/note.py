@@ -9,6 +9,7 @@ import pandas as pd
 from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.counts import look_alikes
 from poolwise.counts.cells import Counts
 from poolwise.figures.bins import count_quantile
 from poolwise.inference.predictive import NewGroup
@@ -154,7 +155,8 @@ def note(view: "FitView", again: str) -> str:
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
     head = f"**{subject(view.counts, view.model)}**\n\n" + "\n".join(judged)
     table = "\n".join([RATES, *rates(view.summary), *differences(view)])
-    more = "".join(f"- {line.strip()}\n" for line in [*view.counts.remarks, *view.prior_warnings, *checked(view)])
+    remarks = [*look_alikes.remarks(view.counts), *view.prior_warnings, *checked(view)]
+    more = "".join(f"- {line.strip()}\n" for line in remarks)
     more += "\n" if more else ""
     new = "\n\n".join([new_group(view.new_group, view.counts), *new_groups(view)])
     return f"{head}\n\n```\n{table}\n```\n\n{new}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

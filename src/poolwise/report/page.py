@@ -19,7 +19,7 @@ from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW
 from poolwise.checks.groups import probability
 from poolwise.checks.integrated_loo import INTEGRATE_ABOVE_K
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
-from poolwise.counts import description
+from poolwise.counts import description, look_alikes
 from poolwise.figures import names as figures_names
 from poolwise.figures.bins import count_quantile
 from poolwise.report import note
@@ -132,6 +132,7 @@ def render(
         | _new_group(view)
         | {
             "sections": _sections(pictures, is_named=view.new_group.label is not None),
+            "look_alikes": look_alikes.remarks(view.counts),
             "data_words": description.hint(view.counts),
             "tables": [_table(name, tables[name]) for name in TABLES if name in tables],
             "command": run.command,

@@ -12,7 +12,7 @@ from poolwise.checks import prior_scale
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import CHECKS
 from poolwise.config import Config
-from poolwise.counts import description
+from poolwise.counts import description, look_alikes
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
@@ -71,10 +71,15 @@ class Job:
     reproduces: str = ""  # the id of the run that this job repeats, if any
     stack: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Labels of groups that look alike, a sentence each."""
+        return look_alikes.remarks(self.counts)
+
     @functools.cached_property
     def warnings(self) -> list[str]:
         """What to know before the fit, a line each: labels that look alike, priors with the data in their far tail."""
-        return [*self.counts.remarks, *prior_scale.lines(self.model, self.prior_values, self.counts)]
+        return [*self.remarks, *prior_scale.lines(self.model, self.prior_values, self.counts)]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

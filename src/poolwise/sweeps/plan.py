@@ -71,7 +71,7 @@ def plan(jobs: Sequence[Sequence[str]], configs: Sequence[Config], *, uri: str) 
                     among[record.experiment] = reuse.candidates(record.experiment, uri=uri)
         deciding = ingredients(job)
         run_id, remark = _decide(record, deciding, among[record.experiment], uri=uri)
-        planned.append(Planned(number, run_id, remark, record, deciding, job.counts.remarks))
+        planned.append(Planned(number, run_id, remark, record, deciding, job.remarks))
     if faults:
         raise DataError("\n".join(faults))
     return planned
