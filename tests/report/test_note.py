@@ -17,6 +17,7 @@ from poolwise.counts.cells import Columns, Counts, counts_from_rows
 from poolwise.inference.new_groups import NewGroups
 from poolwise.inference.predictive import NewGroup
 from poolwise.report import note as words
+from poolwise.report.wording import answer
 from poolwise.runs import job
 from support import model_of
 
@@ -74,7 +75,7 @@ def summary(*names: str) -> pd.DataFrame:
 
 
 def many(number: int) -> pd.DataFrame:
-    return summary("mu", *(f"lam.{label}" for label in range(number)))
+    return summary("mu", "sigma", *(f"lam.{label}" for label in range(number)))
 
 
 def test_subject_says_what_was_fitted_to_what(cookies):
@@ -171,7 +172,6 @@ def test_groups_that_differ_are_told_beside_the_rates_and_not_among_the_checks()
     found = view_of(many(2), results={"groups": Result(lines=("shop a has the highest rate",))})
     assert words.differences(found) == ["shop a has the highest rate"]
     assert words.checked(found) == []
-    assert "\nshop a has the highest rate\n```" in words.note(found, "again")
 
 
 def test_new_group_of_an_unpooled_fit_says_that_it_is_the_prior():
@@ -265,9 +265,10 @@ def test_an_unknown_group_is_named_with_what_there_is(asked, there):
 
 def test_note_is_the_whole_answer_in_markdown():
     table = many(2)
-    note = words.note(view_of(table), "python -m poolwise.run seed=3")
-    assert note.splitlines() == [
+    view = view_of(table)
+    assert words.note(view, "python -m poolwise.run seed=3").splitlines() == [
         *("**hierarchical poisson fit of 2 counts (count) in 2 groups**", ""),
+        *(answer(view), ""),
         *(*words.judgement(VERDICT), "", "model check: not checked"),
         *("", "```", "mean rate and 94% interval", *words.rates(table), "```", ""),
         *(new_group(NEW_GROUP), ""),

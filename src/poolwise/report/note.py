@@ -15,7 +15,7 @@ from poolwise.figures.bins import count_quantile
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import Model
 from poolwise.paths import ROOT
-from poolwise.report.wording import at_exposure, rates_of
+from poolwise.report.wording import answer, at_exposure, rates_of
 from poolwise.text import number, number_of, one_line
 from poolwise.tracking.store import Logged
 
@@ -153,8 +153,8 @@ def integrated(view: "FitView") -> list[str]:
 def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
-    head = f"**{subject(view.counts, view.model)}**\n\n" + "\n".join(judged)
-    table = "\n".join([RATES, *rates(view.summary), *differences(view)])
+    head = f"**{subject(view.counts, view.model)}**\n\n{answer(view)}\n\n" + "\n".join(judged)
+    table = "\n".join([RATES, *rates(view.summary)])
     remarks = [*look_alikes.remarks(view.counts), *view.prior_warnings, *checked(view)]
     more = "".join(f"- {line.strip()}\n" for line in remarks)
     more += "\n" if more else ""
