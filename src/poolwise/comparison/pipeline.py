@@ -50,7 +50,7 @@ def of_sweep(run_id: str, *, uri: str) -> list[Logged]:
     """
     run_id = store.run_id_of(run_id, uri=uri)
     parent = store.logged(run_id, uri=uri)
-    found = [run for run in store.children(run_id, uri=uri) if not run.kind]
+    found = [run for run in store.children(run_id, uri=uri) if run.is_fit]
     others = [each for each in parent.tags.get(MEMBERS, "").split(",") if each]
     known = {run.run_id for run in found}
     found += named([each for each in others if each not in known], uri=uri)
@@ -68,7 +68,7 @@ def matching(search: str, *, uri: str, experiment: str | None = None) -> list[Lo
         if no run matches, or the filter is not valid in MLflow's search language.
     """
     found = store.search(search, uri=uri, experiments=[experiment] if experiment is not None else None)
-    found = [run for run in found if not run.kind]
+    found = [run for run in found if run.is_fit]
     if not found:
         where = f" in experiment {experiment}" if experiment is not None else ""
         raise UnknownRunError(

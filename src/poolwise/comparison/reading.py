@@ -24,7 +24,7 @@ def candidates_of(runs: Sequence[Logged], *, uri: str) -> tuple[list[Candidate],
     """The comparable runs, and why the others are not comparable."""
     candidates, reasons = list[Candidate](), list[str]()
     for run in {each.run_id: each for each in runs}.values():
-        if run.kind:
+        if not run.is_fit:
             reasons.append(f"{run.name} ({run.run_id}) is a {run.kind}")
         elif run.status != "FINISHED":
             reasons.append(f"{run.name} ({run.run_id}) is {run.status}")

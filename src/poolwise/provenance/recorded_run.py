@@ -104,7 +104,7 @@ def of_run(run_id: str, *, uri: str) -> RecordedRun:
         run = store.logged(store.run_id_of(run_id, uri=uri), uri=uri)
     except TrackingError as error:
         raise ReproductionError(str(error)) from None
-    if run.kind:
+    if not run.is_fit:
         raise ReproductionError(f"{_called(run)} is a {one_line(run.kind)}. Name one of its fits.")
     if run.status != "FINISHED":
         raise ReproductionError(f"{_called(run)} is {run.status}: it has no result to compare with.")

@@ -27,6 +27,7 @@ from poolwise.provenance.judgement import RunResults
 from poolwise.provenance.stack import distributions, stack, versions_of
 from poolwise.runs.metrics import run_name
 from poolwise.text import listed, one_line
+from poolwise.tracking import store
 from poolwise.tracking.record import Record
 from poolwise.tracking.run import Run
 
@@ -178,6 +179,7 @@ def describe(job: Job) -> Record:
         experiment=job.config.data.name,
         params=job.config.leaves(),
         tags={
+            store.KIND: store.FIT,
             "draws_fingerprint": fingerprints.fingerprint(fingerprints.draw_ingredients(settings, sha256)),
             "run_fingerprint": fingerprints.fingerprint(ingredients(job)),
             "data_sha256": sha256,

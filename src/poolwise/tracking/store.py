@@ -50,7 +50,7 @@ DRIVERS = {
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
 }  # modules with another name on PyPI
-KIND = "kind"  # tag of a run that is not a fit: sweep, comparison or calibration
+KIND, FIT = "kind", "fit"  # tag: a run is a fit, a sweep, a comparison or a calibration
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,13 @@ class Logged:
 
     @property
     def kind(self) -> str:
-        """`sweep`, `comparison` or `calibration`; empty for a fit."""
-        return self.tags.get(KIND, "")
+        """`fit`, `sweep`, `comparison` or `calibration`; fits of version 0.1 have no tag."""
+        return self.tags.get(KIND, FIT)
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is a fit."""
+        return self.kind == FIT
 
 
 @functools.cache  # a process upgrades a database once
