@@ -118,6 +118,12 @@ class Drawing:
         return self._column("exposure", "exposure")
 
     @property
+    def exposure_of_a_group(self) -> str:
+        """The label of an axis of the groups' exposures, in the unit that rates are per."""
+        per = self.view.counts.columns.per
+        return f"{self.exposure_name} of a group{'' if per == 1 else f', in {per:,.15g}'}"
+
+    @property
     def unit(self) -> str:
         """The unit of a rate."""
         per, columns = unit_of(self.view.tree), self.view.counts.columns

@@ -116,7 +116,7 @@ def _funnel(fit: Drawing) -> Picture:
     for g in far:
         _name(axes, fit.titled(g, 24), *table[["exposure", "rate"]].iloc[g])
     exposure = fit.view.counts.columns.exposure
-    style(axes, f"{fit.exposure_name} of a group" if exposure else "rows of a group", f"observed rate, {fit.unit}")
+    style(axes, fit.exposure_of_a_group if exposure else "rows of a group", f"observed rate, {fit.unit}")
     legend_below(figure, axes)
     return Picture(figure, _funnel_shows(fit, beyond, far), table)
 
