@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import gammaln, logsumexp
 
 from poolwise.checks.exact import solve as exact
 from poolwise.checks.exact.solve import NotExact, reason_against, solve
@@ -27,6 +27,7 @@ MARGINAL_AND_ELPD = {  # of the cookies: 700 x 1400 and 1200 x 300 grids, comput
 }
 # a hierarchical negative binomial of few rows spreads over four dimensions: a minute of quadrature
 LARGEST_SLOW = [*VARIANTS[:-1], pytest.param(*VARIANTS[-1], marks=pytest.mark.slow)]
+GAUSS = np.polynomial.legendre.leggauss(200)
 OTHER = {  # no conjugacy, bounds, heavy tails
     "lam": {"name": "LogNormal", "loc": 1.0, "scale": 1.0},
     "mu": {"name": "Weibull", "scale": 5.0, "concentration": 2.0},
@@ -352,3 +353,20 @@ def test_a_reason_is_found_before_any_work(monkeypatch):
     monkeypatch.setattr(exact, "most_cells", lambda model: 2)
     assert "too long above 2" in reason_against(model_of("pooled", "poisson"), small())
     assert reason_against(model_of("pooled", "poisson"), counts_from_rows(["a"], [1])) == ""
+
+
+def test_a_bounded_spread_of_the_rates_is_answered_or_refused_in_words(cookies):
+    priors = {**PRIORS, "sigma": {"name": "Uniform", "low": 0.0, "high": 3.0}}
+    sigma, mu = (nodes * scale + shift for nodes, scale, shift in ((GAUSS[0], 1.5, 1.5), (GAUSS[0], 11.0, 12.0)))
+    group, _, count = cookies.rows()
+    total, rows = np.bincount(group, count), np.bincount(group)
+    a, b = mu[:, None] ** 2 / sigma**2, mu[:, None] / sigma**2
+    log_f = stats.gamma.logpdf(mu, 2, scale=5)[:, None] - np.log(3.0) + np.zeros_like(a)
+    for s, n in zip(total, rows, strict=True):
+        log_f += a * np.log(b) - gammaln(a) + gammaln(a + s) - (a + s) * np.log(b + n)
+    log_f += np.log(GAUSS[1] * 11.0)[:, None] + np.log(GAUSS[1] * 1.5)
+    expected = logsumexp(log_f) - gammaln(count + 1.0).sum()
+    try:
+        assert answer("hierarchical", "poisson", cookies, priors).log_marginal == pytest.approx(expected, abs=1e-4)
+    except NotExact as error:
+        assert "does not converge" in str(error)

@@ -142,13 +142,17 @@ class Approximation:
 
     def logs(self, w: Array, u: Array) -> tuple[Array, Array]:
         """Log mu and log sigma at w (V,) and u (D, V, U)."""
-        log_mu, prior = self.priors["mu"].log_x(u), self.priors["sigma"]
-        return log_mu, prior.log_x(w[:, None] + (0 if prior.bounds else log_mu))
+        log_mu = self.priors["mu"].log_x(u)
+        return log_mu, self.priors["sigma"].log_x(self._of_sigma(w, log_mu))
 
     def log_prior(self, w: Array, u: Array) -> Array:
         """Log density of w and u."""
-        log_mu, prior = self.priors["mu"].log_x(u), self.priors["sigma"]
-        return self.priors["mu"].log_density(u) + prior.log_density(w[:, None] + (0 if prior.bounds else log_mu))
+        of_sigma = self._of_sigma(w, self.priors["mu"].log_x(u))
+        return self.priors["mu"].log_density(u) + self.priors["sigma"].log_density(of_sigma)
+
+    def _of_sigma(self, w: Array, log_mu: Array) -> Array:
+        """The coordinate of sigma, (D, V, U)."""
+        return w[:, None] + (0 * log_mu if self.priors["sigma"].bounds else log_mu)
 
     def log_factors(self, w: Array, u: Array) -> Array:
         """(G, D, V, U)."""
