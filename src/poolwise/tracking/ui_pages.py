@@ -24,7 +24,7 @@ def ranked_view() -> str:
 
     The UI reads it from a tag of the experiment. Its format is undocumented.
     """
-    metrics = ("elpd_loo", "elpd_loo_se", "p_loo", "r_hat_max", "ess_bulk_min", "divergences")
+    metrics = ("elpd_loo", "elpd_loo_se", "p_loo")  # the UI puts them first: few, so that the verdicts are in sight
     judged, params = ("verdict", "model_check"), ("pooling.name", "likelihood.name")
     state = {
         "searchFilter": "metrics.elpd_loo < 0",
