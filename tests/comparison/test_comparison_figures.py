@@ -1,5 +1,7 @@
 """A ranking to pictures: what each shows, what its caption says, and runs that are hard to draw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -258,6 +260,12 @@ def test_figures_of_runs_without_draws_are_left_out_with_the_reason(members):
     bare = [Member(**(vars(member) | {"tree": None})) for member in members.values()]
     assert [name for name in FIGURES if absent(name, bare)] == ["predictive", "forest"]
     assert absent("forest", bare) == "forest: it needs the stored draws of at least one run"
+
+
+def test_runs_that_predict_a_group_of_the_data_have_no_picture_of_a_new_one(members):
+    named = [replace(each, new_group=pd.DataFrame()) for each in members.values()]
+    assert [name for name in FIGURES if absent(name, named)] == ["new_group"]
+    assert "runs with predict.group have none" in absent("new_group", named)
 
 
 def test_new_group_tells_median_and_interval_and_who_knows_only_the_prior(members):

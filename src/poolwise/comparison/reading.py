@@ -86,13 +86,14 @@ def _unknown(run: Logged) -> str:
 
 def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
     """The inputs of the figures for a run; without stored draws the run is still in figures that need none."""
-    tables = {name: store.artifact(run.run_id, f"tables/{name}.csv", uri=uri) for name in ("summary", "new_group")}
+    summary = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
+    new_group = _artifact(run, "tables/new_group.csv", uri=uri)
     draws = _artifact(run, "posterior/posterior.nc", uri=uri) if with_draws else None
     return Member(
         pooling=POOLINGS[run.params["pooling.name"]],
         likelihood=run.params["likelihood.name"],
-        summary=pd.read_csv(tables["summary"], index_col="parameter", dtype={"parameter": str}),
-        new_group=pd.read_csv(tables["new_group"]),
+        summary=pd.read_csv(summary, index_col="parameter", dtype={"parameter": str}),
+        new_group=pd.read_csv(new_group) if new_group else pd.DataFrame(),
         tree=_tree(draws) if draws else None,
     )
 

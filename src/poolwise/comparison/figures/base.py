@@ -28,7 +28,8 @@ class Member:
     ----------
     pooling, likelihood : of its model
     summary : `tables/summary.csv`, one row per parameter, indexed by name
-    new_group : `tables/new_group.csv`, with columns count, probability and cumulative
+    new_group : `tables/new_group.csv`, with columns count, probability and cumulative; empty if a run predicted a
+        group of the data instead
     tree : with observed_data, constant_data and posterior_predictive; None if not available
     """
 

@@ -1,10 +1,12 @@
 """The counts that every model predicts for a group that is not in the data."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from poolwise.comparison.figures.base import WIDE, ComparisonFigure, Ranked, without_members
+from poolwise.comparison.figures.base import WIDE, ComparisonFigure, Member, Ranked, without_members
 from poolwise.figures.bins import count_quantile
 from poolwise.figures.style import BLACK, BLUE, GREY, blank, style, whole_numbers
 from poolwise.text import short
@@ -81,6 +83,13 @@ def _density(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return count, table["probability"].to_numpy() / np.diff(count, prepend=-1)
 
 
+def _without_prediction(members: Sequence[Member]) -> str:
+    """Why there is no picture: a run that predicts a group of the data has no new group."""
+    if any(member.new_group.empty for member in members):
+        return "it needs the prediction for a new group; runs with predict.group have none"
+    return without_members(members)
+
+
 NEW_GROUP = ComparisonFigure(
     "new_group",
     _new_group,
@@ -89,5 +98,5 @@ NEW_GROUP = ComparisonFigure(
         "is not in the data, all to the same scale. The bar below it covers the middle 90%, the tick is the median. "
         "elpd_loo does not assess these: it predicts further rows of the groups in the data."
     ),
-    lacks=without_members,
+    lacks=_without_prediction,
 )
