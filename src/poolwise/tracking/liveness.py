@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from poolwise.tracking.store import OUTAGES, Logged, connect, search
+from poolwise.tracking import store
+from poolwise.tracking.store import OUTAGES, Logged
 
 PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: the process that writes a run, and the time of its last heartbeat
 HEARTBEAT_SECONDS = 20
@@ -40,7 +41,7 @@ def is_mine(run: Logged) -> bool:
 
 def mark_killed(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) -> list[Logged]:
     """End RUNNING runs of dead processes as KILLED, with `also_mine` those of this process too; returns them."""
-    client = connect(uri)
+    client = store.connect(uri)
     dead = [
         run
         for run in runs
@@ -56,7 +57,7 @@ def mark_killed(runs: Sequence[Logged], *, uri: str, also_mine: bool = False) ->
 def mark_dead_killed(experiment: str, *, uri: str) -> None:
     """End the runs that killed processes left RUNNING in an experiment; does nothing if the store does not answer."""
     with suppress(*OUTAGES):
-        mark_killed(search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
+        mark_killed(store.search("attributes.status = 'RUNNING'", uri=uri, experiments=[experiment]), uri=uri)
 
 
 def _is_zombie(pid: int) -> bool:
