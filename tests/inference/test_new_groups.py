@@ -37,7 +37,7 @@ def test_extremes_of_a_known_population_are_those_of_independent_negative_binomi
 
 
 def test_groups_of_a_pooled_model_share_the_rate_of_a_draw():
-    # lam ~ Gamma(4, 1): given lam the total of ten is Poisson(10 lam), so it is negative binomial
+    # lam ~ Gamma(4, 1): given lam the total of ten is Poisson(10 lam), hence negative binomial
     lam = np.random.default_rng(1).gamma(4.0, 1.0, (4, SIZE // 4))
     found = predicted("pooled", xr.Dataset({"lam": (("chain", "draw"), lam)}))
     law = stats.nbinom(4.0, 1 / 11)

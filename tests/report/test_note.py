@@ -301,3 +301,10 @@ def test_a_failed_model_check_names_its_remedy_and_gives_a_reason_a_line():
         "model check: failed; try a=b or c=d:",
         "  - 9 rows have a zero",
     ]
+
+
+def test_the_answer_of_a_suspect_fit_or_of_a_model_that_failed_begins_with_a_warning():
+    failed = ModelCheck((Condition("zeros", "9", "p above 0.002", passed=False, sentence="9 rows have a zero"),))
+    assert answer(view_of(many(2))).startswith("The rates run from")
+    assert answer(view_of(many(2), verdict=SUSPECT)).startswith("These draws are suspect: do not rely on the answer. ")
+    assert answer(view_of(many(2), model_check=failed)).startswith("The model does not describe these counts. ")

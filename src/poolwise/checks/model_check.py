@@ -16,6 +16,7 @@ from scipy.stats import chi2
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.conditions import Condition
 from poolwise.checks.predictive_statistics import LARGEST, OVERALL, WITHIN, ZEROS, written
+from poolwise.checks.summary import INTERVAL
 from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.poolings import POOLINGS
@@ -38,25 +39,25 @@ CHECK = Check("model_check", "model_check", run)
 def _of_statistics(view: FitView) -> Iterator[Condition]:
     """One condition for each test statistic."""
     table, _ = view.predictive_statistics
-    missing = _missing_by_statistic(view.model)
+    missing = _missing_by_statistic(view)
     for name, row in table.iterrows():
         is_above = row["at_least"] < 0.5
         observed, low, high = (written(str(name), row[column]) for column in ("observed", "3%", "97%"))
         yield Condition.of(
             name=f"{name}: are simulated tables like the data?",
             value=f"{observed} (p {_p(row['p_tail'])})",
-            limit=f"p above {STATISTIC_LEVEL:g}; 94% of tables have {low} to {high}",
+            limit=f"p above {STATISTIC_LEVEL:g}; {INTERVAL:.0%} of tables have {low} to {high}",
             passed=bool(row["p_tail"] > STATISTIC_LEVEL),
-            otherwise=f"{_found(str(name), row)} (94% of simulated tables: {low} to {high})",
+            otherwise=f"{_found(str(name), row)} ({INTERVAL:.0%} of simulated tables: {low} to {high})",
             remedy=remedy(view.model, missing[str(name)]) if is_above else (),
         )
 
 
-def _missing_by_statistic(model: Model) -> dict[str, Feature]:
+def _missing_by_statistic(view: FitView) -> dict[str, Feature]:
     """The feature that a large value of a statistic shows in tables of this model."""
-    has_rates = Feature.DIFFERENT_GROUPS in model.pooling.describes
+    groups_may_differ = view.counts.num_groups > 1 and Feature.DIFFERENT_GROUPS not in view.model.pooling.describes
     return {
-        OVERALL: Feature.OVERDISPERSION if has_rates else Feature.DIFFERENT_GROUPS,
+        OVERALL: Feature.DIFFERENT_GROUPS if groups_may_differ else Feature.OVERDISPERSION,
         WITHIN: Feature.OVERDISPERSION,
         ZEROS: Feature.EXCESS_ZEROS,
         LARGEST: Feature.OVERDISPERSION,

@@ -19,7 +19,6 @@ OVERALL, WITHIN, ZEROS, LARGEST = (
     *("variance / mean", "variance / mean within groups"),
     *("rows with a zero", "largest count"),
 )
-EXPECTED = "as the model expects"
 TAIL = (1 - INTERVAL) / 2
 QUANTILES = [TAIL, 0.5, 1 - TAIL]
 FEW_VALUES = 5  # of a simulated statistic: its tail is then not normal
@@ -107,5 +106,5 @@ def _finding(row: object) -> str:
     """A p-value in words."""
     p, upper = row.p_value, row.at_least  # type: ignore[attr-defined]
     if p >= 1 - INTERVAL:
-        return EXPECTED
+        return "as the model expects"
     return f"{'larger' if upper < 0.5 else 'smaller'} than the model expects"

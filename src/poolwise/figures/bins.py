@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from poolwise.checks.predictive_statistics import QUANTILES, TAIL
 from poolwise.checks.summary import INTERVAL
 
+__all__ = ["BAND", "QUANTILES", "TAIL"]
+
 BAND = INTERVAL  # as the intervals of the summary
-TAIL = (1 - BAND) / 2
-QUANTILES = [TAIL, 0.5, 1 - TAIL]
 
 
 def edges_of(observed: np.ndarray, simulated: np.ndarray, *, most: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolwise.checks.gate import ModelCheck, Verdict
+from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import look_alikes
@@ -73,7 +74,7 @@ def rates(summary: pd.DataFrame) -> list[str]:
 
 def differences(view: "FitView") -> list[str]:
     """Which groups differ, if the check ran."""
-    return list(view.results["groups"].lines) if "groups" in view.results else []
+    return list(view.results[COMPARED.name].lines) if COMPARED.name in view.results else []
 
 
 def new_group(found: NewGroup, counts: Counts) -> str:
@@ -136,7 +137,7 @@ def reproduction(run_id: str) -> str:
 
 def checked(view: "FitView") -> list[str]:
     """The LOO estimator, if it is not PSIS, and the lines of the checks beyond the gate."""
-    others = [result for name, result in view.results.items() if name != "groups"]  # see `differences`
+    others = [result for name, result in view.results.items() if name != COMPARED.name]  # see `differences`
     return [*integrated(view), *(line for result in others for line in result.lines)]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW
+from poolwise.checks.group_contrasts import DECIDED, RANK_HIGH, RANK_LOW
 from poolwise.checks.groups import probability
 from poolwise.checks.integrated_loo import INTEGRATE_ABOVE_K
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
@@ -26,6 +26,7 @@ from poolwise.report import note
 from poolwise.report.wording import (
     answer,
     at_exposure,
+    groups_found,
     label_of,
     model_maths,
     model_words,
@@ -170,6 +171,7 @@ def _answer(view: "FitView") -> dict[str, object]:
         "answer": answer(view),
         "answer_rows": _answer_rows(rates, view),
         "ranked": RANKED.values() if _ranks(view) else (),
+        "decided": f"{DECIDED:.0%}",
         "num_rates": len(rates),
         "columns": COLUMNS,
         "summary_rows": _extremes(summary, rates).to_dict("index"),
@@ -236,10 +238,10 @@ def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Ser
 
 def _ranks(view: "FitView") -> dict[str, tuple[str, ...]]:
     """The cells `RANKED` of each rate; empty if the groups are not compared."""
-    result = view.results.get("groups")
-    if result is None or result.value is None:
+    found = groups_found(view)
+    if found is None:
         return {}
-    table = result.value.ranking
+    table = found.ranking
     ends = zip(table[RANK_LOW], table[RANK_HIGH], strict=True)
     cells = zip(ends, *(map(probability, table[column]) for column in list(RANKED)[1:]), strict=True)
     return {

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from markupsafe import Markup
 
+from poolwise.checks.groups import CHECK as COMPARED
+from poolwise.checks.groups import GroupsFound
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
 from poolwise.model.count_model import Model
@@ -41,7 +43,20 @@ def at_exposure(exposure: float, counts: "Counts") -> str:
 
 
 def answer(view: "FitView") -> str:
-    """The answer to the question, with what the joint draws of the rates show of the groups."""
+    """The answer to the question, with what the joint draws of the rates show of the groups.
+
+    It begins with a warning if the draws are suspect or the model does not describe the counts.
+    """
+    return " ".join([*_warnings(view), _answer(view)])
+
+
+def _warnings(view: "FitView") -> list[str]:
+    suspect = ["These draws are suspect: do not rely on the answer."] if view.verdict.reasons else []
+    failed = ["The model does not describe these counts."] if view.model_check.reasons else []
+    return suspect + failed
+
+
+def _answer(view: "FitView") -> str:
     counts, summary, pooling = view.counts, view.summary, view.model.pooling
     rates = rates_of(summary)
     if pooling.is_shared:
@@ -61,10 +76,10 @@ def answer(view: "FitView") -> str:
 
 def _differences(view: "FitView") -> list[str]:
     """Whether the groups differ and which, if `checks.groups` compared them."""
-    result = view.results.get("groups")
-    if result is None or result.value is None:
+    found = groups_found(view)
+    if found is None:
         return []
-    found, groups = result.value, plural(words_of(view.counts.columns.group))
+    groups = plural(words_of(view.counts.columns.group))
     if not view.model.pooling.has_population:
         first = f"This model assumes that the {groups} have independent rates, so it cannot show that they share one; "
         first += found.decided + (
@@ -74,8 +89,14 @@ def _differences(view: "FitView") -> list[str]:
         first = f"By this model they do not: {found.decided}"
     else:
         first = f"These data do not show that they differ, nor that they share one rate: {found.decided}"
-    others = [each for each in result.lines if each != found.decided]
+    others = [each for each in found.lines if each != found.decided]
     return [f"{each[0].upper()}{each[1:]}." for each in (first, *others)]
+
+
+def groups_found(view: "FitView") -> GroupsFound | None:
+    """The groups compared, or None if `checks.groups` is off or there is one rate."""
+    result = view.results.get(COMPARED.name)
+    return result.value if result else None
 
 
 def rates_of(summary: pd.DataFrame) -> pd.DataFrame:
