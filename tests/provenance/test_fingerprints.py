@@ -211,8 +211,8 @@ def test_another_plug_in_is_decided_by_its_own_file(moved, name, key, value):
         ("model/poolings/hierarchical.py", 'sites = (\n        Site("mu", ', 'sites = (\n        Site("nu", '),
         (
             "model/poolings/hierarchical.py",
-            '"mean of the groups\' rates")',
-            '"mean of the groups\' rates", Support.UNIT)',
+            '"mean rate of the population of groups")',
+            '"mean rate of the population of groups", Support.UNIT)',
         ),
         ("inference/engines/nuts.py", "postprocess_fn(args, {})", "postprocess_fn(args, {1: 1})"),
     ],
@@ -232,10 +232,12 @@ def test_a_formula_in_code_is_no_word(moved, name, old, new):
         ("model/likelihoods/poisson.py", replaced('"the count of row i"', '"another formula"')),
         ("model/likelihoods/poisson.py", replaced('"poisson", "pois"', '"poisson", "po"')),
         ("model/poolings/hierarchical.py", replaced("What would a new group be like?", "Another title?")),
-        ("model/poolings/hierarchical.py", replaced("mean of the groups' rates", "another meaning")),
+        ("model/poolings/hierarchical.py", replaced("mean rate of the population of groups", "another meaning")),
         (
             "model/poolings/hierarchical.py",
-            replaced('Site("mu", "μ", "mean of the groups\' rates")', 'Site("mu", meaning="more", symbol="m")'),
+            replaced(
+                'Site("mu", "μ", "mean rate of the population of groups")', 'Site("mu", meaning="more", symbol="m")'
+            ),
         ),
         ("model/poolings/base.py", replaced('whose_rate: str = "the rate of its group"', 'whose_rate: str = "more"')),
         (

@@ -4,7 +4,7 @@ Each top-level prior is compared with an interval of its parameter from the coun
 group with few events, or none, allows other rates than the one it happens to show.
 
     lam      the rates that the total of a group (pooled: of all rows) allows: quantiles of Gamma(total + 1/2, exposure)
-    mu       the mean of the groups' rates, by their own spread
+    mu       the mean rate of the population of groups, by their own spread
     sigma    their standard deviation without the noise of counts; only a large one contradicts a prior: groups may
              agree. The lower end is that of an analysis of variance. The noise is the Poisson's or, for a wider
              likelihood, the spread within groups; without repeated rows that is not known, nor is sigma

@@ -18,7 +18,7 @@ class Hierarchical(Pooling):
 
     name, short = "hierarchical", "hier"
     sites = (
-        Site("mu", "μ", "mean of the groups' rates"),
+        Site("mu", "μ", "mean rate of the population of groups"),
         Site("sigma", "σ", "standard deviation between the groups' rates"),
     )
     meaning = (
