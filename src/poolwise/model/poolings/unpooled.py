@@ -29,6 +29,12 @@ class Unpooled(Pooling):
         with numpyro.plate("group", num_groups):
             return numpyro.sample("lam", prior["lam"])
 
+    def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
+        """Of a gamma or exponential prior."""
+        lam = prior["lam"]
+        shape = getattr(lam, "concentration", 1.0)
+        return shape / lam.rate, shape
+
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
         """Draws from the prior."""
         return np.asarray(law(families["lam"], values["lam"]).rvs(len(draws["lam"]), random_state=rng))
