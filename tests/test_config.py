@@ -233,15 +233,15 @@ def test_an_unknown_key_that_hydra_was_told_to_add_is_refused():
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("sampler.num_warmup", 0, "greater than or equal to 1"),
+        ("sampler.num_warmup", 0, "greater than 0"),
         ("sampler.num_samples", 3, "greater than or equal to 4"),  # R-hat: two draws in each half of a chain
         ("sampler.num_chains", 0, "greater than or equal to 1"),
         ("sampler.target_accept", 0.0, "greater than 0"),
         ("sampler.target_accept", 1.0, "less than 1"),
         ("sampler.target_accept", float("nan"), "less than 1"),
-        ("sampler.max_tree_depth", 0, "greater than or equal to 1"),
+        ("sampler.max_tree_depth", 0, "greater than 0"),
         ("sampler.max_tree_depth", 21, "less than or equal to 20"),
-        ("sampler.checkpoint_every", 0, "greater than or equal to 1"),
+        ("sampler.checkpoint_every", 0, "greater than 0"),
         ("device.num_devices", 0, "greater than or equal to 1"),
         ("checks.progress", -1, "greater than or equal to 0"),
         ("predict.num_draws", 0, "greater than or equal to 1"),

@@ -422,8 +422,15 @@ def _engine_faults(sampler: Any) -> list[str]:
     from poolwise.inference.engines import ENGINES
 
     name = sampler.get("name") if isinstance(sampler, dict) else None
-    if not isinstance(name, str) or name == "???" or name in ENGINES:  # the first two are reported elsewhere
+    if not isinstance(name, str) or name == "???":  # reported elsewhere
         return []
+    if name in ENGINES:
+        absent = [key for key in ENGINES[name].settings if key not in sampler]
+        zero = [key for key in ENGINES[name].settings if sampler.get(key) == 0]
+        return [
+            *(f"sampler.{key} is missing. Give it: sampler.{key}=<value>." for key in absent),
+            *(f"sampler.{key} is {sampler[key]!r}; it must be greater than 0." for key in zero),
+        ]
     return [f"sampler.name is {name!r}; it must be {_either(map(repr, ENGINES))}."]
 
 

@@ -5,20 +5,20 @@ of products of triangular densities, one a node, so it is drawn from without err
 each variable. A draw x is kept with probability p(x) / (c q(x)), q the interpolant, which makes the kept draws
 independent draws of p, but for the mass of p above c q: at most `EXCESS`, a total variation distance.
 
-The grid is placed in three steps. A coarse grid covers a box in which the caller expects the density. Each of its local
-maxima is followed, by ever smaller grids, to a mode and its width. The axes then take the nodes that the modes need, and
-are placed again by the marginal densities that the grid itself shows: linear interpolation of a density errs least where
-nodes are as dense as its cube root.
+The grid is placed in three steps. A coarse grid covers a box in which the caller expects the density. Each of its
+local maxima is followed, by ever smaller grids, to a mode and its width, and the axes take the nodes that the modes
+need. Then the intervals in which the interpolant errs most, at random points of all cells, are halved until it errs
+little. Mass that the interpolant lacks counts more than mass that it has in excess, which only costs proposals.
 
 References
 ----------
 Devroye (1986), Non-Uniform Random Variate Generation, chapter II.3 (rejection) and II.4 (mixtures).
-de Boor (1973), Good approximation by splines with variable knots: nodes by a root of the density.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,18 @@ Array = NDArray[np.float64]
 LogDensity = Callable[[Array], Array]  # (B, d) -> (B,)
 
 COARSE = (2048, 64, 16)  # nodes of each axis of the first grid, of 1, 2 and 3 variables
-LOCAL = (64, 16, 8)  # of the grid around a local maximum
-NODES = (1024, 64, 25)  # of the final grid
+LOCAL = (64, 32, 16)  # of a grid on the way to a mode
+MOST_NODES = (4096, 320, 48)  # of an axis of the final grid
+PROBES = (4, 4, 1)  # random points of a cell at which the interpolant is compared with the density
 MODES = 8  # local maxima followed, the highest
 DROP = 20.0  # of the log density from its top to the end of the grid: exp(-20) = 2e-9
-EXTENDED, ROUNDS = 24, 60  # most extensions of a box, and most grids around a local maximum
-REFINED = 2  # placements of the axes by the marginal densities
+EXTENDED, ROUNDS = 24, 60  # most extensions of a box, and most grids on the way to a mode
+REFINED = 8  # most refinements of a grid
+TOLERATED = 0.05  # error of the interpolant, as a share of the mass
+LACKING, LACKING_WEIGHT = 1.25, 100.0  # mass above this multiple of the interpolant counts that much more
 RESOLVED = 0.5  # drop of the log density between neighbouring nodes at a mode whose width is seen
 OFFSETS = np.array([0.7, 1.5, 2.5, 4.0, 6.0, 9.0])  # nodes about a mode, in its standard deviations
-EXCESS = 1e-4  # of the mass, above c q
+EXCESS = 1e-5  # of the mass, above c q
 
 
 class NoGridError(ValueError):
@@ -68,12 +71,6 @@ class Grid:
         top = self.log_mass.max()
         return float(top + np.log(np.exp(self.log_mass - top).sum()))
 
-    def marginal(self, variable: int) -> Array:
-        """Density of one variable at its nodes, up to a factor."""
-        others = tuple(each for each in range(len(self.axes)) if each != variable)
-        mass = np.exp(self.log_mass - self.log_mass.max()).sum(axis=others)
-        return mass / _hat_widths(self.axes[variable])
-
     def draw(self, num: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Independent draws of the interpolant, (num, d), and its normalised log density there, (num,)."""
         below = np.cumsum(np.exp(self.log_mass - self.log_mass.max()).ravel())
@@ -89,9 +86,9 @@ class Grid:
             cells.append(np.where(goes_right, index[variable], index[variable] - 1))
             places.append(np.where(goes_right, away, 1.0 - away))
             points[:, variable] = axis[cells[-1]] + places[-1] * gaps[cells[-1]]
-        return points, self._interpolated(cells, places) - self.log_total
+        return points, self.interpolated(cells, places) - self.log_total
 
-    def _interpolated(self, cells: Sequence[Array], places: Sequence[Array]) -> Array:
+    def interpolated(self, cells: Sequence[Array], places: Sequence[Array]) -> Array:
         """Log of the interpolant in cells (num,), at places 0..1 of each."""
         top = self.height.max()
         density = np.exp(self.height - top)
@@ -99,7 +96,8 @@ class Grid:
         for corner in np.ndindex(*(2,) * len(self.axes)):
             weight = reduce(np.multiply, (p if high else 1 - p for p, high in zip(places, corner, strict=True)))
             total += weight * density[tuple(cell + high for cell, high in zip(cells, corner, strict=True))]
-        return top + np.log(total)
+        with np.errstate(divide="ignore"):
+            return top + np.log(total)
 
 
 def limit_of(log_ratio: Array) -> float:
@@ -126,11 +124,15 @@ def find(log_density: LogDensity, low: Array, high: Array) -> Grid:
     size = len(low) - 1
     coarse = _extended(log_density, _evaluated(log_density, _even(low, high, COARSE[size])))
     modes = _modes(log_density, coarse)
-    axes = tuple(_axis_of(modes, coarse.axes[variable], variable) for variable in range(len(low)))
+    axes = tuple(_axis_of(modes, variable) for variable in range(len(low)))
     grid = _extended(log_density, _evaluated(log_density, axes))
-    for nodes in (*[COARSE[size]] * (REFINED - 1), NODES[size]):
-        grid = _evaluated(log_density, tuple(_replaced(grid, variable, nodes) for variable in range(len(low))))
-    return grid
+    rng = np.random.default_rng(0)
+    for _ in range(REFINED):
+        errors = _errors(log_density, grid, rng)
+        if errors[0].sum() <= TOLERATED:
+            break
+        grid = _evaluated(log_density, tuple(map(_halved, grid.axes, errors, [MOST_NODES[size]] * len(low))))
+    return _trimmed(grid)
 
 
 def _even(low: Array, high: Array, nodes: int) -> tuple[Array, ...]:
@@ -164,81 +166,99 @@ def _extended(log_density: LogDensity, grid: Grid) -> Grid:
 
 @dataclass(frozen=True)
 class _Mode:
-    place: Array  # (d,)
-    sd: Array  # (d,), conditional
+    """A mode, with the standard deviation of each variable given the others, both (d,), and its mass."""
+
+    place: Array
+    sd: Array
     log_mass: float
 
 
 def _modes(log_density: LogDensity, coarse: Grid) -> list[_Mode]:
     """The modes above the local maxima of a coarse grid, without those of negligible mass."""
     is_top = (maximum_filter(coarse.height, size=3, mode="nearest") == coarse.height) & np.isfinite(coarse.height)
-    tops = np.argwhere(is_top)
-    tops = tops[np.argsort(-coarse.height[tuple(tops.T)], kind="stable")][:MODES]
-    centre = np.array([[axis[i] for axis, i in zip(coarse.axes, top, strict=True)] for top in tops])
-    half = np.tile([np.diff(axis).max() for axis in coarse.axes], (len(tops), 1))
-    found: list[_Mode] = []
-    steps = np.array(list(np.ndindex(*(LOCAL[centre.shape[1] - 1],) * centre.shape[1])))
-    steps = steps / (LOCAL[centre.shape[1] - 1] - 1) * 2 - 1
-    for _ in range(ROUNDS):
-        local = centre[:, None] + half[:, None] * steps  # (K, n^d, d)
-        heights = log_density(local.reshape(-1, local.shape[2])).reshape(local.shape[:2])
-        best = np.argmax(np.where(np.isnan(heights), -np.inf, heights), axis=1)
-        is_open = np.zeros(len(centre), bool)
-        for k in range(len(centre)):
-            mode, is_inside = _mode_in(centre[k], half[k], heights[k], best[k], steps)
-            centre[k] = local[k, best[k]]
-            if mode is None:
-                is_open[k] = True
-                half[k] *= 2.5 / (LOCAL[centre.shape[1] - 1] - 1) if is_inside else 1.0
-            else:
-                found.append(mode)
-        centre, half = centre[is_open], half[is_open]
-        if not len(centre):
-            break
-    if not found:
+    tops = np.argwhere(is_top)[np.argsort(-coarse.height[is_top], kind="stable")][:MODES]
+    found = [
+        _mode_near(log_density, np.array([axis[i] for axis, i in zip(coarse.axes, top, strict=True)]), coarse)
+        for top in tops
+    ]
+    modes = [mode for mode in found if mode is not None]
+    if not modes:
         raise NoGridError("the posterior density has no mode of finite width")
-    most = max(mode.log_mass for mode in found)
-    return [mode for mode in found if mode.log_mass > most - DROP]
+    most = max(mode.log_mass for mode in modes)
+    return [mode for mode in modes if mode.log_mass > most - DROP]
 
 
-def _mode_in(
-    centre: Array, half: Array, heights: Array, best: int, steps: Array
-) -> tuple[_Mode | None, bool]:
-    """The mode of a local grid if its width is seen, and whether it lies inside."""
+def _mode_near(log_density: LogDensity, centre: Array, coarse: Grid) -> _Mode | None:
+    """The mode that ever smaller grids around a point lead to; None if its width is never seen."""
     num = LOCAL[len(centre) - 1]
-    table = heights.reshape((num,) * len(centre))
-    index = np.unravel_index(best, table.shape)
-    if any(i in (0, num - 1) for i in index):
-        return None, False
-    spacing, sd = 2 * half / (num - 1), np.empty(len(centre))
-    for variable, i in enumerate(index):
-        line = table[(*index[:variable], slice(i - 1, i + 2), *index[variable + 1 :])]
-        drop = 2 * line[1] - line[0] - line[2]
-        if not drop < 2 * RESOLVED or (drop <= 0):
-            return None, True
-        sd[variable] = spacing[variable] / np.sqrt(drop)
-    place = centre + half * steps[best]
-    return _Mode(place, sd, float(table[index] + np.log(sd).sum())), True
+    half = np.array([np.diff(axis).max() for axis in coarse.axes])
+    for _ in range(ROUNDS):
+        axes = _even(centre - half, centre + half, num)
+        local = _evaluated(log_density, axes)
+        top = np.unravel_index(np.argmax(local.height), local.height.shape)
+        centre = np.array([axis[i] for axis, i in zip(axes, top, strict=True)])
+        if any(i in (0, num - 1) for i in top):  # it lies further on
+            continue
+        drop = np.array([_drop(local.height, top, variable) for variable in range(len(centre))])
+        if np.all((drop > 0) & (drop < 2 * RESOLVED)):
+            sd = 2 * half / (num - 1) / np.sqrt(drop)
+            return _Mode(centre, sd, float(local.height[top] + np.log(sd).sum()))
+        half = half * 2.5 / (num - 1)
+    return None
 
 
-def _axis_of(modes: list[_Mode], coarse: Array, variable: int) -> Array:
+def _drop(height: Array, top: tuple[Any, ...], variable: int) -> float:
+    """By how much both neighbours of a node lie below it together."""
+    before, at, after = height[(*top[:variable], slice(top[variable] - 1, top[variable] + 2), *top[variable + 1 :])]
+    return float(2 * at - before - after)
+
+
+def _axis_of(modes: list[_Mode], variable: int) -> Array:
     """The nodes of one variable that the modes need."""
     offsets = np.concatenate([-OFFSETS[::-1], [0.0], OFFSETS])
-    nodes = np.concatenate([mode.place[variable] + mode.sd[variable] * offsets for mode in modes])
-    nodes = np.unique(nodes)
+    nodes = np.unique(np.concatenate([mode.place[variable] + mode.sd[variable] * offsets for mode in modes]))
     least = min(mode.sd[variable] for mode in modes) / 4
     return nodes[np.append(True, np.diff(nodes) > least)]
 
 
-def _replaced(grid: Grid, variable: int, num: int) -> Array:
-    """Nodes as dense as the cube root of the marginal density, over the range where it is not negligible."""
-    axis, density = grid.axes[variable], grid.marginal(variable)
-    others = tuple(each for each in range(len(grid.axes)) if each != variable)
-    is_kept = np.flatnonzero(grid.height.max(axis=others) > grid.height.max() - DROP)
-    first, last = max(is_kept[0] - 1, 0), min(is_kept[-1] + 1, len(axis) - 1)
-    axis, root = axis[first : last + 1], np.cbrt(density[first : last + 1])
-    below = np.append(0.0, np.cumsum(np.diff(axis) * (root[1:] + root[:-1]) / 2))
-    return np.interp(np.linspace(0, below[-1], num), below, axis)
+def _errors(log_density: LogDensity, grid: Grid, rng: np.random.Generator) -> list[Array]:
+    """The error of the interpolant in each interval of each axis, as a share of its mass."""
+    shape = tuple(len(axis) - 1 for axis in grid.axes)
+    gaps = [np.diff(axis) for axis in grid.axes]
+    cells = [each.ravel() for each in np.indices(shape)]
+    log_volume = sum(np.log(gap)[cell] for gap, cell in zip(gaps, cells, strict=True))
+    error = np.zeros(len(cells[0]))
+    for _ in range(PROBES[len(shape) - 1]):
+        places = [rng.random(len(cell)) for cell in cells]
+        points = [
+            axis[cell] + place * gap[cell]
+            for axis, gap, cell, place in zip(grid.axes, gaps, cells, places, strict=True)
+        ]
+        found, given = (
+            np.exp(each + log_volume - grid.log_total)
+            for each in (log_density(np.stack(points, axis=1)), grid.interpolated(cells, places))
+        )
+        error += np.abs(found - given) + LACKING_WEIGHT * np.maximum(0.0, found - LACKING * given)
+    table = np.nan_to_num(error / PROBES[len(shape) - 1]).reshape(shape)
+    return [table.sum(axis=tuple(each for each in range(len(shape)) if each != v)) for v in range(len(shape))]
+
+
+def _halved(axis: Array, error: Array, most: int) -> Array:
+    """The axis with its intervals of large error halved, up to `most` nodes."""
+    order = np.argsort(-error, kind="stable")[: max(most - len(axis), 0)]
+    chosen = order[error[order] > TOLERATED / (2 * len(error))]
+    return np.sort(np.append(axis, (axis[chosen] + axis[chosen + 1]) / 2))
+
+
+def _trimmed(grid: Grid) -> Grid:
+    """The grid without the nodes at its ends where the density is negligible."""
+    for variable in range(len(grid.axes)):
+        others = tuple(each for each in range(len(grid.axes)) if each != variable)
+        kept = np.flatnonzero(grid.height.max(axis=others) > grid.height.max() - DROP)
+        part = slice(max(kept[0] - 1, 0), kept[-1] + 2)
+        axes = (*grid.axes[:variable], grid.axes[variable][part], *grid.axes[variable + 1 :])
+        grid = Grid(axes, grid.height[(*[slice(None)] * variable, part)])
+    return grid
 
 
 def _hat_widths(axis: Array) -> Array:

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to
 from numpyro.infer.util import constrain_fn, potential_energy
@@ -26,7 +25,7 @@ from poolwise.counts.statistics import Arrays
 from poolwise.errors import FitError
 from poolwise.inference import density_grid
 from poolwise.inference.density_grid import NoGridError
-from poolwise.inference.engines.base import Draws, Engine, Fit, Progress
+from poolwise.inference.engines.base import Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.streams import named_generator, named_key
@@ -81,7 +80,7 @@ def sample(
     posterior = {name: drawn[name].reshape(*shape, *drawn[name].shape[1:]) for name in sorted(drawn)}
     stats = {"lp": log_density.reshape(shape), "log_ratio": log_ratio.reshape(shape)}
     whole = sampler.num_samples
-    on_progress(Progress("sampling", whole, whole, 0, float("nan"), posterior=lambda: posterior))
+    on_progress(Progress("sampling", whole, whole, 0, None, posterior=lambda: posterior))
     return Fit(posterior, stats, {"compile": compiled - began, "sample": time.perf_counter() - compiled})
 
 
@@ -109,7 +108,7 @@ def _sites(model: Model) -> tuple[str, ...]:
 class _Blocks:
     """Points and draws in blocks of `BLOCK`, which the devices share: a block has the same bits on any of them."""
 
-    def __init__(self, num_devices: int | None, args: tuple[Arrays, PriorValues]):
+    def __init__(self, num_devices: int | None, args: tuple[Any, PriorValues]):
         self.args = args
         self._given = [jax.device_put(args, each) for each in jax.devices()[:num_devices]]
         self._pool = ThreadPoolExecutor(len(self._given))
@@ -150,7 +149,7 @@ class _Programs(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _programs(model: Model) -> _Programs:
-    density = model.pooling.centred if model.pooling.is_shared else model.pooling.marginal
+    density: Any = model.pooling.centred if model.pooling.is_shared else model.pooling.marginal
 
     def joint(statistics: Arrays, values: PriorValues) -> None:
         density(model.prior(values), statistics, model.likelihood)
@@ -182,7 +181,7 @@ def _programs(model: Model) -> _Programs:
 
         return over_rows(one, (jax.random.wrap_key_data(keys), mu, shape, *params), (statistics, values))
 
-    return _Programs(*map(jax.jit, (log_density, sites, rates)))
+    return _Programs(jax.jit(log_density), jax.jit(sites), jax.jit(rates))
 
 
 def _compile(model: Model, blocks: _Blocks) -> None:
@@ -193,9 +192,7 @@ def _compile(model: Model, blocks: _Blocks) -> None:
         blocks.mapped(_programs(model).sites, nowhere[:1])
 
 
-def _hyperparameters(
-    model: Model, blocks: _Blocks, num: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hyperparameters(model: Model, blocks: _Blocks, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Independent draws (num, d) of the unconstrained parameters, their log density, and their log ratio (num,).
 
     The ratio is that of the density to the proposal, relative to its bound: a draw where it is above 1 is too rare.
@@ -211,7 +208,7 @@ def _hyperparameters(
         ) from None
 
     def attempt(number: int) -> tuple[np.ndarray, ...]:
-        rng = named_generator(seed, "exact", number)
+        rng = named_generator(seed, "proposals", number)
         points, log_q = grid.draw(BLOCK, rng)
         height = blocks.call(program, number, points)
         return points, height, height - log_q, np.log(rng.random(BLOCK))
@@ -233,7 +230,7 @@ def _hyperparameters(
     return points, height, log_ratio
 
 
-def _box(model: Model, statistics: Arrays, values: PriorValues) -> tuple[np.ndarray, np.ndarray]:
+def _box(model: Model, statistics: Any, values: PriorValues) -> tuple[np.ndarray, np.ndarray]:
     """A box of the unconstrained parameters, (d,) and (d,): the bulk of each prior, and around what the counts show."""
     shown = model.pooling.shown_by(statistics)
     ends = []
@@ -261,7 +258,7 @@ def _rates(model: Model, blocks: _Blocks, drawn: dict[str, np.ndarray], num: int
         rows = slice(number * BLOCK, min((number + 1) * BLOCK, num))
         gammas = model.likelihood.rates_given(statistics, mu[rows, None], shape[rows, None])
         if gammas is not None:
-            rng = named_generator(seed, "exact_rates", number)
+            rng = named_generator(seed, "rates_given", number)
             return rng.standard_gamma(gammas[0]) / gammas[1]
         keys = jax.random.key_data(jax.random.split(jax.random.fold_in(key, number), BLOCK))[: rows.stop - rows.start]
         given = mu[rows], shape[rows], *(params[name][rows] for name in model.likelihood.parameters)
@@ -271,4 +268,4 @@ def _rates(model: Model, blocks: _Blocks, drawn: dict[str, np.ndarray], num: int
     return np.maximum(rates, np.finfo(rates.dtype).tiny)  # a group without counts can underflow; a rate is positive
 
 
-EXACT_ENGINE = Engine("exact", sample, refusal)
+EXACT_ENGINE = Engine("exact", sample, refusal=refusal)
