@@ -35,7 +35,7 @@ MODES = 8  # local maxima followed, the highest
 DROP = 20.0  # of the log density from its top to the end of the grid: exp(-20) = 2e-9
 EXTENDED, ROUNDS = 24, 60  # most extensions of a box, and most grids on the way to a mode
 REFINED = 8  # most refinements of a grid
-TOLERATED = 0.05  # error of the interpolant, as a share of the mass
+TOLERATED = (0.05, 0.05, 0.15)  # error of the interpolant, as a share of the mass
 LACKING, LACKING_WEIGHT = 1.25, 100.0  # mass above this multiple of the interpolant counts that much more
 RESOLVED = 0.5  # drop of the log density between neighbouring nodes at a mode whose width is seen
 OFFSETS = np.array([0.7, 1.5, 2.5, 4.0, 6.0, 9.0])  # nodes about a mode, in its standard deviations
@@ -129,9 +129,10 @@ def find(log_density: LogDensity, low: Array, high: Array) -> Grid:
     rng = np.random.default_rng(0)
     for _ in range(REFINED):
         errors = _errors(log_density, grid, rng)
-        if errors[0].sum() <= TOLERATED:
+        if errors[0].sum() <= TOLERATED[size]:
             break
-        grid = _evaluated(log_density, tuple(map(_halved, grid.axes, errors, [MOST_NODES[size]] * len(low))))
+        axes = [_halved(*each, TOLERATED[size], MOST_NODES[size]) for each in zip(grid.axes, errors, strict=True)]
+        grid = _evaluated(log_density, tuple(axes))
     return _trimmed(grid)
 
 
@@ -243,10 +244,10 @@ def _errors(log_density: LogDensity, grid: Grid, rng: np.random.Generator) -> li
     return [table.sum(axis=tuple(each for each in range(len(shape)) if each != v)) for v in range(len(shape))]
 
 
-def _halved(axis: Array, error: Array, most: int) -> Array:
+def _halved(axis: Array, error: Array, tolerated: float, most: int) -> Array:
     """The axis with its intervals of large error halved, up to `most` nodes."""
     order = np.argsort(-error, kind="stable")[: max(most - len(axis), 0)]
-    chosen = order[error[order] > TOLERATED / (2 * len(error))]
+    chosen = order[error[order] > tolerated / (2 * len(error))]
     return np.sort(np.append(axis, (axis[chosen] + axis[chosen + 1]) / 2))
 
 

@@ -32,7 +32,7 @@ from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import AUXILIARY, Model
 from poolwise.model.priors import PriorValues, law
 
-BLOCK = 4096  # points of one call
+BLOCK, SMALL = 4096, 512  # points of one call; a call of fewer points is padded to one of these
 WORK = 2**20  # values held at once in a call
 MOST = 3  # parameters on a grid
 TAIL = 1e-3  # of each prior, outside the first box on either side
@@ -111,7 +111,8 @@ class _Blocks:
     def __init__(self, num_devices: int | None, args: tuple[Any, PriorValues]):
         self.args = args
         self._given = [jax.device_put(args, each) for each in jax.devices()[:num_devices]]
-        self._pool = ThreadPoolExecutor(len(self._given))
+        self.num_devices = len(self._given)
+        self._pool = ThreadPoolExecutor(self.num_devices)
 
     def __enter__(self) -> "_Blocks":
         return self
@@ -126,7 +127,8 @@ class _Blocks:
     def call(self, program: Callable, number: int, *block: np.ndarray) -> Any:
         """A program at up to `BLOCK` rows, and the statistics and values, on the device of this number."""
         num = len(block[0])
-        filled = (np.pad(each, [(0, BLOCK - num)] + [(0, 0)] * (each.ndim - 1), mode="edge") for each in block)
+        size = SMALL if num <= SMALL else BLOCK
+        filled = (np.pad(each, [(0, size - num)] + [(0, 0)] * (each.ndim - 1), mode="edge") for each in block)
         found = jax.device_get(program(*filled, *self._given[number % len(self._given)]))
         return jax.tree.map(lambda leaf: leaf[:num], found)
 
@@ -140,11 +142,11 @@ class _Blocks:
 
 
 class _Programs(NamedTuple):
-    """Compiled programs of rows (BLOCK, ...), statistics and prior values."""
+    """Compiled programs of B rows, statistics and prior values."""
 
-    log_density: Callable  # of unconstrained points (BLOCK, d): (BLOCK,)
-    sites: Callable  # of the same: site -> (BLOCK,), with the sites derived from them
-    rates: Callable  # of mu, shape, parameters of the likelihood and keys, (BLOCK,) each: (BLOCK, G)
+    log_density: Callable  # of unconstrained points (B, d): (B,)
+    sites: Callable  # of the same: site -> (B,), with the sites derived from them
+    rates: Callable  # of keys, mu, shape and the parameters of the likelihood, (B,) each: (B, G)
 
 
 @functools.lru_cache(maxsize=16)
@@ -186,10 +188,11 @@ def _programs(model: Model) -> _Programs:
 
 def _compile(model: Model, blocks: _Blocks) -> None:
     """Compile the log density and the sites for all devices."""
-    nowhere = np.zeros((BLOCK * len(jax.devices()), len(_sites(model))))
     if _sites(model):
-        blocks.mapped(_programs(model).log_density, nowhere)
-        blocks.mapped(_programs(model).sites, nowhere[:1])
+        nowhere = np.zeros((BLOCK * blocks.num_devices, len(_sites(model))))
+        for num in (1, len(nowhere)):
+            blocks.mapped(_programs(model).log_density, nowhere[:num])
+        blocks.mapped(_programs(model).sites, nowhere)
 
 
 def _hyperparameters(model: Model, blocks: _Blocks, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
