@@ -296,6 +296,9 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
     known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
     close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
+    if key in known:  # composed from choices that lack it
+        choice = key.rpartition(".")[0]
+        return f"{key} is not a setting of the chosen {choice}. Leave it out, or choose another {choice}=<choice>."
     if close:
         return f"unknown key {key}. Did you mean {close[0]}?"
     return f"unknown key {key}." + (f" Known keys: {', '.join(siblings)}." if siblings else "")

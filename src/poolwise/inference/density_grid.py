@@ -131,8 +131,9 @@ def find(log_density: LogDensity, low: Array, high: Array) -> Grid:
         errors = _errors(log_density, grid, rng)
         if errors[0].sum() <= TOLERATED[size]:
             break
-        axes = [_halved(*each, TOLERATED[size], MOST_NODES[size]) for each in zip(grid.axes, errors, strict=True)]
-        grid = _evaluated(log_density, tuple(axes))
+        pairs = zip(grid.axes, errors, strict=True)
+        axes = tuple(_halved(*each, tolerated=TOLERATED[size], most=MOST_NODES[size]) for each in pairs)
+        grid = _evaluated(log_density, axes)
     return _trimmed(grid)
 
 
@@ -244,7 +245,7 @@ def _errors(log_density: LogDensity, grid: Grid, rng: np.random.Generator) -> li
     return [table.sum(axis=tuple(each for each in range(len(shape)) if each != v)) for v in range(len(shape))]
 
 
-def _halved(axis: Array, error: Array, tolerated: float, most: int) -> Array:
+def _halved(axis: Array, error: Array, *, tolerated: float, most: int) -> Array:
     """The axis with its intervals of large error halved, up to `most` nodes."""
     order = np.argsort(-error, kind="stable")[: max(most - len(axis), 0)]
     chosen = order[error[order] > tolerated / (2 * len(error))]
