@@ -225,6 +225,24 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key, sentence):
         altered({key: 3})
 
 
+def test_a_setting_of_another_choice_is_refused_as_such():
+    error = Exception("Could not override 'sampler.target_accept'.\nKey 'target_accept' is not in struct")
+    assert str(hydra_fault(error)) == (
+        "sampler.target_accept is not a setting of the chosen sampler. Leave it out, or choose another sampler=<choice>."
+    )
+
+
+def test_an_engine_without_a_setting_that_it_needs_is_refused():
+    with pytest.raises(ConfigError, match=just("sampler.num_warmup is missing. Give it: sampler.num_warmup=<value>.")):
+        checked(
+            "sampler=exact",
+            "sampler.name=nuts",
+            "+sampler.target_accept=0.9",
+            "+sampler.max_tree_depth=10",
+            "+sampler.checkpoint_every=100",
+        )
+
+
 def test_an_unknown_key_that_hydra_was_told_to_add_is_refused():
     with pytest.raises(ConfigError, match=just("unknown key sampler.num_sample. Did you mean sampler.num_samples?")):
         checked("+sampler.num_sample=3")
@@ -233,15 +251,15 @@ def test_an_unknown_key_that_hydra_was_told_to_add_is_refused():
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("sampler.num_warmup", 0, "greater than or equal to 1"),
+        ("sampler.num_warmup", 0, "greater than 0"),
         ("sampler.num_samples", 3, "greater than or equal to 4"),  # R-hat: two draws in each half of a chain
         ("sampler.num_chains", 0, "greater than or equal to 1"),
         ("sampler.target_accept", 0.0, "greater than 0"),
         ("sampler.target_accept", 1.0, "less than 1"),
         ("sampler.target_accept", float("nan"), "less than 1"),
-        ("sampler.max_tree_depth", 0, "greater than or equal to 1"),
+        ("sampler.max_tree_depth", 0, "greater than 0"),
         ("sampler.max_tree_depth", 21, "less than or equal to 20"),
-        ("sampler.checkpoint_every", 0, "greater than or equal to 1"),
+        ("sampler.checkpoint_every", 0, "greater than 0"),
         ("device.num_devices", 0, "greater than or equal to 1"),
         ("checks.progress", -1, "greater than or equal to 0"),
         ("predict.num_draws", 0, "greater than or equal to 1"),

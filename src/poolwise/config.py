@@ -296,6 +296,9 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
     known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
     close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
+    if key in known:  # composed from choices that lack it
+        choice = key.rpartition(".")[0]
+        return f"{key} is not a setting of the chosen {choice}. Leave it out, or choose another {choice}=<choice>."
     if close:
         return f"unknown key {key}. Did you mean {close[0]}?"
     return f"unknown key {key}." + (f" Known keys: {', '.join(siblings)}." if siblings else "")
@@ -422,8 +425,15 @@ def _engine_faults(sampler: Any) -> list[str]:
     from poolwise.inference.engines import ENGINES
 
     name = sampler.get("name") if isinstance(sampler, dict) else None
-    if not isinstance(name, str) or name == "???" or name in ENGINES:  # the first two are reported elsewhere
+    if not isinstance(name, str) or name == "???":  # reported elsewhere
         return []
+    if name in ENGINES:
+        absent = [key for key in ENGINES[name].settings if key not in sampler]
+        zero = [key for key in ENGINES[name].settings if sampler.get(key) == 0]
+        return [
+            *(f"sampler.{key} is missing. Give it: sampler.{key}=<value>." for key in absent),
+            *(f"sampler.{key} is {sampler[key]!r}; it must be greater than 0." for key in zero),
+        ]
     return [f"sampler.name is {name!r}; it must be {_either(map(repr, ENGINES))}."]
 
 

@@ -89,6 +89,10 @@ def test_unknown_key_is_refused_with_the_nearest():
     ("arguments", "told"),
     [
         (["simulation=5"], "ConfigError: unknown key simulation. Did you mean simulations?\n"),
+        (
+            ["sampler=exact"],
+            "ConfigError: a calibration tests chains of NUTS, and sampler=exact has none. Leave sampler= out.\n",
+        ),
         (["-m", "thin=1,2"], "ConfigError: -m requests a sweep, but a calibration takes one model."),
         (["data=table", "data.path=no.csv", "data.group=a", "data.count=b"], "DataError: no.csv: no such file."),
     ],

@@ -265,8 +265,8 @@ def test_the_gate_lets_its_limits_through(changes):
 
 
 def test_trees_at_their_greatest_depth_are_counted():
-    assert judged(stats=stats_of(depth=10)).tree_depth_hits == 2000
-    assert judged(stats=stats_of(depth=9)).tree_depth_hits == 0
+    assert judged(stats=stats_of(depth=10)).engine["tree_depth_hits"] == 2000
+    assert judged(stats=stats_of(depth=9)).engine["tree_depth_hits"] == 0
 
 
 def test_convergence_is_that_of_the_worst_parameter(fit_of):

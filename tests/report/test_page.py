@@ -43,8 +43,8 @@ def verdict_of(*failures: str, **figures) -> Verdict:
     """The verdict of one condition that holds and of those that do not, which give these reasons."""
     held = Condition("R-hat, the largest", "1.0010", "at most 1.01", True)
     failed = [Condition(f"condition {i}", "bad", "good", False, reason) for i, reason in enumerate(failures)]
-    one = {"r_hat_max": 1.001, "ess_bulk_min": 5000.0, "ess_tail_min": 4000.0, "divergences": 0, "bfmi_min": 0.9}
-    one |= {"tree_depth_hits": 0, "pareto_k_max": 0.2, "pareto_k_bad": 0}
+    one = {"r_hat_max": 1.001, "ess_bulk_min": 5000.0, "ess_tail_min": 4000.0, "engine": {}}
+    one |= {"transitions": "0 divergences", "kind": "draws", "pareto_k_max": 0.2, "pareto_k_bad": 0}
     return Verdict((held, *failed), **one | figures)
 
 

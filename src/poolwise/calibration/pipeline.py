@@ -20,9 +20,10 @@ from poolwise.calibration.findings import Findings, examine, metrics, ranks_tabl
 from poolwise.calibration.fits import Plan, Recovered, recover
 from poolwise.calibration.simulation import simulate
 from poolwise.config import Calibration
-from poolwise.errors import FitError
+from poolwise.errors import ConfigError, FitError
 from poolwise.figures.style import png
 from poolwise.inference import checkpoint
+from poolwise.inference.engines import ENGINES
 from poolwise.paths import outputs
 from poolwise.provenance import fingerprints
 from poolwise.provenance.stack import STACK_OF_BITS
@@ -72,6 +73,10 @@ def calibrate(config: Calibration, overrides: Sequence[str] = ()) -> run.Run:
 
 def start(config: Calibration, overrides: tuple[str, ...]) -> Job:
     """Read the design and start the devices; errors in the request are raised here, before a run exists."""
+    if not set(SAMPLER) <= set(ENGINES[config.sampler.name].settings):
+        raise ConfigError(
+            f"a calibration tests chains of NUTS, and sampler={config.sampler.name} has none. Leave sampler= out."
+        )
     # the last batch is filled up, so any number of devices will do
     return start_devices(prepare(config, overrides), num_chains=config.device.num_devices or config.batch)
 

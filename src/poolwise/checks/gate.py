@@ -4,6 +4,7 @@ Two judgements are independent: the verdict on the draws, `trusted` if every con
 `suspect`; and the model check, `passed` or `failed`. Each has its reasons in words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from poolwise.checks.loo import Loo
 # The gate, besides the limits of `conditions`.
 # Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
 BFMI_MIN = 0.3
+# Total variation between the law of independent draws and the posterior: 0.1% is far below the error of any estimate
+# from fewer than a million draws.
+EXCESS_MAX = 1e-3
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,21 @@ class ModelCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the draws can be trusted: the conditions that decide it, and the numbers behind them."""
+    """Whether the draws can be trusted: the conditions that decide it, and the numbers behind them.
+
+    Attributes
+    ----------
+    engine : metrics of the statistics that the engine gives: divergences of NUTS, acceptance of independent draws
+    transitions, kind : what they say, and of what: "0 divergences", "draws"
+    """
 
     conditions: tuple[Condition, ...]
     r_hat_max: float
     ess_bulk_min: float
     ess_tail_min: float
-    divergences: int
-    bfmi_min: float
-    tree_depth_hits: int
+    engine: Mapping[str, float]
+    transitions: str
+    kind: str
     pareto_k_max: float
     pareto_k_bad: int
 
@@ -76,42 +86,83 @@ class Verdict:
 
 
 def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
-    """The gate."""
-    bfmi = np.asarray(array_stats.bfmi(sample_stats["energy"].transpose("chain", "draw").values))
-    diverging = sample_stats["diverging"].values
+    """The gate. The engine's part of it follows from the statistics that it gives."""
+    found = _independent(sample_stats) if "log_ratio" in sample_stats else _transitions(sample_stats, max_tree_depth)
     return Verdict(
         conditions=(
             *(limit.condition(summary) for limit in limits(sample_stats.sizes["chain"])),
-            *_of_transitions(diverging, bfmi),
+            *found.conditions,
             *_of_loo(leave_one_out),
         ),
         r_hat_max=float(summary["r_hat"].max(skipna=False)),
         ess_bulk_min=float(summary["ess_bulk"].min(skipna=False)),
         ess_tail_min=float(summary["ess_tail"].min(skipna=False)),
-        divergences=int(diverging.sum()),
-        bfmi_min=float(bfmi.min()),
-        tree_depth_hits=int((sample_stats["tree_depth"] >= max_tree_depth).sum()),
+        engine=found.metrics,
+        transitions=found.transitions,
+        kind=found.kind,
         pareto_k_max=float(np.max(leave_one_out.pareto_k)),
         pareto_k_bad=leave_one_out.bad_rows,
     )
 
 
-def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition, Condition]:
-    divergences = int(diverging.sum())
-    return (
-        Condition.of(
-            name="divergent transitions: places the sampler could not follow",
-            value=f"{divergences:,}",
-            limit="0",
-            passed=not divergences,
-            otherwise=f"{divergences} of {diverging.size} transitions diverged",
+@dataclass(frozen=True)
+class _OfEngine:
+    metrics: Mapping[str, float]
+    transitions: str
+    kind: str
+    conditions: tuple[Condition, ...]
+
+
+def _independent(sample_stats: xr.Dataset) -> _OfEngine:
+    """Draws by rejection: the share of proposals kept, and the mass of the posterior above the bound.
+
+    A draw with the ratio r of posterior to bound was kept with probability min(1, r), so it stands for 1 / min(1, r)
+    proposals, and for a share max(0, 1 - 1 / r) of mass that was missed.
+    """
+    log_ratio = sample_stats["log_ratio"].values
+    acceptance = 1.0 / float(np.mean(np.exp(-np.minimum(log_ratio, 0.0))))
+    excess = float(np.mean(np.maximum(0.0, -np.expm1(-log_ratio))))
+    return _OfEngine(
+        {"acceptance": acceptance, "excess": excess},
+        f"{acceptance:.1%} of proposals kept",
+        "independent draws",
+        (
+            Condition.of(
+                name="independent draws: mass of the posterior that the proposals miss",
+                value=f"{excess:.2%}",
+                limit=f"at most {EXCESS_MAX:.1%}",
+                passed=excess <= EXCESS_MAX,
+                otherwise=f"the proposals miss {excess:.2%} of the posterior; use sampler=nuts",
+            ),
         ),
-        Condition.of(
-            name="E-BFMI, the smallest: does the sampler reach the tails?",
-            value=f"{bfmi.min():.2f}",
-            limit=f"at least {BFMI_MIN}",
-            passed=bool(np.all(bfmi >= BFMI_MIN)),
-            otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+    )
+
+
+def _transitions(sample_stats: xr.Dataset, max_tree_depth: int) -> _OfEngine:
+    """Draws of NUTS: divergent transitions, E-BFMI, and trajectories cut at the largest depth."""
+    bfmi = np.asarray(array_stats.bfmi(sample_stats["energy"].transpose("chain", "draw").values))
+    diverging = sample_stats["diverging"].values
+    divergences = int(diverging.sum())
+    hits = int((sample_stats["tree_depth"] >= max_tree_depth).sum())
+    return _OfEngine(
+        {"divergences": divergences, "bfmi_min": float(bfmi.min()), "tree_depth_hits": hits},
+        f"{divergences} divergences",
+        "draws",
+        (
+            Condition.of(
+                name="divergent transitions: places the sampler could not follow",
+                value=f"{divergences:,}",
+                limit="0",
+                passed=not divergences,
+                otherwise=f"{divergences} of {diverging.size} transitions diverged",
+            ),
+            Condition.of(
+                name="E-BFMI, the smallest: does the sampler reach the tails?",
+                value=f"{bfmi.min():.2f}",
+                limit=f"at least {BFMI_MIN}",
+                passed=bool(np.all(bfmi >= BFMI_MIN)),
+                otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+            ),
         ),
     )
 

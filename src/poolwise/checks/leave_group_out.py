@@ -176,7 +176,7 @@ def without_group(counts: Counts, group: int) -> Counts:
 def _state(found: Fit) -> tuple[float, float, float]:
     """Largest R-hat, smallest ESS and divergences of a refit."""
     kept = {name: value for name, value in found.posterior.items() if name not in WITHOUT_MEAN}
-    return (*summary.convergence(kept), float(found.sample_stats["diverging"].sum()))
+    return (*summary.convergence(kept), float(np.sum(found.sample_stats.get("diverging", 0))))
 
 
 def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:

@@ -45,19 +45,23 @@ class Plot:
     ----------
     look_for : the first sentences of its caption: what the reader should look for
     needs : name of the check that it shows; without a table of that check it is not drawn
+    statistic : of the engine that it shows; without it it is not drawn
     """
 
     name: str
     draw: "Callable[[Drawing], Picture]"
     look_for: str
     needs: str | None = None
+    statistic: str | None = None
 
 
-def figure(name: str, *, look_for: str, needs: str | None = None) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
+def figure(
+    name: str, *, look_for: str, needs: str | None = None, statistic: str | None = None
+) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
     """Make a function a figure; `names.SECTIONS` gives its section."""
     if name not in NAMES:
         raise ValueError(f"figure {name!r} is in no section. Add it to figures/names.py.")
-    return lambda draw: Plot(name, draw, look_for, needs)
+    return lambda draw: Plot(name, draw, look_for, needs, statistic)
 
 
 @dataclass(frozen=True)

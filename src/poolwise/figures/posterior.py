@@ -227,6 +227,7 @@ def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
         "and misses the tails. On the left E-BFMI measures this for each chain: near 1 is good, below "
         f"{BFMI_MIN:g}, the dashed line, is not."
     ),
+    statistic="energy",
 )
 def _energy(fit: Drawing) -> Picture:
     from arviz_plots import plot_energy

@@ -55,6 +55,8 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
         plot = FIGURES[name]
         if plot.needs and not fit.view.results.get(plot.needs, Result()).tables:
             continue
+        if plot.statistic and plot.statistic not in view.tree["sample_stats"].to_dataset():
+            continue
         fit.replaced.clear()
         picture = plot.draw(fit)
         yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")

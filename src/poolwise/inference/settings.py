@@ -15,20 +15,21 @@ class Sampler:
 
     Attributes
     ----------
-    name : a key of `inference.engines.ENGINES`
-    num_warmup, num_samples : steps of a chain
+    name : a key of `inference.engines.ENGINES`, which says which of the others it needs; 0 stands for none
+    num_samples, num_chains : draws of a chain, and chains
+    num_warmup : steps of a chain before
     target_accept : mean acceptance probability to which the warm-up adapts the step size
     checkpoint_every : steps between two checkpoints; changes no draw
     """
 
-    num_warmup: Positive
     num_samples: Annotated[
         int, Field(strict=True, ge=4)
     ]  # R-hat splits a chain in two and needs two draws of each half
     num_chains: Positive
-    target_accept: Annotated[float, Field(strict=True, gt=0, lt=1)]
-    max_tree_depth: Annotated[int, Field(strict=True, ge=1, le=20)]
-    checkpoint_every: Positive
+    num_warmup: Annotated[int, Field(strict=True, ge=0)] = 0
+    target_accept: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    max_tree_depth: Annotated[int, Field(strict=True, ge=0, le=20)] = 0
+    checkpoint_every: Annotated[int, Field(strict=True, ge=0)] = 0
     name: str = "nuts"
 
 

@@ -57,11 +57,11 @@ class Model:
     def log_joint(self, statistics: Arrays, values: PriorValues) -> None:
         """The joint density of parameters and counts, from `likelihood.statistics`; NUTS samples it."""
         density = self.pooling.parameterisations[self.parameterisation]
-        density(self._prior(values), statistics, self.likelihood)
+        density(self.prior(values), statistics, self.likelihood)
 
     def parameters(self, values: PriorValues, num_groups: int) -> tuple[jax.Array, Params]:
         """The rates (G,) and the parameters of the likelihood, from their priors."""
-        prior = self._prior(values)
+        prior = self.prior(values)
         return self.pooling.rates(prior, num_groups), self.likelihood.sample_params(prior)
 
     def generative(
@@ -94,7 +94,8 @@ class Model:
         """The law of a group's rate given the parameters that are not rates."""
         return self.pooling.rate_law(dict(self.families), values)
 
-    def _prior(self, values: PriorValues) -> Priors:
+    def prior(self, values: PriorValues) -> Priors:
+        """The prior of every site."""
         return {site: distribution(family, values[site]) for site, family in self.families}
 
 

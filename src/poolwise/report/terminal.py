@@ -11,17 +11,16 @@ from poolwise.text import one_line
 
 
 @contextmanager
-def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[str, int, int, float], None]]:
+def sampling_bar(num_steps: int, *, quiet: bool = False) -> Iterator[Callable[[str, int, str], None]]:
     """A bar of `num_steps` steps per chain; yields the callback for every chunk. Silent on request and off a terminal.
 
-    The callback takes the phase, the total steps done, the divergences and the step size.
+    The callback takes the phase, the total steps done, and what the engine says of them.
     """
-    told = ("steps", "{task.fields[divergences]} divergences", "step size {task.fields[step_size]:.3f}")
-    with _bar(*told, quiet=quiet) as bar:
-        task = bar.add_task("compiling", total=num_steps, divergences=0, step_size=1.0)
+    with _bar("steps", "{task.fields[words]}", quiet=quiet) as bar:
+        task = bar.add_task("compiling", total=num_steps, words="")
 
-        def update(phase: str, done: int, divergences: int, step_size: float) -> None:
-            bar.update(task, description=phase, completed=done, divergences=divergences, step_size=step_size)
+        def update(phase: str, done: int, words: str) -> None:
+            bar.update(task, description=phase, completed=done, words=words)
 
         yield update
 

@@ -41,9 +41,7 @@ def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> d
         "r_hat_max": verdict.r_hat_max,
         "ess_bulk_min": verdict.ess_bulk_min,
         "ess_tail_min": verdict.ess_tail_min,
-        "divergences": verdict.divergences,
-        "bfmi_min": verdict.bfmi_min,
-        "tree_depth_hits": verdict.tree_depth_hits,
+        **verdict.engine,
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
         "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows with elpd from integrated importance sampling

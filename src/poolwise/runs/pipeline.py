@@ -173,7 +173,7 @@ def save_chunk(snapshot: Snapshot, logged: tracking.Run) -> None:
 def report_progress(
     job: Job,
     logged: tracking.Run,
-    bar: Callable[[str, int, int, float], None],
+    bar: Callable[[str, int, str], None],
     stop_if_asked: Callable[[], None],
 ) -> Callable[[Progress], None]:
     """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, `checks.progress` times."""
@@ -185,7 +185,7 @@ def report_progress(
     def look(progress: Progress) -> None:
         nonlocal looked
         before = num_warmup if progress.phase == "sampling" else 0
-        bar(progress.phase, before + progress.done, progress.divergences, progress.step_size)
+        bar(progress.phase, before + progress.done, progress.words)
         logged.state(progress.phase, draws=progress.done * num_chains, divergences=progress.divergences)
         due = progress.done * points // progress.total
         if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws per chain
@@ -206,7 +206,7 @@ def report_progress(
 
 def answer_lines(view: FitView) -> list[str]:
     """The result at the terminal: verdict and model check, rates, predictive accuracy, checks."""
-    draws = view.tree["sample_stats"]["diverging"].size
+    draws = view.tree["sample_stats"]["lp"].size
     return [
         *note.judgement(view.verdict),
         *note.model_check(view.model_check),
@@ -217,5 +217,5 @@ def answer_lines(view: FitView) -> list[str]:
         *note.new_groups(view),
         note.accuracy(view.loo),
         *note.checked(view),
-        f"{view.verdict.divergences} divergences in {draws} draws",
+        f"{view.verdict.transitions} in {draws} {view.verdict.kind}",
     ]

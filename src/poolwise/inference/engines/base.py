@@ -19,7 +19,7 @@ class Progress:
     phase : "warm-up" or "sampling"
     done, total : steps per chain of this phase
     divergences : after the warm-up, over all chains
-    step_size : mean over the chains
+    step_size : mean over the chains; None without steps
     posterior : returns the draws so far, site -> (chain, draw, ...)
     """
 
@@ -27,8 +27,13 @@ class Progress:
     done: int
     total: int
     divergences: int
-    step_size: float
+    step_size: float | None
     posterior: Callable[[], Draws]
+
+    @property
+    def words(self) -> str:
+        """What happened so far, for a progress bar."""
+        return "" if self.step_size is None else f"{self.divergences} divergences, step size {self.step_size:.3f}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Fit:
     ----------
     posterior : site -> (chain, draw, ...), sampled sites, rates that were integrated out, and derived sites
         (`alpha`, `beta`, `phi`)
-    sample_stats : diverging, energy, lp, n_steps, tree_depth, acceptance_rate, step_size -> (chain, draw)
+    sample_stats : `lp` and the engine's own -> (chain, draw): of NUTS diverging, energy, n_steps, tree_depth,
+        acceptance_rate, step_size; of independent draws `log_ratio`, see `checks.gate`
     seconds : stage ("compile", "sample") -> seconds
     """
 
@@ -57,9 +63,11 @@ class Engine:
     name : in configs, `sampler.name`
     sample : (model, counts, values, *, seed, sampler, device, resume_from, on_chunk, on_progress) -> Fit; see
         `inference.engines.nuts.sample`
+    settings : of `sampler`, those that it needs besides the name, the chains and their draws
     refusal : model -> why it cannot be sampled, one sentence with the remedy; empty if it can
     """
 
     name: str
     sample: Callable[..., Fit]
+    settings: tuple[str, ...] = ()
     refusal: Callable[[Model], str] = lambda model: ""

@@ -254,4 +254,4 @@ def _check_start(states: list[Any]) -> None:
         )
 
 
-NUTS_ENGINE = Engine("nuts", sample)
+NUTS_ENGINE = Engine("nuts", sample, ("num_warmup", "target_accept", "max_tree_depth", "checkpoint_every"))

@@ -1,5 +1,7 @@
 """Poisson counts: the variance is the mean."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,8 +49,12 @@ class Poisson(Likelihood):
         self, key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params
     ) -> jax.Array:
         """Gamma(a + S, a / mu + e)."""
-        draws = jax.random.gamma(key, shape + statistics["group_total"])
-        return draws / (shape / mu + statistics["group_exposure"])
+        size, rate = self.rates_given(statistics, mu, shape)
+        return jax.random.gamma(key, size) / rate
+
+    def rates_given(self, statistics: Arrays, mu: ArrayLike, shape: ArrayLike) -> tuple[Any, Any]:
+        """Gamma(a + S, a / mu + e)."""
+        return shape + statistics["group_total"], shape / mu + statistics["group_exposure"]
 
     def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
         """By the incomplete gamma function; 0 for a count of 0."""

@@ -94,6 +94,16 @@ class Pooling(ABC):
         params = likelihood.sample_params(prior)
         numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
 
+    def marginal(self, prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
+        """The rates are integrated out, where they have a gamma law; they are drawn afterwards."""
+        mu, shape = self.gamma_of_rates(prior)
+        params = likelihood.sample_params(prior)
+        numpyro.factor("y", likelihood.log_marginal(statistics, mu, shape, params))
+
+    def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
+        """Mean and shape of the gamma law of the rates, inside a NumPyro model."""
+        raise NotImplementedError(f"the rates of {self.name} have no gamma law")
+
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """Site -> its value as the counts show it, where chains may start; by default the rate of each group."""
         return {"lam": group_rates(statistics)}

@@ -46,10 +46,15 @@ class Hierarchical(Pooling):
         with numpyro.plate("group", num_groups):
             return numpyro.sample("lam", dist.Gamma(alpha, beta))
 
+    def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
+        """Mu and alpha, from the priors of mu and sigma."""
+        mu, sigma, *_ = population(prior)
+        return mu, concentration_of(sigma / mu)
+
     @property
     def parameterisations(self) -> dict[str, Density]:
         """Three, with the same posterior."""
-        return {"standardised": standardised, "centred": self.centred, "marginal": marginal}
+        return {"standardised": standardised, "centred": self.centred, "marginal": self.marginal}
 
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """The rates, their mean, and their standard deviation, at least a tenth of the mean: equal rates may differ."""
@@ -103,13 +108,6 @@ def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> N
     numpyro.factor("lam | z", jnp.sum(log_density))
     lam = numpyro.deterministic("lam", mu * jnp.exp(log_w))
     numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
-
-
-def marginal(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
-    """The rates are integrated out; they are drawn afterwards."""
-    mu, sigma, *_ = population(prior)
-    params = likelihood.sample_params(prior)
-    numpyro.factor("y", likelihood.log_marginal(statistics, mu, concentration_of(sigma / mu), params))
 
 
 HIERARCHICAL = Hierarchical()
