@@ -372,7 +372,7 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(pair):
     child.wait()
     host = liveness.this_process().rpartition(":")[0]
     dead, alive = (
-        client.create_run(experiment, tags={liveness.PROCESS: f"{host}:{pid}"}).info.run_id
+        client.create_run(experiment, tags={store.PROCESS: f"{host}:{pid}"}).info.run_id
         for pid in (child.pid, os.getpid())
     )
     assert again(pair, *PAIR).returncode == 0
@@ -383,8 +383,16 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(pair):
 
 @pytest.mark.parametrize(("silence", "expected"), [(5, True), (600, False)])
 def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
-    tags = {liveness.PROCESS: "elsewhere:1", liveness.HEARTBEAT: f"{time.time() - silence:.0f}"}
+    tags = {store.PROCESS: "elsewhere:1", store.HEARTBEAT: f"{time.time() - silence:.0f}"}
     assert liveness.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
+
+
+def test_a_run_that_version_0_1_left_running_is_ended(outputs):
+    client = MlflowClient(uri_of(outputs))
+    tags = {"run_key": "k", "process": "elsewhere:1", "heartbeat": f"{time.time() - 600:.0f}"}
+    run_id = client.create_run(client.create_experiment("cookies"), tags=tags).info.run_id
+    liveness.mark_dead_killed("cookies", uri=uri_of(outputs))
+    assert client.get_run(run_id).info.status == "KILLED"
 
 
 @pytest.mark.process

@@ -25,11 +25,11 @@ from poolwise.provenance import fingerprints
 from poolwise.provenance.differences import RunInputs
 from poolwise.provenance.judgement import RunResults
 from poolwise.provenance.stack import distributions, stack, versions_of
-from poolwise.runs.metrics import run_name
+from poolwise.runs.metrics import UNKNOWN_METRICS, UNKNOWN_TAGS, run_name
 from poolwise.text import listed, one_line
 from poolwise.tracking import store
 from poolwise.tracking.record import Record
-from poolwise.tracking.run import Run
+from poolwise.tracking.run import Run, now_ms
 
 
 def unknown_group(label: str, labels: Sequence[str]) -> str:
@@ -179,6 +179,7 @@ def describe(job: Job) -> Record:
         experiment=job.config.data.name,
         params=job.config.leaves(),
         tags={
+            **UNKNOWN_TAGS,
             store.KIND: store.FIT,
             "draws_fingerprint": fingerprints.fingerprint(fingerprints.draw_ingredients(settings, sha256)),
             "run_fingerprint": fingerprints.fingerprint(ingredients(job)),
@@ -190,4 +191,5 @@ def describe(job: Job) -> Record:
             "mlflow.source.git.commit": job.code.commit,
         },
         dataset={"name": job.counts.name, "digest": sha256[:32], "source": job.config.data.path},
+        progress=[(0, now_ms(), dict(UNKNOWN_METRICS))],
     )

@@ -112,7 +112,8 @@ def carry_out(
             "posterior_sha256": findings.digests["all"],
             **tags(view),
         }
-        logged.record.metrics |= metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
+        told = metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
+        logged.record.metrics = told | logged.record.metrics
         also(job, findings, logged)
     logged.state("done", elpd=view.loo.elpd, verdict=view.verdict.status)
     if job.parent:
@@ -130,7 +131,7 @@ def elpd_of(logged: tracking.Run) -> float:
 def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
     """The killed run with the same draws to resume, if any; its logged progress is added to the record."""
     found = resume.find(record, stack=job.stack, ingredients=ingredients(job), uri=job.uri, outputs=outputs())
-    record.progress += found.progress if found else []
+    record.progress = found.progress if found else record.progress
     return found
 
 
@@ -179,7 +180,7 @@ def report_progress(
     """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, `checks.progress` times."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
     points = job.config.checks.progress
-    known = {step for step, _, _ in logged.record.progress}
+    known = {step for step, _, _ in logged.record.progress if step}
     looked = len(known)
 
     def look(progress: Progress) -> None:
