@@ -249,7 +249,7 @@ def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
         (["device.num_devices=3"], "DeviceError: device.num_devices=3 does not divide sampler.num_chains=4"),
         (
             ["predict.group=6"],
-            "ConfigError: predict.group is 6, which is not a group of the data; groups are 1, 2, 3, 4, 5.",
+            "ConfigError: predict.group 6 is not a group of the data. Groups are 1, 2, 3, 4, 5.",
         ),
         (["seed=["], "ConfigError: "),
     ],

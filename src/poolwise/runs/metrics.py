@@ -18,7 +18,7 @@ UNTOLD = (
     *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
     *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
 )
-# logged before the fit, as MLflow's UI shows tags in the order in which a run first got them, and its page that compares
+# logged before the fit: MLflow's UI shows tags in the order in which a run first got them, and its page that compares
 # runs opens with the first metric
 UNKNOWN_METRICS = {"elpd_loo": math.nan}
 UNKNOWN_TAGS = {
