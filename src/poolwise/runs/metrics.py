@@ -73,6 +73,12 @@ def tags(view: "FitView") -> dict[str, str]:
     return found if label is None else found | {"predicted_group": label}
 
 
+def unchecked(view: "FitView") -> list[str]:
+    """Why the model check of a fit that does not fail it is in doubt, if it is."""
+    doubt = view.model_check.doubt
+    return [f"{doubt}: {'; '.join(view.verdict.reasons)}"] if doubt else []
+
+
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """`mean/<p>`, `sd/<p>`, `r_hat/<p>`, `ess_bulk/<p>` of the parameters that have a mean."""
     shown = summary.dropna(subset=["mean"]).head(PARAMETERS_SHOWN)

@@ -25,7 +25,7 @@ from poolwise.provenance import fingerprints
 from poolwise.report import note, terminal
 from poolwise.runs import artifacts, interrupts, resume, reuse
 from poolwise.runs.job import Job, JudgedFit, describe, ingredients, prepare, settings_of, start
-from poolwise.runs.metrics import metrics, tags
+from poolwise.runs.metrics import metrics, tags, unchecked
 from poolwise.tracking import liveness, spool, store
 from poolwise.tracking import run as tracking
 from poolwise.tracking.credentials import store_uri
@@ -108,7 +108,7 @@ def carry_out(
             "verdict": view.verdict.status,
             "verdict_reasons": "; ".join(view.verdict.reasons) or "none",
             "model_check": view.model_check.status,
-            "model_check_reasons": "; ".join(view.model_check.reasons) or "none",
+            "model_check_reasons": "; ".join(view.model_check.reasons or unchecked(view)) or "none",
             "posterior_sha256": findings.digests["all"],
             **tags(view),
         }
