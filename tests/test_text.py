@@ -1,5 +1,6 @@
 """Numbers, names and lists in sentences."""
 
+import io
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from poolwise.text import (
     cell,
     compact,
     fitting,
+    lines_for,
     listed,
     listing,
     markdown,
@@ -137,3 +139,12 @@ def test_a_table_loses_its_least_columns_until_it_fits():
 )
 def test_an_unknown_group_is_answered_with_similar_ones_and_with_all_if_few(label, labels, expected):
     assert unknown_group("--against", label, labels) == f"--against {label} is not a group of the data. {expected}"
+
+
+def test_only_a_terminal_gets_wrapped_lines_and_no_control_sequence_reaches_it(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    text = "elpd_loo -394.83 and more\n\x1b]0;x\x07"
+    assert lines_for(terminal, text) == ["elpd_loo -394.83 and", "  more", "\\x1b]0;x\\x07"]
+    assert lines_for(io.StringIO(), text) == ["elpd_loo -394.83 and more", "\\x1b]0;x\\x07"]

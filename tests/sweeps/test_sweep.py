@@ -425,3 +425,24 @@ def test_ten_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
     assert len(finished) == len(set(finished)) == 6
     assert digests(children) == digests(split(undisturbed)[1])
     assert parents[0].status == "FINISHED"
+
+
+@pytest.mark.parametrize(("is_worker", "at_terminal"), [(True, True), (True, False), (False, True)])
+def test_a_worker_at_the_terminal_of_its_sweep_prints_to_a_file_of_its_job(tmp_path, is_worker, at_terminal):
+    script = f"""
+import sys
+from omegaconf import OmegaConf
+from poolwise.sweeps import launch
+carry, launch.AT_TERMINAL = launch.Carry(), {at_terminal}
+carry.process += {is_worker}
+carry.on_job_start(OmegaConf.create({{"hydra": {{"runtime": {{"output_dir": {str(tmp_path)!r}}}}}}}))
+print("a line")
+print("a warning", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    file = tmp_path / launch.PRINTED
+    printed = (done.stdout + done.stderr).splitlines()
+    kept = sorted(file.read_text().splitlines()) if file.exists() else []
+    assert (kept, printed) == (
+        (["a line", "a warning"], []) if is_worker and at_terminal else ([], ["a line", "a warning"])
+    )
