@@ -66,8 +66,21 @@ def test_unknown_label_ends_with_the_labels_and_exit_code_2(groups, log):
     done = groups(log(["Rural A", "Rural B", "City"]), "--against", "rural b")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "RequestError: --against rural b is not a group of the run. Groups are Rural B, Rural A, City.\n"
+        "RequestError: --against rural b is not a group of the data. Did you mean Rural B or Rural A? "
+        "Groups are City, Rural A, Rural B.\n"
     )
+
+
+def test_a_narrow_table_leaves_out_columns_and_breaks_no_line(groups, log, monkeypatch):
+    run_id = log()
+    widths = {}
+    for columns in ("200", "80", "60"):
+        monkeypatch.setenv("COLUMNS", columns)
+        table = groups(run_id, "--against", "b").stdout.partition("\n\n")[2].splitlines()
+        widths[columns] = max(map(len, table))
+        assert all(name in table[0] for name in ("rate", "94% interval", "P(highest)"))
+        assert ("90% of ranks" in table[0]) == ("expected loss" in "".join(table)) == (columns == "200")
+    assert widths["60"] <= 60 and 60 < widths["80"] <= 80
 
 
 def test_unknown_run_ends_with_exit_code_2(groups):

@@ -95,6 +95,15 @@ def test_a_run_has_its_tags(quick_run):
     assert run.data.tags["verdict"] == "trusted"
 
 
+def test_elpd_loo_is_the_first_metric_and_what_code_reads_stands_behind_the_verdicts(quick_run):
+    _, _, run, _ = quick_run
+    shown = [name for name in run.data.tags if not name.startswith("mlflow.")]
+    assert next(iter(run.data.metrics)) == "elpd_loo"
+    assert shown[:5] == ["verdict", "verdict_reasons", "model_check", "model_check_reasons", "kind"]
+    assert shown.index("run_fingerprint") < min(i for i, name in enumerate(shown) if name.startswith("writer."))
+    assert sorted(shown)[-3:] == ["writer.heartbeat", "writer.process", "writer.run_key"]
+
+
 def test_a_run_leaves_every_artifact(quick_run):
     *_, folder = quick_run
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -240,7 +249,7 @@ def test_two_runs_at_once_keep_apart(command, outputs, tmp_path):
         (["device.num_devices=3"], "DeviceError: device.num_devices=3 does not divide sampler.num_chains=4"),
         (
             ["predict.group=6"],
-            "ConfigError: predict.group is 6, which is not a group of the data; groups are 1, 2, 3, 4, 5.",
+            "ConfigError: predict.group 6 is not a group of the data. Groups are 1, 2, 3, 4, 5.",
         ),
         (["seed=["], "ConfigError: "),
     ],

@@ -1,5 +1,6 @@
 """Numbers, names and lists in sentences."""
 
+import io
 import math
 
 import pytest
@@ -8,6 +9,8 @@ from poolwise.text import (
     aligned,
     cell,
     compact,
+    fitting,
+    lines_for,
     listed,
     listing,
     markdown,
@@ -17,6 +20,8 @@ from poolwise.text import (
     plural,
     share,
     short,
+    unknown_group,
+    wrapped,
 )
 
 
@@ -98,3 +103,48 @@ def test_a_cell_of_markdown_cannot_end_its_column_or_begin_a_tag():
         "| :-- | --: |",
         r"| a\|b\\&lt;i> | 1 |",
     ]
+
+
+def test_a_wrapped_line_divides_no_number_and_keeps_its_indent():
+    line = "  - the fit is off: elpd_loo -394.83 (the fit -0.150), log p(y) -401.684"
+    parts = wrapped(line, 32)
+    assert " ".join(part.strip() for part in parts) == line.strip()
+    assert max(map(len, parts)) <= 32
+    assert [len(part) - len(part.lstrip()) for part in parts] == [2] + [4] * (len(parts) - 1)
+    assert any("-394.83" in part for part in parts)
+
+
+def test_a_line_with_an_address_wider_than_the_terminal_is_not_broken():
+    line = "page    http://127.0.0.1:5000/#/experiments/1/runs/dbddea28344b4c119d375c6708128eb8"
+    assert wrapped(line, 60) == [line]
+    assert wrapped("", 60) == [""]
+
+
+def test_a_table_loses_its_least_columns_until_it_fits():
+    rows = [["group", "rate", "rank"], ["north", "9.1", "1"]]
+    assert fitting(rows, 17, least=(2, 1)) == rows
+    assert fitting(rows, 16, least=(2, 1)) == [["group", "rate"], ["north", "9.1"]]
+    assert fitting(rows, 2, least=(2, 1)) == [["group"], ["north"]]
+
+
+@pytest.mark.parametrize(
+    ("label", "labels", "expected"),
+    [
+        ("norht", ["north", "south"], "Did you mean north? Groups are north, south."),
+        ("NORTH", ["north", "east"], "Did you mean north? Groups are north, east."),
+        ("zzz", ["north", "south"], "Groups are north, south."),
+        ("wrad", [*map(str, range(40)), "ward"], "Did you mean ward?"),
+        ("zzz", list(map(str, range(40))), f"Groups are {', '.join(map(str, range(12)))} and 28 more."),
+    ],
+)
+def test_an_unknown_group_is_answered_with_similar_ones_and_with_all_if_few(label, labels, expected):
+    assert unknown_group("--against", label, labels) == f"--against {label} is not a group of the data. {expected}"
+
+
+def test_only_a_terminal_gets_wrapped_lines_and_no_control_sequence_reaches_it(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    text = "elpd_loo -394.83 and more\n\x1b]0;x\x07"
+    assert lines_for(terminal, text) == ["elpd_loo -394.83 and", "  more", "\\x1b]0;x\\x07"]
+    assert lines_for(io.StringIO(), text) == ["elpd_loo -394.83 and more", "\\x1b]0;x\\x07"]

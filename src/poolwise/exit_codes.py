@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from poolwise.config import hydra_fault
 from poolwise.errors import PoolwiseError
-from poolwise.text import one_line
+from poolwise.text import lines_for
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def exit_codes() -> Iterator[None]:
 def end(error: PoolwiseError) -> NoReturn:
     """Print one line per fault and exit with the exit code of the error."""
     for line in str(error).splitlines():
-        print(f"{type(error).__name__}: {one_line(line)}", file=sys.stderr)
+        print(*lines_for(sys.stderr, f"{type(error).__name__}: {line}"), sep="\n", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

@@ -5,6 +5,7 @@ from poolwise.exit_codes import exit_codes
 from poolwise.paths import outputs
 from poolwise.report.terminal import say
 from poolwise.runs.group_report import group_report
+from poolwise.text import terminal_width
 from poolwise.tracking.credentials import given_uri, store_uri
 
 
@@ -19,7 +20,10 @@ def cli() -> None:
     asked = parser.parse_args()
     with exit_codes():
         uri = store_uri(given_uri(asked.tracking_uri), outputs())
-        say(*group_report(asked.run, uri=uri, against=asked.against, above=asked.above, top=asked.top))
+        told = group_report(
+            asked.run, uri=uri, against=asked.against, above=asked.above, top=asked.top, width=terminal_width()
+        )
+        say(*told)
 
 
 def _positive(text: str) -> int:

@@ -1,11 +1,17 @@
 """Numbers, names and lists in sentences."""
 
+import difflib
 import math
+import shutil
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from typing import TextIO
 
 import numpy as np
 
 NAMED = 5  # names in a sentence
+WIDTH = 120  # characters of a line, if the terminal does not say
+LISTED = 12  # names of which a message lists all
 NOTHING = 1e-12  # a positive number below it is written as such: the interval of a rate may end at 1e-307
 
 
@@ -14,10 +20,43 @@ def one_line(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence, the first `NAMED` of them."""
+def listed(names: Iterable[str], most: int = NAMED) -> str:
+    """Names in a sentence, at most so many of them."""
     names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """A line as lines of at most `width` characters, broken at spaces only: no number or id is divided.
+
+    A line with a word that does not fit, such as an address, is not broken.
+    """
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return parts if parts and max(map(len, parts)) <= width else [line]
+
+
+def terminal_width() -> int:
+    """Characters of a line of the terminal."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def lines_for(stream: TextIO, text: str) -> list[str]:
+    """The printable lines of a text, wrapped if the stream is a terminal; no control sequence in them reaches it."""
+    lines = [one_line(line) for line in text.split("\n")]
+    return [part for line in lines for part in wrapped(line, terminal_width())] if stream.isatty() else lines
+
+
+def unknown_group(asked: str, label: str, labels: Sequence[str]) -> str:
+    """Message on a label, given as `asked`, that no group has: similar labels, and all labels if they are few."""
+    folded = {each.casefold(): one_line(each) for each in labels}
+    near = [folded[each] for each in difflib.get_close_matches(label.casefold(), folded, n=NAMED)]
+    told = [f"{asked} {one_line(label)} is not a group of the data."]
+    if near:
+        told.append(f"Did you mean {' or '.join(near)}?")
+    if len(labels) <= LISTED or not near:
+        told.append(f"Groups are {listed(map(one_line, labels), LISTED)}.")
+    return " ".join(told)
 
 
 def short(text: str, length: int = 60) -> str:
@@ -109,6 +148,16 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str
         ).rstrip()
         for row in rows
     ]
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int, *, least: Sequence[int]) -> list[list[str]]:
+    """Rows of one length without as many of the columns `least`, in this order, as do not fit into the width."""
+    kept = list(range(len(rows[0])))
+    for place in least:
+        if sum(max(len(row[each]) for row in rows) + 2 for each in kept) - 2 <= width:
+            break
+        kept.remove(place)
+    return [[row[each] for each in kept] for row in rows]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[int]) -> list[str]:

@@ -224,6 +224,12 @@ def test_a_good_fit_is_trusted():
     assert [each.passed for each in judged().conditions] == [True] * 7
 
 
+def test_only_pareto_k_and_elpd_loo_leave_the_draws_beyond_doubt():
+    unmet = judged(loo=loo_with(elpd=np.nan)).model_check(())
+    assert (unmet.draws_are_trusted, unmet.loo_is_reliable) == (True, False)
+    assert [each.is_of_loo for each in judged().conditions] == [False] * 5 + [True] * 2
+
+
 def test_status_and_reasons_are_those_of_the_conditions():
     more = Condition.of(name="another", value="2", limit="at most 1", passed=False, otherwise="another is 2")
     verdict = replace(judged(), conditions=(*judged().conditions, more))

@@ -11,19 +11,23 @@ from poolwise.checks import model_check
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import checked
 from poolwise.checks.predictive_statistics import _p_tail
+from poolwise.report import note
+from poolwise.runs.metrics import unchecked
 from support import DEVICE, SAMPLER
 
 ASKED = Settings(seed=0, sampler=SAMPLER, device=DEVICE, checks=frozenset({"model_check"}))
 
 
-def checked_of(counts, *, labels=("a", "b", "c"), suspect=False, even=True, **tree) -> FitView:
-    """The view of a Poisson fit to these counts; `even` places rows evenly in their predictions."""
+def checked_of(counts, *, labels=("a", "b", "c"), failed=None, even=True, **tree) -> FitView:
+    """The view of a Poisson fit to these counts; `even` places rows evenly in their predictions.
+
+    `failed` is a condition of the verdict that does not hold.
+    """
     made = make_tree(labels, rows=len(counts) // len(labels), counts=counts, **tree)
     size = made["constant_data"].sizes["cell"]
     places = {"cell_below": np.arange(size) / size, "cell_elpd": np.full(size, -np.log(size))} if even else {}
     view = view_of(made, **places)
-    if suspect:
-        failed = model_check.Condition("divergences", "3", "0", passed=False, sentence="3 diverged")
+    if failed:
         view = replace(view, verdict=replace(view.verdict, conditions=(failed,)))
         vars(view)["cell_below"] = places["cell_below"]
     return checked(view, ASKED)
@@ -95,9 +99,26 @@ def test_p_loo_far_above_the_parameters_fails():
     assert not condition.passed and "far above the 5 parameters" in condition.sentence  # mu, sigma, three rates
 
 
-def test_suspect_draws_pass_no_check_but_may_fail_it():
-    assert checked_of(poisson(9, 9, 9), suspect=True).model_check.status == "not checked"
-    assert checked_of(np.full(90, 9), suspect=True).model_check.status == "failed"
+@pytest.mark.parametrize("counts", [poisson(9, 9, 9), np.full(90, 9)])
+def test_by_suspect_draws_no_model_is_checked(counts):
+    diverged = model_check.Condition("divergences", "3", "0", passed=False, sentence="3 diverged")
+    view = checked_of(counts, failed=diverged)
+    found = view.model_check
+    assert (found.status, found.doubt, found.reasons, found.remedies) == (
+        "not checked",
+        "the draws are suspect",
+        (),
+        (),
+    )
+    assert unchecked(view) == ["the draws are suspect: 3 diverged"]
+    assert note.model_check(found) == ["model check: not checked, because the draws are suspect"]
+
+
+def test_without_a_reliable_elpd_loo_no_model_passes_but_a_wrong_one_fails():
+    undefined = model_check.Condition("Pareto k", "nan", "at most 0.7", False, "Pareto k is undefined", is_of_loo=True)
+    right, wrong = (checked_of(counts, failed=undefined).model_check for counts in (poisson(9, 9, 9), np.full(90, 9)))
+    assert (right.status, right.doubt) == ("not checked", "elpd_loo is not reliable")
+    assert wrong.status == "failed" and wrong.reasons
 
 
 def test_a_check_that_is_off_is_not_checked():

@@ -18,7 +18,6 @@ from poolwise.inference.new_groups import NewGroups
 from poolwise.inference.predictive import NewGroup
 from poolwise.report import note as words
 from poolwise.report.wording import answer
-from poolwise.runs import job
 from support import model_of
 
 VERDICT = Verdict(
@@ -251,16 +250,6 @@ def test_checked_says_what_the_priors_weigh():
     result = Result(lines=tuple(power_scaling.lines(table)))
     (line,) = words.checked(view_of(many(2), result))
     assert line.startswith("prior.sigma moves sigma, the likelihood hardly (power-scaling: prior 0.31")
-
-
-@pytest.mark.parametrize(
-    ("asked", "there"),
-    [("norht", "did you mean north?"), ("zzz", "groups are north, south.")],
-)
-def test_an_unknown_group_is_named_with_what_there_is(asked, there):
-    assert job.unknown_group(asked, ["north", "south"]) == (
-        f"predict.group is {asked}, which is not a group of the data; {there}"
-    )
 
 
 def test_note_is_the_whole_answer_in_markdown():

@@ -18,6 +18,8 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from poolwise.tracking import store
+
 pytestmark = pytest.mark.slow
 
 TINY = ("sampler.num_samples=200", "plots=none", "sweep.compare=false", "device.num_devices=1")
@@ -105,7 +107,7 @@ def test_a_sweep_whose_worker_was_killed_can_be_continued(process, outputs, tmp_
     while (run := sampling(outputs)) is None and sweep.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert run, sweep.communicate(timeout=120)[0]
-    worker = int(run.data.tags["process"].rpartition(":")[2])
+    worker = int(run.data.tags[store.PROCESS].rpartition(":")[2])
     assert worker != sweep.pid
     os.kill(worker, signal.SIGKILL)
     printed, _ = sweep.communicate(timeout=300)

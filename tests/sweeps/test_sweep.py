@@ -372,7 +372,7 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(pair):
     child.wait()
     host = liveness.this_process().rpartition(":")[0]
     dead, alive = (
-        client.create_run(experiment, tags={liveness.PROCESS: f"{host}:{pid}"}).info.run_id
+        client.create_run(experiment, tags={store.PROCESS: f"{host}:{pid}"}).info.run_id
         for pid in (child.pid, os.getpid())
     )
     assert again(pair, *PAIR).returncode == 0
@@ -383,8 +383,16 @@ def test_a_run_of_a_process_that_is_gone_is_ended_by_the_next_sweep(pair):
 
 @pytest.mark.parametrize(("silence", "expected"), [(5, True), (600, False)])
 def test_a_run_on_another_host_is_alive_while_it_says_so(silence, expected):
-    tags = {liveness.PROCESS: "elsewhere:1", liveness.HEARTBEAT: f"{time.time() - silence:.0f}"}
+    tags = {store.PROCESS: "elsewhere:1", store.HEARTBEAT: f"{time.time() - silence:.0f}"}
     assert liveness.is_alive(store.Logged("id", "n", "e", "RUNNING", {}, {}, tags)) is expected
+
+
+def test_a_run_that_version_0_1_left_running_is_ended(outputs):
+    client = MlflowClient(uri_of(outputs))
+    tags = {"run_key": "k", "process": "elsewhere:1", "heartbeat": f"{time.time() - 600:.0f}"}
+    run_id = client.create_run(client.create_experiment("cookies"), tags=tags).info.run_id
+    liveness.mark_dead_killed("cookies", uri=uri_of(outputs))
+    assert client.get_run(run_id).info.status == "KILLED"
 
 
 @pytest.mark.process
@@ -417,3 +425,24 @@ def test_ten_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
     assert len(finished) == len(set(finished)) == 6
     assert digests(children) == digests(split(undisturbed)[1])
     assert parents[0].status == "FINISHED"
+
+
+@pytest.mark.parametrize(("is_worker", "at_terminal"), [(True, True), (True, False), (False, True)])
+def test_a_worker_at_the_terminal_of_its_sweep_prints_to_a_file_of_its_job(tmp_path, is_worker, at_terminal):
+    script = f"""
+import sys
+from omegaconf import OmegaConf
+from poolwise.sweeps import launch
+carry, launch.AT_TERMINAL = launch.Carry(), {at_terminal}
+carry.process += {is_worker}
+carry.on_job_start(OmegaConf.create({{"hydra": {{"runtime": {{"output_dir": {str(tmp_path)!r}}}}}}}))
+print("a line")
+print("a warning", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    file = tmp_path / launch.PRINTED
+    printed = (done.stdout + done.stderr).splitlines()
+    kept = sorted(file.read_text().splitlines()) if file.exists() else []
+    assert (kept, printed) == (
+        (["a line", "a warning"], []) if is_worker and at_terminal else ([], ["a line", "a warning"])
+    )

@@ -280,7 +280,7 @@ def test_a_store_that_fails_at_any_call_loses_no_run_and_gets_none_twice(bench, 
         sqlite3.OperationalError("attempt to write a readonly database"),
     ],
 )
-@pytest.mark.parametrize("call", [1, 9, 16])
+@pytest.mark.parametrize("call", [1, 9, 15])
 def test_whatever_a_store_refuses_with_the_run_arrives(bench, error, call):
     bench.server.strikes = gone_from(call, error)
     run = fit(bench)
@@ -317,7 +317,7 @@ def test_a_store_that_is_slow_gets_no_more_until_the_fit_is_done(bench, monkeypa
     num_calls = bench.server.calls
     assert run.is_spooled
     assert "slow" in run.outage
-    assert num_calls < 15  # of 20
+    assert num_calls < 15  # of 19
     bench.clear()
     bench.deliver()
     assert_arrived(bench, run.folder)
@@ -708,7 +708,7 @@ def test_a_sweep_that_its_store_has_says_nothing_of_it(bench, capsys):
 
 
 def test_a_run_that_was_deleted_on_its_store_arrives_as_another(bench):
-    bench.server.strikes = gone_from(11)  # the second progress
+    bench.server.strikes = gone_from(10)  # the second progress
     run = fit(bench)
     bench.clear()
     REAL_CONNECT(f"sqlite:///{bench.database}").delete_run(run.run_id)
@@ -747,7 +747,7 @@ def test_a_store_that_is_lost_on_the_way_is_asked_no_more(bench):
 def test_runs_can_be_sent_to_another_store(bench, migrated_store, tmp_path):
     shutil.copytree(migrated_store, tmp_path / "other")
     other = f"sqlite:///{tmp_path}/other/mlflow.db"
-    bench.server.strikes = gone_from(11)
+    bench.server.strikes = gone_from(10)
     run = fit(bench)
     bench.deliver(to=other)
     (stored,) = bench.runs(other)

@@ -47,6 +47,7 @@ class Result:
     tables : name -> table; becomes `tables/<name>.csv`
     conditions : conditions added to the verdict
     model_conditions : conditions of the model check
+    is_exact : whether the draws agree with an answer that is known without them
     value : the check's own object, for its figures and its section of the report
     """
 
@@ -56,6 +57,7 @@ class Result:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
     model_conditions: tuple[Condition, ...] = ()
+    is_exact: bool = False
     value: Any = None
 
 

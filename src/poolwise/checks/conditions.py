@@ -28,6 +28,7 @@ class Condition:
     passed : whether it holds; NaN does not pass
     sentence : the reason for a failure; empty if it passes
     remedy : the settings to try if it fails, such as `likelihood=negative_binomial`
+    is_of_loo : whether a failure casts doubt on elpd_loo only, not on the draws
     """
 
     name: str
@@ -36,13 +37,23 @@ class Condition:
     passed: bool
     sentence: str = ""
     remedy: tuple[str, ...] = ()
+    is_of_loo: bool = False
 
     @classmethod
     def of(
-        cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str, remedy: tuple[str, ...] = ()
+        cls,
+        *,
+        name: str,
+        value: str,
+        limit: str,
+        passed: bool,
+        otherwise: str,
+        remedy: tuple[str, ...] = (),
+        is_of_loo: bool = False,
     ) -> "Condition":
         """With `otherwise` as its sentence and its remedy if it fails."""
-        return cls(name, value, limit, passed, *(() if passed else (otherwise, remedy)))
+        sentence, tried = ("", ()) if passed else (otherwise, remedy)
+        return cls(name, value, limit, passed, sentence, tried, is_of_loo)
 
 
 def failures(conditions: Iterable[Condition]) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ def result(found: Agreement, *, x64: bool = True) -> Result:
         tags={"exact": "agrees" if found.agrees else "differs"},
         lines=(found.line,),
         tables={"exact": found.table},
+        is_exact=found.agrees,
         conditions=(
             Condition.of(
                 name="z-score against the exact answer, the largest: are these draws of this posterior?",

@@ -85,7 +85,6 @@ def checked(view: FitView, settings: Settings) -> FitView:
         if check.key in settings.checks:
             with settings.stage(check.key):
                 results[check.name] = check.run(view, settings)
-    exact = results.get(exact_agreement.CHECK.name)
     more = (
         *(each for found in results.values() for each in found.conditions),
         *prior_scale.conditions(
@@ -93,13 +92,12 @@ def checked(view: FitView, settings: Settings) -> FitView:
             view.prior_values,
             view.counts,
             view.posterior,
-            is_exact=bool(exact and exact.value is not None and exact.value.agrees),
+            is_exact=any(found.is_exact for found in results.values()),
         ),
     )
     verdict = replace(view.verdict, conditions=view.verdict.conditions + more)
     of_model = tuple(each for found in results.values() for each in found.model_conditions)
-    model_check = gate.ModelCheck(of_model, draws_are_trusted=not verdict.reasons)
-    return replace(view, results=results, verdict=verdict, model_check=model_check)
+    return replace(view, results=results, verdict=verdict, model_check=verdict.model_check(of_model))
 
 
 def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: PriorValues, summary: pd.DataFrame) -> Loo:

@@ -1,7 +1,7 @@
 """Summary, sampler statistics and LOO to the verdict.
 
-Two judgements are independent: the verdict on the draws, `trusted` if every condition of the gate holds, otherwise
-`suspect`; and the model check, `passed` or `failed`. Each has its reasons in words.
+Two judgements: the verdict on the draws, `trusted` if every condition of the gate holds, otherwise `suspect`; and the
+model check, `passed` or `failed`, or `not checked` if the draws cannot tell. Each has its reasons in words.
 """
 
 from collections.abc import Mapping
@@ -31,27 +31,37 @@ class ModelCheck:
     ----------
     conditions : that the counts satisfy if the model is true; none if it was not checked
     draws_are_trusted : whether the draws behind them are
+    loo_is_reliable : whether elpd_loo is; some conditions need it, so a check passes only if it is
     """
 
     conditions: tuple[Condition, ...] = ()
     draws_are_trusted: bool = True
+    loo_is_reliable: bool = True
 
     @property
     def status(self) -> str:
-        """`passed`, `failed`, or `not checked`: nothing was checked, or all holds for draws that are suspect."""
+        """`passed`, `failed`, or `not checked`: nothing was checked, or what was checked is in doubt."""
         if self.reasons:
             return "failed"
-        return "passed" if self.conditions and self.draws_are_trusted else "not checked"
+        return "passed" if self.conditions and not self.doubt else "not checked"
+
+    @property
+    def doubt(self) -> str:
+        """Why the conditions say nothing of the model, or nothing more than how it fails."""
+        if not self.conditions or (self.draws_are_trusted and self.loo_is_reliable):
+            return ""
+        return "elpd_loo is not reliable" if self.draws_are_trusted else "the draws are suspect"
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The sentences of the conditions that do not hold."""
-        return failures(self.conditions)
+        """The sentences of the conditions that do not hold; none if the draws are suspect."""
+        return failures(self.conditions) if self.draws_are_trusted else ()
 
     @property
     def remedies(self) -> tuple[str, ...]:
         """The settings to try, each once."""
-        return tuple(dict.fromkeys(setting for each in self.conditions for setting in each.remedy))
+        found = (setting for each in self.conditions for setting in each.remedy)
+        return tuple(dict.fromkeys(found)) if self.draws_are_trusted else ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,15 @@ class Verdict:
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the conditions that do not hold."""
         return failures(self.conditions)
+
+    def model_check(self, conditions: tuple[Condition, ...]) -> ModelCheck:
+        """The model check by these conditions, in view of what this verdict says of the draws and of elpd_loo."""
+        failed = [each for each in self.conditions if not each.passed]
+        return ModelCheck(
+            conditions,
+            draws_are_trusted=all(each.is_of_loo for each in failed),
+            loo_is_reliable=not any(each.is_of_loo for each in failed),
+        )
 
 
 def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *, max_tree_depth: int) -> Verdict:
@@ -175,6 +194,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             limit=f"at most {loo.k_threshold:.2f}",
             passed=not loo.bad_rows,
             otherwise=f"Pareto k is {_worst(loo)} for {loo.bad_rows} rows: elpd_loo is not reliable",
+            is_of_loo=True,
         ),
         Condition.of(
             name="elpd_loo and its Monte Carlo error",
@@ -182,6 +202,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             limit="finite",
             passed=bool(np.isfinite([loo.elpd, loo.mcse]).all()),
             otherwise="elpd_loo is not finite",
+            is_of_loo=True,
         ),
     )
 

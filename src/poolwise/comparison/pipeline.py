@@ -5,8 +5,6 @@
 Nothing is refitted: the table needs `loo/pointwise.csv` of every run, some figures need the stored draws.
 """
 
-import shutil
-import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +14,11 @@ from poolwise.comparison.page import page
 from poolwise.comparison.ranking import Comparison, compare
 from poolwise.comparison.reading import candidates_of, members_of
 from poolwise.comparison.record import FINGERPRINT, MEMBERS, record
-from poolwise.comparison.table import WIDTH, markdown, text
+from poolwise.comparison.table import markdown, text
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.figures.style import png
 from poolwise.report.terminal import say
+from poolwise.text import WIDTH, terminal_width, wrapped
 from poolwise.tracking import run as tracking
 from poolwise.tracking import store, ui_pages
 from poolwise.tracking.record import Record
@@ -153,11 +152,8 @@ def _note(found: Comparison, remarks: Sequence[str], links: Mapping[str, str]) -
 
 def _lines(found: Comparison, remarks: Sequence[str] = ()) -> list[str]:
     """The comparison at the terminal, as wide as it is."""
-    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    width = terminal_width()
     tables = [text(found.table, found.labels, width=width), ""]
     if found.by_groups is not None:
         tables += ["by groups left out:", text(found.by_groups, found.labels, width=width), ""]
-    wrap = min(width, WIDTH)
-    return tables + [
-        line for each in [*found.words, *remarks] for line in textwrap.wrap(each, wrap, subsequent_indent="  ")
-    ]
+    return tables + [line for each in [*found.words, *remarks] for line in wrapped(each, min(width, WIDTH))]

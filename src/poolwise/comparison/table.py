@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from poolwise.comparison.models import FAILED, TRUSTED, heading
-from poolwise.text import aligned, short
+from poolwise.text import WIDTH, aligned, short
 from poolwise.text import markdown as markdown_table
 
-WIDTH = 120  # characters of a line, if the terminal does not say
 SHOWN = 20  # rows of a Markdown table
 ID_SHOWN = 8  # characters of a run id
 GAP = 2  # characters between columns

@@ -46,7 +46,9 @@ def judgement(verdict: Verdict) -> list[str]:
 
 
 def model_check(found: ModelCheck) -> list[str]:
-    """The model check; if it failed, the settings to try, and one line per reason."""
+    """The model check; if it failed, the settings to try, and one line per reason; if it is in doubt, why."""
+    if found.status == "not checked" and found.doubt:
+        return [f"model check: {found.status}, because {found.doubt}"]
     tried = f"; try {' or '.join(found.remedies)}" if found.remedies else ""
     return [f"model check: {found.status}{tried}{':' if found.reasons else ''}", *_reasons(found.reasons)]
 

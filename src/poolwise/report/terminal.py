@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from poolwise.text import one_line
+from poolwise.text import lines_for
 
 
 @contextmanager
@@ -53,5 +53,5 @@ def _bar(unit: str, *told: str, quiet: bool = False) -> Progress:
 
 def say(*lines: str) -> None:
     """Print lines to standard output; control sequences in them do not reach the terminal."""
-    sys.stdout.write("\n".join(one_line(line) for text in lines for line in text.split("\n")) + "\n")
+    sys.stdout.write("\n".join(part for text in lines for part in lines_for(sys.stdout, text)) + "\n")
     sys.stdout.flush()

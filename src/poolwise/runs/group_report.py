@@ -4,9 +4,6 @@ Nothing is refitted and nothing is logged. Any finished fit will do: only its po
 are read.
 """
 
-import difflib
-from collections.abc import Sequence
-
 import pandas as pd
 
 from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW, TAILS, GroupRates, contrasts, group_rates
@@ -15,13 +12,16 @@ from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.errors import RequestError
 from poolwise.report.note import DIGITS
 from poolwise.runs.load import stored_tree
-from poolwise.text import aligned, listed, number, one_line, short
+from poolwise.text import aligned, fitting, number, one_line, short, unknown_group
 from poolwise.tracking import store
 
 LABEL = 24  # characters of a label in a table
+# columns left out of a table that is too wide, in this order
+LEAST_OF_RANKING = ("90% of ranks", "P(> overall)", "rank", "P(lowest)")
+LEAST_OF_CONTRASTS = (6, 4, 3)  # the expected loss, and the difference with its interval
 
 
-def group_report(run_id: str, *, uri: str, against: str | None, above: float | None, top: int) -> list[str]:
+def group_report(run_id: str, *, uri: str, against: str | None, above: float | None, top: int, width: int) -> list[str]:
     """Ranking, contrasts with one group, and probabilities of exceeding a rate.
 
     Parameters
@@ -30,6 +30,7 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     against : the label of the group to compare all others with; None for no contrasts
     above : a rate; None for no probabilities of exceeding it
     top : rows of a table
+    width : characters of a line; the least telling columns of a wider table are left out
 
     Raises
     ------
@@ -46,19 +47,13 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     if rates is None:
         return [head, "this model has one rate only: there are no groups to compare"]
     if against is not None and against not in rates.labels:
-        raise RequestError(unknown_label(against, rates.labels))
+        raise RequestError(unknown_group("--against", against, rates.labels))
     found = result(rates, run.params.get("data.group", "group")).value
-    lines = [head, *found.lines, "", *_ranking(found, above, top)]
-    return lines if against is None else [*lines, "", *_contrasts(rates, against, top)]
+    lines = [head, *found.lines, "", *_ranking(found, above, top, width)]
+    return lines if against is None else [*lines, "", *_contrasts(rates, against, top, width)]
 
 
-def unknown_label(label: str, labels: Sequence[str]) -> str:
-    """Message for a label that no group of the run has: its groups, the most similar first."""
-    near = difflib.get_close_matches(label, labels, n=len(labels), cutoff=0.0)
-    return f"--against {one_line(label)} is not a group of the run. Groups are {listed(map(one_line, near))}."
-
-
-def _ranking(found: GroupsFound, above: float | None, top: int) -> list[str]:
+def _ranking(found: GroupsFound, above: float | None, top: int, width: int) -> list[str]:
     """The groups, the highest rate first."""
     table, rates = found.ranking, found.rates
     head = [found.noun, "rate", f"{INTERVAL:.0%} interval", "rank", "90% of ranks"]
@@ -77,10 +72,11 @@ def _ranking(found: GroupsFound, above: float | None, top: int) -> list[str]:
         for label, row in table.head(top).iterrows()
     ]
     head += [f"P(> {above:g})"] if above is not None else []
-    return [*aligned([head, *rows], left={0}), *_rest(len(table), top)]
+    shown = fitting([head, *rows], width, least=[head.index(name) for name in LEAST_OF_RANKING])
+    return [*aligned(shown, left={0}), *_rest(len(table), top)]
 
 
-def _contrasts(rates: GroupRates, against: str, top: int) -> list[str]:
+def _contrasts(rates: GroupRates, against: str, top: int, width: int) -> list[str]:
     """Every other group against one, the highest rate first."""
     table = contrasts(rates, against)
     head = [f"against {short(name_of(against), LABEL)}", "ratio", f"{INTERVAL:.0%} interval", "difference"]
@@ -95,7 +91,8 @@ def _contrasts(rates: GroupRates, against: str, top: int) -> list[str]:
         ]
         for label, row in table.head(top).iterrows()
     ]
-    return [*aligned([head, *rows], left={0}), *_rest(len(table), top)]
+    shown = fitting([head, *rows], width, least=LEAST_OF_CONTRASTS)
+    return [*aligned(shown, left={0}), *_rest(len(table), top)]
 
 
 def _with_interval(row: pd.Series, name: str) -> tuple[str, str]:

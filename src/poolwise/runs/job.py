@@ -1,9 +1,8 @@
 """A config to a job: table read, model built, code and data identified, before a run exists."""
 
-import difflib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -25,18 +24,11 @@ from poolwise.provenance import fingerprints
 from poolwise.provenance.differences import RunInputs
 from poolwise.provenance.judgement import RunResults
 from poolwise.provenance.stack import distributions, stack, versions_of
-from poolwise.runs.metrics import run_name
-from poolwise.text import listed, one_line
+from poolwise.runs.metrics import UNKNOWN_METRICS, UNKNOWN_TAGS, run_name
+from poolwise.text import unknown_group
 from poolwise.tracking import store
 from poolwise.tracking.record import Record
-from poolwise.tracking.run import Run
-
-
-def unknown_group(label: str, labels: Sequence[str]) -> str:
-    """Message for a requested group that is not in the data."""
-    near = difflib.get_close_matches(label, labels, n=1)
-    there = f"did you mean {one_line(near[0])}?" if near else f"groups are {listed(map(one_line, labels))}."
-    return f"predict.group is {one_line(label)}, which is not a group of the data; {there}"
+from poolwise.tracking.run import Run, now_ms
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         per=asked.per,
     )
     if config.predict.group is not None and config.predict.group not in counts.labels:
-        raise ConfigError(unknown_group(config.predict.group, counts.labels))
+        raise ConfigError(unknown_group("predict.group", config.predict.group, counts.labels))
     config = config.model_copy(update={"prior": resolved(config.prior, counts)})
     return Job(
         config=config.predicting_at(description.median_exposure(counts)),
@@ -179,6 +171,7 @@ def describe(job: Job) -> Record:
         experiment=job.config.data.name,
         params=job.config.leaves(),
         tags={
+            **UNKNOWN_TAGS,
             store.KIND: store.FIT,
             "draws_fingerprint": fingerprints.fingerprint(fingerprints.draw_ingredients(settings, sha256)),
             "run_fingerprint": fingerprints.fingerprint(ingredients(job)),
@@ -190,4 +183,5 @@ def describe(job: Job) -> Record:
             "mlflow.source.git.commit": job.code.commit,
         },
         dataset={"name": job.counts.name, "digest": sha256[:32], "source": job.config.data.path},
+        progress=[(0, now_ms(), dict(UNKNOWN_METRICS))],
     )

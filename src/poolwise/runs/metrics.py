@@ -1,5 +1,6 @@
 """Name, metrics and tags of a run from its judged fit."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,13 @@ UNTOLD = (
     *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
     *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
 )
+# logged before the fit: MLflow's UI shows tags in the order in which a run first got them, and its page that compares
+# runs opens with the first metric
+UNKNOWN_METRICS = {"elpd_loo": math.nan}
+UNKNOWN_TAGS = {
+    **{"verdict": "not judged", "verdict_reasons": "the fit has not ended"},
+    **{"model_check": "not checked", "model_check_reasons": "the fit has not ended"},
+}
 NAME_LIMIT = 200  # characters of a parameter's name; MLflow allows 250 for a metric
 PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv has all
 
@@ -61,6 +69,12 @@ def tags(view: "FitView") -> dict[str, str]:
     found = {name: value for result in view.results.values() for name, value in result.tags.items()}
     label = view.new_group.label
     return found if label is None else found | {"predicted_group": label}
+
+
+def unchecked(view: "FitView") -> list[str]:
+    """Why the model check of a fit that does not fail it is in doubt, if it is."""
+    doubt = view.model_check.doubt
+    return [f"{doubt}: {'; '.join(view.verdict.reasons)}"] if doubt else []
 
 
 def parameter_metrics(summary: pd.DataFrame) -> dict[str, float]:

@@ -25,7 +25,7 @@ from poolwise.provenance import fingerprints
 from poolwise.report import note, terminal
 from poolwise.runs import artifacts, interrupts, resume, reuse
 from poolwise.runs.job import Job, JudgedFit, describe, ingredients, prepare, settings_of, start
-from poolwise.runs.metrics import metrics, tags
+from poolwise.runs.metrics import metrics, tags, unchecked
 from poolwise.tracking import liveness, spool, store
 from poolwise.tracking import run as tracking
 from poolwise.tracking.credentials import store_uri
@@ -108,11 +108,12 @@ def carry_out(
             "verdict": view.verdict.status,
             "verdict_reasons": "; ".join(view.verdict.reasons) or "none",
             "model_check": view.model_check.status,
-            "model_check_reasons": "; ".join(view.model_check.reasons) or "none",
+            "model_check_reasons": "; ".join(view.model_check.reasons or unchecked(view)) or "none",
             "posterior_sha256": findings.digests["all"],
             **tags(view),
         }
-        logged.record.metrics |= metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
+        told = metrics(view, seconds=job.seconds, total=time.perf_counter() - began)
+        logged.record.metrics = told | logged.record.metrics
         also(job, findings, logged)
     logged.state("done", elpd=view.loo.elpd, verdict=view.verdict.status)
     if job.parent:
@@ -130,7 +131,7 @@ def elpd_of(logged: tracking.Run) -> float:
 def unfinished(job: Job, record: Record) -> resume.Unfinished | None:
     """The killed run with the same draws to resume, if any; its logged progress is added to the record."""
     found = resume.find(record, stack=job.stack, ingredients=ingredients(job), uri=job.uri, outputs=outputs())
-    record.progress += found.progress if found else []
+    record.progress = found.progress if found else record.progress
     return found
 
 
@@ -179,7 +180,7 @@ def report_progress(
     """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, `checks.progress` times."""
     num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
     points = job.config.checks.progress
-    known = {step for step, _, _ in logged.record.progress}
+    known = {step for step, _, _ in logged.record.progress if step}
     looked = len(known)
 
     def look(progress: Progress) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +26,8 @@ from poolwise.tracking.credentials import store_uri
 
 PARENT = "POOLWISE_PARENT"  # environment variable for jobs: the run id of their sweep
 STORE = "POOLWISE_STORE"  # environment variable for jobs: the store of their sweep, if it is a spool
+AT_TERMINAL = sys.stderr.isatty()  # when the process, also that of a worker, starts
+PRINTED = "printed.log"  # in the folder of a job: what its worker printed
 CARRIED = (PARENT, STORE, FROZEN, "POOLWISE_OUTPUTS", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")
 
 
@@ -33,10 +36,17 @@ class Carry(Callback):
 
     def __init__(self) -> None:
         self.environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
+        self.process = os.getpid()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Set the environment variables of the sweep."""
+        """Set the environment variables of the sweep; a worker at its terminal prints to a file of the job instead."""
         os.environ.update(self.environment)
+        if os.getpid() != self.process and AT_TERMINAL:  # which shows the table of the sweep
+            file = os.open(Path(config.hydra.runtime.output_dir) / PRINTED, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file, stream.fileno())
+            os.close(file)
 
 
 def run(request: Request, launch: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 """Outcomes of a sweep: the status of its jobs, its note, and the comparison of its runs."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def note(outcomes: Sequence[JobOutcome]) -> str:
     """The jobs as a Markdown table."""
     rows = []
     for each in outcomes:
-        elpd = f"{each.run.metrics['elpd_loo']:.2f}" if each.run and "elpd_loo" in each.run.metrics else ""
+        value = each.run.metrics.get("elpd_loo", math.nan) if each.run else math.nan
+        elpd = "" if math.isnan(value) else f"{value:.2f}"
         judged = [each.run.tags.get(name, "") if each.run else "" for name in ("verdict", "model_check")]
         run_id = each.run.run_id if each.run else ""
         rows.append((str(each.number), each.name, each.status, elpd, *judged, run_id))

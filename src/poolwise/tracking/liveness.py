@@ -8,9 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from poolwise.tracking import store
-from poolwise.tracking.store import OUTAGES, Logged
+from poolwise.tracking.store import HEARTBEAT, OUTAGES, PROCESS, Logged
 
-PROCESS, HEARTBEAT = "process", "heartbeat"  # tags: the process that writes a run, and the time of its last heartbeat
 HEARTBEAT_SECONDS = 20
 SILENCE_SECONDS = 180  # without a heartbeat from another host, after which a run counts as abandoned
 

@@ -10,7 +10,7 @@ class Record:
 
     Attributes
     ----------
-    progress : (step, milliseconds since the epoch, metrics) while sampling; step is the number of draws so far
+    progress : (step, milliseconds since the epoch, metrics) until the end; step is the number of draws so far
     dataset : name, digest and source of the data; empty for a run without data of its own
     store, run_id : public address of the store that the run is in now, and its id there
     """

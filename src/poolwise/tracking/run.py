@@ -109,7 +109,7 @@ class Run:
 
     def progress(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log metrics while sampling, so the UI shows them as they arrive."""
-        entry = (step, _now(), dict(metrics))
+        entry = (step, now_ms(), dict(metrics))
         self.record.progress.append(entry)
         self.save()
         self._send(lambda place: _log_metrics(place, [entry]))
@@ -154,7 +154,7 @@ class Run:
         """Tag the run with the time, so other hosts see that its process is alive."""
         place = self.place  # may change at any moment
         with suppress(*OUTAGES):  # one missed heartbeat does no harm; the fit notices itself if the store is gone
-            place.client.set_tag(place.run_id, liveness.HEARTBEAT, f"{time.time():.0f}")
+            place.client.set_tag(place.run_id, store.HEARTBEAT, f"{time.time():.0f}")
 
     def move_to_spool(self, reason: str) -> None:
         """Continue in the spool, which first gets what the store already has.
@@ -228,17 +228,20 @@ class Run:
                 self.move_to_spool(f"it is slow ({seconds:.0f} s)")
 
     def _end(self, status: str) -> None:
-        ended = _now()  # the same for store and spool: else a metric sent to both would be stored twice
+        ended = now_ms()  # the same for store and spool: else a metric sent to both would be stored twice
         self._send(lambda place: self._log_ending(place, status, ended), is_last=True)
         self.record.status = status
         self.save()
 
     def _made(self, uri: str, run_id: str = "") -> Place:
-        """Create or reopen the run in a store or spool."""
+        """Create or reopen the run in a store or spool, with the tags known before the fit.
+
+        MLflow's UI shows tags and metrics in the order in which a run first got them.
+        """
         client = store.connect(uri)
         experiment = store.experiment_id(client, self.record.experiment, uri)
-        tags = {liveness.PROCESS: liveness.this_process(), liveness.HEARTBEAT: f"{time.time():.0f}"}
-        tags |= {store.PARENT: self.parent} if self.parent else {}
+        tags = _cut(self.record.tags) | ({store.PARENT: self.parent} if self.parent else {})
+        tags |= {store.PROCESS: liveness.this_process(), store.HEARTBEAT: f"{time.time():.0f}"}
         if run_id:
             client.update_run(run_id, status="RUNNING")
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -253,7 +256,6 @@ class Run:
         params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in self.record.params.items() if key not in known]
         for batch in batched(params, store.BATCH):
             place.client.log_batch(place.run_id, params=batch)
-        _log_tags(place, self.record.tags)
         if data := self.record.dataset:
             dataset = Dataset(data["name"], data["digest"], "local", json.dumps({"uri": data["source"]}))
             try:
@@ -368,12 +370,17 @@ def _log_metrics(place: Place, entries: Sequence[tuple[int, int, Mapping[str, fl
 
 
 def _log_tags(place: Place, tags: Mapping[str, str]) -> None:
-    entities = [RunTag(key, cut(value, TAG_LIMIT)) for key, value in tags.items()]
+    entities = [RunTag(key, value) for key, value in _cut(tags).items()]
     for batch in batched(entities, store.BATCH):
         place.client.log_batch(place.run_id, tags=batch)
 
 
-def _now() -> int:
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: cut(value, TAG_LIMIT) for key, value in tags.items()}
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch, as MLflow counts time."""
     return int(time.time() * 1000)
 
 

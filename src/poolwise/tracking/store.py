@@ -43,7 +43,10 @@ BATCH, METRIC_BATCH = 100, 1000  # parameters or tags, and metrics, that MLflow 
 PROBE_SECONDS = 5  # timeout of a first small request
 STRANGE = "it answers, but not as an MLflow server does"
 ID_LENGTH, LEAST_PREFIX = 32, 4  # characters of a run id, and of the shortest beginning that stands for one
-KEY = "run_key"  # tag: finds a run if the answer to its creation was lost
+# tags about the process that writes a run, for code alone; the names that come last by letter as well
+KEY = "writer.run_key"  # finds a run if the answer to its creation was lost
+PROCESS, HEARTBEAT = "writer.process", "writer.heartbeat"  # host and process id, and the time of its last heartbeat
+EARLIER_TAGS = {"process": PROCESS, "heartbeat": HEARTBEAT}  # names in runs of version 0.1
 PARENT = "mlflow.parentRunId"
 DRIVERS = {
     "psycopg": "'psycopg[binary]'",
@@ -243,7 +246,7 @@ def create_run(
     where = f"tags.`{KEY}` = '{key}'"
     found = list(client.search_runs([experiment], where))
     if not found:
-        made = client.create_run(experiment, start_time, {KEY: key, **tags}, name)
+        made = client.create_run(experiment, start_time, {**tags, KEY: key}, name)
         found = list(client.search_runs([experiment], where)) or [made]  # a search may lag behind
     for each in found[1:]:
         client.delete_run(each.info.run_id)
@@ -383,5 +386,5 @@ def _logged(run: StoredRun, experiment: str) -> Logged:
         status=run.info.status,
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
+        tags={EARLIER_TAGS.get(key, key): value for key, value in run.data.tags.items()},
     )
