@@ -70,3 +70,13 @@ def test_median_of_a_large_group_is_near_the_mean_of_any_likelihood(name):
     found = limits("pooled", name, lam=3.0, **params)
     mean = float(likelihood.distribution(3.0, params).mean)
     assert found[2, 2] / 4000 == pytest.approx(mean, rel=0.01)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_rates_as_small_and_as_large_as_floats_have_limits(likelihood):
+    # a population far wider than its mean: most rates underflow
+    mu, sigma, delta = 500.0, 1e5, 0.3
+    known = {"mu": mu, "sigma": sigma, "alpha": (mu / sigma) ** 2, "beta": mu / sigma**2, "lam": np.full(2, mu)}
+    known |= {"delta": delta, "phi": 1 / delta**2} if likelihood == "negative_binomial" else {}
+    assert np.all(np.isfinite(limits("hierarchical", likelihood, **known)))

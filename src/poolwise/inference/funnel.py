@@ -75,8 +75,9 @@ def _total(model: Model, rate: np.ndarray, params: Params, rows: int, rng: np.ra
     if rows == 1:
         return model.likelihood.sample(rate, params, rng)
     mean, square = model.likelihood.moments(rate, rate**2, params) or model.likelihood.moments_at(rate, params)
-    excess = np.maximum(square - mean**2 - mean, 1e-12 * mean)  # of the variance over that of a Poisson
-    concentration = rows * np.divide(mean**2, excess, out=np.ones_like(mean), where=mean > 0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # rates as small or large as floats can be
+        ratio = (square - mean**2) / mean - 1.0  # of the variance to that of a Poisson, less 1
+    concentration = rows * mean / np.where(ratio > 1e-12, ratio, 1e-12)
     return POISSON.sample(rows * mean * mean_one_gamma(concentration, rng), {}, rng)
 
 

@@ -66,6 +66,6 @@ def _stirling(x: jax.Array) -> jax.Array:
 
 
 def mean_one_gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gamma draws with mean 1 and variance 1 / shape; 1 where the shape is infinite."""
-    finite = np.minimum(shape, 1e30)
+    """Gamma draws with mean 1 and variance 1 / shape; 1 where the shape is infinite, 0 where it is 0."""
+    finite = np.clip(shape, np.finfo(float).tiny, 1e30)
     return rng.standard_gamma(finite) / finite
