@@ -28,6 +28,7 @@ class Condition:
     passed : whether it holds; NaN does not pass
     sentence : the reason for a failure; empty if it passes
     remedy : the settings to try if it fails, such as `likelihood=negative_binomial`
+    shown_in : the figure that shows it; empty if there is none
     """
 
     name: str
@@ -36,13 +37,23 @@ class Condition:
     passed: bool
     sentence: str = ""
     remedy: tuple[str, ...] = ()
+    shown_in: str = ""
 
     @classmethod
     def of(
-        cls, *, name: str, value: str, limit: str, passed: bool, otherwise: str, remedy: tuple[str, ...] = ()
+        cls,
+        *,
+        name: str,
+        value: str,
+        limit: str,
+        passed: bool,
+        otherwise: str,
+        remedy: tuple[str, ...] = (),
+        shown_in: str = "",
     ) -> "Condition":
         """With `otherwise` as its sentence and its remedy if it fails."""
-        return cls(name, value, limit, passed, *(() if passed else (otherwise, remedy)))
+        reason = ("", ()) if passed else (otherwise, remedy)
+        return cls(name, value, limit, passed, *reason, shown_in)
 
 
 def failures(conditions: Iterable[Condition]) -> tuple[str, ...]:
@@ -60,6 +71,7 @@ class Limit:
     label, question : name of the quantity, and the question that it answers
     bound : the largest value that passes if `is_upper`, else the smallest
     form : format of a value in a sentence
+    shown_in : the figure that shows it
     """
 
     column: str
@@ -68,6 +80,7 @@ class Limit:
     bound: float
     is_upper: bool
     form: str
+    shown_in: str
 
     def holds(self, values: Any) -> Any:
         """Whether values pass; NaN does not."""
@@ -94,6 +107,7 @@ class Limit:
             limit=f"at most {self.bound:g}" if self.is_upper else f"at least {self.bound:,.0f}",
             passed=bool(self.holds(values).all()),
             sentence=self.failure(summary),
+            shown_in=self.shown_in,
         )
 
 
@@ -101,7 +115,7 @@ def limits(num_chains: int) -> tuple[Limit, Limit, Limit]:
     """The limits of R-hat, bulk ESS and tail ESS."""
     least = float(ESS_PER_CHAIN * num_chains)
     return (
-        Limit("r_hat", "R-hat", "do the chains agree?", R_HAT_MAX, True, ".3f"),
-        Limit("ess_bulk", "bulk ESS", "independent draws behind a mean", least, False, ".0f"),
-        Limit("ess_tail", "tail ESS", "independent draws behind an interval", least, False, ".0f"),
+        Limit("r_hat", "R-hat", "do the chains agree?", R_HAT_MAX, True, ".3f", "rank"),
+        Limit("ess_bulk", "bulk ESS", "independent draws behind a mean", least, False, ".0f", "trace"),
+        Limit("ess_tail", "tail ESS", "independent draws behind an interval", least, False, ".0f", "trace"),
     )

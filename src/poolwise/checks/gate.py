@@ -105,6 +105,7 @@ def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition,
             limit="0",
             passed=not divergences,
             otherwise=f"{divergences} of {diverging.size} transitions diverged",
+            shown_in="trace",
         ),
         Condition.of(
             name="E-BFMI, the smallest: does the sampler reach the tails?",
@@ -112,6 +113,7 @@ def _of_transitions(diverging: np.ndarray, bfmi: np.ndarray) -> tuple[Condition,
             limit=f"at least {BFMI_MIN}",
             passed=bool(np.all(bfmi >= BFMI_MIN)),
             otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+            shown_in="energy",
         ),
     )
 
@@ -124,6 +126,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             limit=f"at most {loo.k_threshold:.2f}",
             passed=not loo.bad_rows,
             otherwise=f"Pareto k is {_worst(loo)} for {loo.bad_rows} rows: elpd_loo is not reliable",
+            shown_in="pareto_k",
         ),
         Condition.of(
             name="elpd_loo and its Monte Carlo error",
@@ -131,6 +134,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             limit="finite",
             passed=bool(np.isfinite([loo.elpd, loo.mcse]).all()),
             otherwise="elpd_loo is not finite",
+            shown_in="pareto_k",
         ),
     )
 

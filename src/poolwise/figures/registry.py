@@ -21,7 +21,7 @@ from poolwise.figures import (
     prior,
 )
 from poolwise.figures.base import Drawing, Picture, Plot
-from poolwise.figures.names import NAMES
+from poolwise.figures.names import FAILED_CHECKS, NAMES
 from poolwise.figures.style import png
 
 __all__ = ["FIGURES", "Picture", "draw", "png"]
@@ -47,11 +47,13 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
 
     Parameters
     ----------
-    names : keys of `FIGURES`
+    names : keys of `FIGURES`; `names.FAILED_CHECKS` stands for those that show what failed in this fit
     view : the fit
     """
     fit = Drawing(view)
-    for name in names:
+    failed = view.shown_in if FAILED_CHECKS in names else set()
+    more = (name for name in NAMES if name in failed.difference(names))
+    for name in (*(name for name in names if name != FAILED_CHECKS), *more):
         plot = FIGURES[name]
         if plot.needs and not fit.view.results.get(plot.needs, Result()).tables:
             continue
