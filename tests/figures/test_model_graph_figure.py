@@ -37,4 +37,4 @@ def test_model_caption_names_what_has_a_prior():
 
 def test_model_in_words_does_not_explain_a_graph(monkeypatch):
     without_graphviz(monkeypatch)
-    assert "arrow" not in picture("model", make_tree()).caption
+    assert "arrow" not in picture("model", make_tree()).how_to_read

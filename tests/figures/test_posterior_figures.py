@@ -35,7 +35,7 @@ def test_rank_names_a_chain_that_disagrees():
     tree["posterior"]["mu"] = xr.DataArray(shifted, dims=("chain", "draw"))
     caption = picture("rank", tree).caption
     assert "chain 3 of mu" in caption
-    assert "of 20 lines stay inside" in caption  # 5 parameters, 4 chains
+    assert "of 20 lines, a chain of a parameter each, stay inside" in caption  # 5 parameters, 4 chains
 
 
 def test_rank_line_is_the_ecdf_of_fractional_ranks_less_the_diagonal(tree):
@@ -65,7 +65,7 @@ def test_forest_labels_some_of_many_groups_and_says_so():
     result = picture("forest", tree)
     labels = result.figure.axes[0].get_yticklabels()
     assert len(labels) == MAX_LABELS
-    assert "One in 5 of the 200 groups is labelled." in result.caption
+    assert "One in 5 of the 200 groups is labelled." in result.how_to_read
 
 
 def test_forest_shows_every_group_of_many():
@@ -100,7 +100,7 @@ def test_energy_caption_gives_the_smallest_bfmi():
 
 
 @pytest.mark.parametrize(
-    ("stuck", "words"), [(1, "; there is no value for 1 chain,"), (4, "Here there is no value for 4")]
+    ("stuck", "words"), [(1, "; there is no E-BFMI for 1 chain,"), (4, "There is no E-BFMI for 4")]
 )
 def test_energy_of_a_stuck_chain_has_no_bfmi(stuck, words):
     tree = make_tree()
@@ -126,7 +126,7 @@ def test_trace_tells_divergences_and_the_parameter_with_the_fewest_independent_d
     summary = make_summary(tree)
     summary.loc["sigma", "ess_tail"] = 77.0
     result = picture("trace", tree, summary=summary)
-    assert "Here 2 of 800 draws diverged; the lowest ESS is 77 of 800 draws, for sigma." in result.caption
+    assert "2 of 800 draws diverged; the lowest ESS is 77 of 800 draws, for sigma." in result.caption
     right = result.figure.axes[1]
     [ticks] = [line for line in right.lines if line.get_marker() == "|"]
     assert ticks.get_xdata().tolist() == [4, 9]

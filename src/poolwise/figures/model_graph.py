@@ -24,7 +24,8 @@ LEGEND = "distribution_description_node"  # NumPyro's name for the node with the
 
 @figure(
     "model",
-    look_for="Look for the dependencies of each quantity. The lines give the distributions with their parameters.",
+    kind="Graph of the model",
+    how_to_read="Look for the dependencies of each quantity. The lines give the distributions with their parameters.",
 )
 def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
@@ -42,7 +43,7 @@ def _model(fit: Drawing) -> Picture:
     pixels = (WIDTH * DPI - width) // 2
     figure.figimage(image, xo=max(0, int(pixels)), yo=15)
     figure.suptitle("What depends on what?", fontsize=12)
-    return Picture(figure, f"{GRAPH} {shows}")
+    return Picture(figure, shows, how_to_read=GRAPH)
 
 
 def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -72,7 +73,7 @@ def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]])
 def _shows(relations: Mapping[str, Any], values: Mapping[str, object], noise: str) -> str:
     free = [site for site in relations["sample_sample"] if site in values]
     parents = relations["sample_sample"]["y"]
-    return f"Here a count y is {noise}, given {listing(parents)}; {listing(free)} {_have(free)}."
+    return f"A count y is {noise}, given {listing(parents)}; {listing(free)} {_have(free)}."
 
 
 def _have(free: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ from poolwise.text import p_value
 
 @figure(
     "statistics",
-    look_for=(
+    kind="Test statistics of the data and of simulated tables",
+    how_to_read=(
         "Look for black lines in the bulk of the blue shapes (posterior predictive check). A shape shows a test "
         "statistic in tables simulated from the fitted model, the line its value in the data. The variance over the "
         "mean tests Poisson noise, which gives 1. p is the two-sided probability that a simulated table is at least "
@@ -33,7 +34,7 @@ def _statistics(fit: Drawing) -> Picture:
         )
     figure.supylabel("share of tables", fontsize=10)
     legend_below(figure, grid[0])
-    return Picture(figure, f"Here, of {tables} tables, {_statistics_words(table, tables)}.", table)
+    return Picture(figure, f"Against {tables} simulated tables, {_statistics_words(table, tables)}.", table)
 
 
 def _draw_statistic(axes: Axes, values: np.ndarray, observed: float, *, whole: bool) -> None:

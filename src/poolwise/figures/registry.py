@@ -1,4 +1,4 @@
-"""A judged fit to figures, each with a caption that says what to look for and what this one shows.
+"""A judged fit to figures, each with a caption of what it shows and a text on how to read it.
 
 A figure is one function that `base.figure` decorates, in one of `MODULES`; `names.SECTIONS` lists its name. A label too
 long to print is shortened in the middle. If a picture cannot show everything, its caption says what it shows.
@@ -59,4 +59,5 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
             continue
         fit.replaced.clear()
         picture = plot.draw(fit)
-        yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")
+        how_to_read = " ".join(filter(None, (plot.how_to_read, picture.how_to_read)))
+        yield name, replace(picture, kind=plot.kind, how_to_read=f"{how_to_read}{fit.told()}")
