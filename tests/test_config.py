@@ -323,7 +323,7 @@ def test_an_unknown_figure_is_refused():
 
 
 def test_the_figures_of_the_config_are_those_that_can_be_drawn():
-    assert set(typing.get_args(config.FigureName)) == set(FIGURES)
+    assert set(typing.get_args(config.FigureName)) == {*FIGURES, FAILED_CHECKS}
 
 
 def test_an_engine_that_is_not_registered_is_refused_with_those_that_are():
