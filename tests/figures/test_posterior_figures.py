@@ -24,6 +24,7 @@ def test_rank_shows_the_parameters_with_the_highest_r_hat():
     worst = [f"lam.g{i:03}" for i in range(7, 199, 16)]
     summary.loc[worst, "r_hat"] = 1.2
     result = picture("rank", tree, summary=summary)
+    assert result.caption.startswith("The chains do not agree: the largest R-hat is 1.200 (lam.g007).")
     assert [axes.get_title() for axes in result.figure.axes] == worst[:MAX_PANELS]
     assert "Shown are the 12 of 202 parameters with the highest R-hat." in result.caption
 
@@ -34,6 +35,7 @@ def test_rank_names_a_chain_that_disagrees():
     shifted[2] += 5.0
     tree["posterior"]["mu"] = xr.DataArray(shifted, dims=("chain", "draw"))
     caption = picture("rank", tree).caption
+    assert caption.startswith("The chains agree: the largest R-hat is 1.000 (")  # of the summary
     assert "chain 3 of mu" in caption
     assert "of 20 lines, a chain of a parameter each, stay inside" in caption  # 5 parameters, 4 chains
 

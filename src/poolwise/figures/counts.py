@@ -149,8 +149,8 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
     how_to_read=(
         "Look for groups that are shifted, wider or more skewed than the others. Each line is a group, on one scale "
         "for all: on the left its histogram, on the right the same counts as a violin, whose width is the density of "
-        f"rows, or, of fewer than {FEW_ROWS} rows, as dots, one a row. Marks show the middle half (thick line), the "
-        "median (white dot) and the mean (black diamond)."
+        f"rows, or, of fewer than {FEW_ROWS} rows, as dots, one a row. Marks show the mean (black diamond) and, "
+        "on a violin, the middle half (thick line) and the median (white dot)."
     ),
 )
 def _groups(fit: Drawing) -> Picture:
@@ -222,7 +222,7 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
 
 
 def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
-    """Draw one group: its density on both sides of a line, or its rows as dots; quartiles, median and mean."""
+    """Draw one group: its density on both sides of a line with quartiles and median, or its rows as dots; the mean."""
     distinct, rows = np.unique(values, return_counts=True)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     # Silverman's rule (1986, eq. 3.31), but not narrower than the grid or the spacing of integers
@@ -236,8 +236,8 @@ def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, 
     else:
         half = 0.42 * height / height.max()
         axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
-    axes.hlines(centre, low, high, color=BLUE, linewidth=4)
-    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
+        axes.hlines(centre, low, high, color=BLUE, linewidth=4)
+        axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
     axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)
 
 

@@ -11,6 +11,7 @@ from arviz_stats.base import array_stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from poolwise.checks.conditions import R_HAT_MAX
 from poolwise.checks.gate import BFMI_MIN
 from poolwise.checks.summary import parameters
 from poolwise.figures.base import INTERVAL, Drawing, Picture, figure
@@ -44,7 +45,8 @@ MAX_POINTS = 800  # of a line: two thirds of its pixels
     how_to_read=(
         "Look for lines that stay in the grey band. All chains should have explored the same distribution. A line "
         "shows the ECDF of the ranks of one chain minus that of all chains. The band is three standard errors: about "
-        "one line in fifty leaves it briefly by chance; a line that stays outside belongs to a chain that disagrees."
+        "one line in fifty leaves it briefly by chance; a line that stays outside belongs to a chain that disagrees. "
+        "The band is wide where few draws are effectively independent."
     ),
 )
 def _rank(fit: Drawing) -> Picture:
@@ -61,7 +63,10 @@ def _rank(fit: Drawing) -> Picture:
     figure.supxlabel("rank of a draw among all chains, as a fraction", fontsize=10)
     figure.supylabel("ECDF of a chain minus that of all", fontsize=10)
     worst_panel, worst_chain = np.unravel_index(excess.argmax(), excess.shape)
+    agree = "agree" if by_r_hat.iloc[0] <= R_HAT_MAX else "do not agree"
+    worst = f"{number(by_r_hat.iloc[0], 4)} ({short(by_r_hat.index[0])})"
     shows = (
+        f"The chains {agree}: the largest R-hat is {worst}. "
         f"{np.sum(excess <= 1)} of {excess.size} lines, a chain of a parameter each, stay inside the band of chance; "
         f"furthest is chain {worst_chain + 1} of {short(shown[worst_panel])}, {excess.max():.2f} times the band."
     )
