@@ -229,7 +229,7 @@ def test_forest_shows_the_groups_on_which_the_models_differ_most():
     shown = [tick.get_text() for tick in result.figure.axes[0].get_yticklabels()]
     assert "g077" in shown
     assert f"Shown are the {len(shown)} of 100 groups on which they differ most." in result.caption
-    assert "The models differ most on g077" in result.caption
+    assert "The models differ most on group g077" in result.caption
 
 
 def test_shrinkage_sets_unpooled_against_hierarchical_means(members):

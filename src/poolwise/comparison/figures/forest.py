@@ -56,7 +56,7 @@ def _forest(ranked: Ranked) -> tuple[Figure, str]:
     furthest = int(apart.argmax())
     means = rates[:, furthest, 1]
     text = (
-        f"The models differ most on {short(groups[furthest])}: from {number(means.min())} "
+        f"The models differ most on group {short(groups[furthest])}: from {number(means.min())} "
         f"({short(shown[int(means.argmin())][2], 60)}) to {number(means.max())} "
         f"({short(shown[int(means.argmax())][2], 60)}); its own mean is {number(own[furthest])}."
     )

@@ -40,8 +40,8 @@ def _shrinkage(ranked: Ranked) -> tuple[Figure, str]:
         axes.tick_params(labelleft=True)
         moved = int(np.argmax(np.abs(y[:, 1] - x[:, 1])))
         told.append(
-            f"From {short(ranked.labels[across], 60)} to {short(ranked.labels[up], 60)}, {short(groups[moved])} moves "
-            f"most, {number(x[moved, 1])} to {number(y[moved, 1])}"
+            f"From {short(ranked.labels[across], 60)} to {short(ranked.labels[up], 60)}, group {short(groups[moved])} "
+            f"moves most, {number(x[moved, 1])} to {number(y[moved, 1])}"
         )
     figure.suptitle("How far do the groups shrink towards each other?", fontsize=12)
     handles: dict[str, Artist] = {}
