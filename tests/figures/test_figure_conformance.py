@@ -81,7 +81,7 @@ def test_caption_says_what_this_one_shows_and_another_text_how_to_read_it(drawn)
 def test_alternative_text_is_one_sentence_of_kind_and_finding(drawn):
     plot, result, _ = drawn
     assert result.alternative.startswith(f"{plot.kind}: ")
-    assert SENTENCES.fullmatch(result.alternative) and not re.search(r"[.] [A-Z]", result.alternative)
+    assert SENTENCES.fullmatch(result.alternative) and not re.search(r"[.] [A-Z0-9]", result.alternative)
 
 
 def test_caption_is_one_line_of_whole_sentences_with_known_numbers(drawn):

@@ -44,7 +44,7 @@ class Picture:
     @property
     def alternative(self) -> str:
         """One sentence in place of the picture: its kind and the finding."""
-        finding, *_ = re.split(r"(?<=[.]) (?=[A-Z])", self.caption, maxsplit=1)
+        finding, *_ = re.split(r"(?<=[.]) (?=[A-Z0-9])", self.caption, maxsplit=1)
         return f"{self.kind}: {finding}"
 
 

@@ -33,7 +33,7 @@ RANDOMISED = 0.25  # of the variance of the PIT: from here on the caption says h
 
 @figure(
     "loo_pit",
-    kind="LOO-PIT",
+    kind="Histogram and ECDF of LOO-PIT",
     how_to_read=(
         "Look for even bars on the left and a line inside the band on the right (LOO-PIT). Each row is predicted from "
         "all others; its PIT, its place in that prediction, lies between 0 and 1 and should be uniform. High bars at "
