@@ -207,6 +207,8 @@ def test_the_page_holds_words_captions_and_every_picture_in_itself(log, compared
     assert "<b>" not in page
     assert page.count('src="data:image/png;base64,') == 4
     assert page.count("src=") == 4
+    assert "The models differ most on" in page
+    assert page.count("<summary>How to read this figure</summary>") == 4
     assert "Look for groups on which the models disagree" in page
     assert "No figure shrinkage: it needs" in page
 

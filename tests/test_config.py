@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from poolwise import config, paths
 from poolwise.config import Config, check, hydra_fault, upgraded
 from poolwise.errors import ConfigError, RequestError
+from poolwise.figures.names import FAILED_CHECKS
 from poolwise.figures.registry import FIGURES
 from poolwise.inference.engines import ENGINES
 from poolwise.model.count_model import SITES, sites_of
@@ -121,7 +122,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
         "predict": {
             **{"num_draws": 1000, "new_group": True, "new_groups": 1, "group": None, "exposure": None, "above": []},
         },
-        "plots": {"figures": written("plots/full.yaml")["figures"]},
+        "plots": {"figures": written("plots/standard.yaml")["figures"]},
         "tracking": {"uri": None, "table_limit_mb": 10.0},
         "sweep": {"dry_run": False, "compare": True},
         "seed": 0,
@@ -228,7 +229,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key, sentence):
 def test_a_setting_of_another_choice_is_refused_as_such():
     error = Exception("Could not override 'sampler.target_accept'.\nKey 'target_accept' is not in struct")
     assert str(hydra_fault(error)) == (
-        "sampler.target_accept is not a setting of the chosen sampler. Leave it out, or choose another sampler=<choice>."
+        "sampler.target_accept is not a setting of the chosen sampler. "
+        "Leave it out, or choose another sampler=<choice>."
     )
 
 
@@ -340,7 +342,7 @@ def test_an_unknown_figure_is_refused():
 
 
 def test_the_figures_of_the_config_are_those_that_can_be_drawn():
-    assert set(typing.get_args(config.FigureName)) == set(FIGURES)
+    assert set(typing.get_args(config.FigureName)) == {*FIGURES, FAILED_CHECKS}
 
 
 def test_an_engine_that_is_not_registered_is_refused_with_those_that_are():
@@ -352,10 +354,11 @@ def test_an_engine_that_is_not_registered_is_refused_with_those_that_are():
     assert altered({"sampler.name": "nuts"}) == altered({})
 
 
-def test_the_default_draws_every_figure_once_and_the_core_is_a_part_of_it():
-    full, core = written("plots/full.yaml")["figures"], written("plots/core.yaml")["figures"]
+def test_full_draws_every_figure_once_and_the_default_adds_those_of_failed_checks():
+    full, standard, core = (written(f"plots/{name}.yaml")["figures"] for name in ("full", "standard", "core"))
     assert sorted(full) == sorted(FIGURES)
     assert set(core) < set(full)
+    assert set(standard) - set(full) == {FAILED_CHECKS}
 
 
 @pytest.mark.parametrize(
@@ -661,7 +664,7 @@ def test_leaves_are_dotted_keys_with_plain_values():
     leaves = altered({"prior.mu.rate": 0.5}).leaves()
     assert [leaves[key] for key in ("pooling.name", "prior.mu.rate", "data.exposure", "plots.figures")] == [
         *("hierarchical", 0.5, None),
-        written("plots/full.yaml")["figures"],
+        written("plots/standard.yaml")["figures"],
     ]
 
 

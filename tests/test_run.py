@@ -43,7 +43,7 @@ def quick_run(tmp_path_factory, migrated_store, started):
     """One `sampler=quick` run with every figure: (completed process, outputs, run, folder of its artifacts)."""
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
     shutil.copytree(migrated_store, outputs)
-    asked = ("sampler=quick", "likelihood=negative_binomial")
+    asked = ("sampler=quick", "likelihood=negative_binomial", "plots=full")
     done = started(*asked, folder=outputs.parent, module="poolwise.run", POOLWISE_OUTPUTS=str(outputs))
     assert done.returncode == 0, done.stderr
     (run,) = runs(outputs)

@@ -44,7 +44,7 @@ LATER = {
 if TYPE_CHECKING:
     FigureName = str
 else:
-    FigureName = Literal[figures_names.NAMES]
+    FigureName = Literal[*figures_names.NAMES, figures_names.FAILED_CHECKS]
 
 
 def poolings() -> list[str]:

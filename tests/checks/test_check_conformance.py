@@ -11,6 +11,7 @@ from poolwise.checks.base import Check, Settings
 from poolwise.checks.findings import CHECKS, checked, examine
 from poolwise.config import Checks
 from poolwise.counts.cells import counts_from_rows
+from poolwise.figures.names import NAMES
 from poolwise.model.priors import prior_values
 from support import DEVICE, PRIORS, SAMPLER, fit_cookies, model_of
 
@@ -36,6 +37,11 @@ def result_of(plain):
 
 def test_names_and_keys_are_distinct():
     assert len({check.name for check in CHECKS}) == len({check.key for check in CHECKS}) == len(CHECKS)
+
+
+def test_every_condition_of_the_gate_has_a_figure(plain):
+    view, _ = plain
+    assert view.verdict.conditions and {each.shown_in for each in view.verdict.conditions} <= set(NAMES)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
@@ -68,6 +74,11 @@ class TestEvery:
         for each in (*result.conditions, *result.model_conditions):
             assert each.name and each.value and each.limit
             assert bool(each.sentence) == (not each.passed)
+
+    def test_names_figures_that_exist(self, check: Check, result_of):
+        result = result_of[check.name]
+        named = {each.shown_in for each in (*result.conditions, *result.model_conditions)}
+        assert named | set(result.shown_in) <= {"", *NAMES}
 
     def test_gives_tables_that_are_written(self, check: Check, result_of, tmp_path):
         for name, table in result_of[check.name].tables.items():

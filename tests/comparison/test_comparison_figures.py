@@ -96,7 +96,9 @@ def test_every_figure_survives_hard_runs(name, case):
     result = picture(name, members, table)  # a missing glyph or an overflow would warn, which is an error
     image = png(result.figure)
     assert int.from_bytes(image[20:24]) < 2600  # pixels high, so that it can be looked at
-    assert result.caption.startswith("Look ")
+    assert result.how_to_read.startswith("Look ")
+    assert not result.caption.startswith(("Look ", "Here "))
+    assert result.alternative.startswith(f"{FIGURES[name].kind}: ")
     assert "nan" not in result.caption
 
 
@@ -120,7 +122,7 @@ def test_elpd_marks_suspect_runs_apart_and_never_calls_one_best(members):
     [suspect], [trusted] = lines_with(result, "D"), lines_with(result, "o")
     assert (len(suspect.get_xdata()), len(trusted.get_xdata())) == (2, 4)
     assert result.figure.axes[0].get_yticklabels()[0].get_text() == "1. run0 (suspect)"
-    assert "the best model is 2. run1" in result.caption
+    assert "The best model is 2. run1" in result.caption
     assert "Open diamonds, not to be called best: 2." in result.caption
 
 
@@ -132,8 +134,8 @@ def test_elpd_caption_counts_the_ties(members):
 
 def test_elpd_without_a_trusted_run_calls_none_best(members):
     caption = picture("elpd", members, make_table(suspect=range(6))).caption
-    assert "no model may be called best" in caption
-    assert "the best model is" not in caption
+    assert "No model may be called best" in caption
+    assert "The best model is" not in caption
 
 
 def test_elpd_of_runs_far_behind_is_drawn_on_a_logarithmic_scale(members):
@@ -150,7 +152,7 @@ def test_elpd_marks_a_failed_model_check_apart(members):
     table.loc[0, "model_check"] = "failed"
     result = picture("elpd", members, table)
     assert result.figure.axes[0].get_yticklabels()[0].get_text() == "1. run0 (check failed)"
-    assert "the best model is 2. run1" in result.caption
+    assert "The best model is 2. run1" in result.caption
 
 
 def test_forest_leaves_out_models_that_group_the_rows_in_another_way(members):
@@ -186,7 +188,7 @@ def test_predictive_counts_where_the_line_is_inside():
     members = make_members([("pooled", "poisson")] * 2, counts=[0] * 10 + [9] * 20)
     inside, total = inside_counted(members["id0"].tree)
     result = picture("predictive", members)
-    assert f"it is inside at {inside} of {total} counts" in result.caption
+    assert f"they are inside at {inside} of {total} counts" in result.caption
     assert [text.get_text() for text in result.figure.axes[0].texts] == [f"inside at {inside} of {total}"]
 
 
@@ -227,7 +229,7 @@ def test_forest_shows_the_groups_on_which_the_models_differ_most():
     shown = [tick.get_text() for tick in result.figure.axes[0].get_yticklabels()]
     assert "g077" in shown
     assert f"Shown are the {len(shown)} of 100 groups on which they differ most." in result.caption
-    assert "Here the models differ most on g077" in result.caption
+    assert "The models differ most on group g077" in result.caption
 
 
 def test_shrinkage_sets_unpooled_against_hierarchical_means(members):
@@ -293,7 +295,7 @@ def test_new_group_of_a_vague_prior_does_not_squeeze_the_others(members):
 
 def test_new_group_where_no_model_has_learnt_says_so():
     members = make_members([("unpooled", "poisson"), ("unpooled", "negative_binomial")])
-    assert "no model has information about a new group" in picture("new_group", members).caption
+    assert "No model has information about a new group" in picture("new_group", members).caption
 
 
 @pytest.mark.parametrize("name", ["predictive", "forest", "new_group"])

@@ -20,7 +20,7 @@ def test_counts_bars_hold_every_row():
 def test_counts_caption_gives_the_summary_and_the_hint():
     tree = make_tree(counts=np.tile([0, 20], 15))
     result = picture("counts", tree)
-    assert "Here 30 counts of count run from 0 to 20, quartiles 0, 10, 20, mean 10.0" in result.caption
+    assert "30 counts of count run from 0 to 20, quartiles 0, 10, 20, mean 10.0" in result.caption
     assert "suggests a negative binomial" in result.caption
     assert "Of 3 groups that can be judged, 3 lie outside" in result.caption
 
@@ -44,7 +44,10 @@ def test_counts_expects_of_one_rate_what_poisson_says():
 def test_groups_caption_names_the_extremes():
     tree = make_tree(["a", "b", "c"], rows=2, counts=[1, 3, 8, 8, 4, 6])
     caption = picture("groups", tree).caption
-    assert "the means run from 2.00 (a) to 8.00 (b), the standard deviations from 0.00 (b) to 1.41 (a)" in caption
+    assert (
+        "The means of the groups run from 2.00 (a) to 8.00 (b), the standard deviations from 0.00 (b) to 1.41 (a)"
+        in caption
+    )
 
 
 def test_groups_of_many_shows_some_evenly_spaced_by_mean():
@@ -65,15 +68,24 @@ def test_groups_of_few_rows_have_dots_in_place_of_a_violin():
     dots = [line for line in right.lines if len(line.get_xdata()) == 2]
     assert [line.get_xdata().tolist() for line in dots] == [[1, 2], [503, 504], [1000, 1001]]
     assert not [each for each in right.collections if isinstance(each, PolyCollection)]
-    assert "Groups of fewer than 5 rows (3 here) have light dots" in result.caption
+    assert right.get_title() == "dots"
+
+
+def test_groups_of_enough_rows_have_a_violin_and_rows_of_few_are_stacked():
+    few, many = make_tree(["a"], rows=6, counts=[1, 4, 4, 4, 7, 7]), make_tree(["a"], rows=40)
+    dots = picture("groups", few).figure.axes[1].lines[0]
+    assert dots.get_xdata().tolist() == [1, 4, 4, 4, 7, 7]
+    assert len(set(zip(dots.get_xdata(), dots.get_ydata(), strict=True))) == 6  # none hides another
+    right = picture("groups", many).figure.axes[1]
+    assert [each for each in right.collections if isinstance(each, PolyCollection)] and right.get_title() == "violins"
 
 
 def test_groups_of_many_rows_narrower_than_the_grid_have_dots_too():
-    right = picture("groups", make_tree(["a", "b"], rows=10, counts=[1, 2] * 5 + [0, 9000] * 5)).figure.axes[1]
+    right = picture("groups", make_tree(["a", "b"], rows=20, counts=[1, 2] * 10 + [0, 9000] * 10)).figure.axes[1]
     assert [1, 2] in [line.get_xdata().tolist() for line in right.lines]
 
 
 def test_groups_divides_by_the_exposure():
     result = picture("groups", make_tree(["a", "b"], rows=2, counts=[2, 4, 10, 20], exposure=2.0))
-    assert "the means run from 1.50 (a) to 7.50 (b)" in result.caption
+    assert "The means of the groups run from 1.50 (a) to 7.50 (b)" in result.caption
     assert "Every count is divided by its exposure." in result.caption

@@ -26,7 +26,7 @@ LABELS = ["$x^2$ & <b>", "東京", "x" * 75, "7"]
 SAMPLER = Sampler(
     num_warmup=200, num_samples=250, num_chains=4, target_accept=0.9, max_tree_depth=10, checkpoint_every=250
 )
-SENTENCES = re.compile(r"[A-Z].*[^.]\.")
+SENTENCES = re.compile(r"[A-Z0-9].*[^.]\.")
 NO_NUMBER = re.compile(r"\b(nan|inf|None)\b")
 
 
@@ -70,11 +70,18 @@ def test_picture_is_a_png_of_the_width_of_the_page(drawn):
     assert len(image) > 5000
 
 
-def test_caption_says_what_to_look_for_and_what_this_one_shows(drawn):
+def test_caption_says_what_this_one_shows_and_another_text_how_to_read_it(drawn):
     plot, result, _ = drawn
-    assert SENTENCES.fullmatch(plot.look_for) and plot.look_for.startswith("Look ")
-    assert result.caption.startswith(f"{plot.look_for} ")
-    assert re.search(r"\bHere\b", result.caption)
+    assert SENTENCES.fullmatch(plot.how_to_read) and plot.how_to_read.startswith("Look ")
+    assert result.how_to_read.startswith(plot.how_to_read) and SENTENCES.fullmatch(result.how_to_read)
+    assert not re.search(r"\b(Look|Here)\b", result.caption)
+    assert re.search(r"[0-9]|prior", result.caption)
+
+
+def test_alternative_text_is_one_sentence_of_kind_and_finding(drawn):
+    plot, result, _ = drawn
+    assert result.alternative.startswith(f"{plot.kind}: ")
+    assert SENTENCES.fullmatch(result.alternative) and not re.search(r"[.] [A-Z0-9]", result.alternative)
 
 
 def test_caption_is_one_line_of_whole_sentences_with_known_numbers(drawn):

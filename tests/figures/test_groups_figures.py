@@ -15,7 +15,7 @@ def test_matrix_shows_the_probabilities_of_the_contrasts_by_rate():
     shown = axes.images[0].get_array()
     assert np.allclose(shown + shown.T, 1)
     assert shown[0, 2] > 0.99 and shown[2, 0] < 0.01
-    assert "Here the order of 3 of 3 pairs is known" in result.caption
+    assert "The order of 3 of 3 pairs of rates is known" in result.caption
 
 
 def test_matrix_of_many_groups_shows_those_farthest_from_the_overall_rate():
@@ -33,14 +33,16 @@ def test_funnel_names_the_groups_outside_its_outer_limits():
     tree = make_tree("abcde", counts=np.repeat([10, 10, 10, 10, 40], 10), pooling="unpooled")
     result = picture("funnel", tree)
     assert "e" in texts(result)
-    assert "those of a group with the overall rate, because unpooled groups do not inform a new one" in result.caption
+    assert (
+        "those of a group with the overall rate, because unpooled groups do not inform a new one" in result.how_to_read
+    )
     assert "and 5 outside the 99.8% limits: e, " in result.caption
 
 
 def test_funnel_of_groups_that_follow_the_model_has_no_group_outside():
     result = picture("funnel", make_tree(counts=np.repeat([9, 9, 9], 10), pooling="pooled"))
     assert (
-        "Here 0 of 3 groups lie outside the 95% limits, where about 0.2 would by chance, and 0 outside"
+        "0 of 3 groups lie outside the 95% limits of the model, where about 0.2 would by chance, and 0 outside"
         in result.caption
     )
 

@@ -18,11 +18,13 @@ def test_pareto_k_names_the_worst_cells_above_the_threshold():
     k = np.array([0.1, 0.2, 0.3, 0.9, np.inf])  # the cells: a 1, a 2, a 3, b 4 (twice), b 6
     result = picture("pareto_k", tree, pareto_k=k)
     assert [text for text in texts(result) if "count" in text] == ["b: count 6", "b: count 4"]
-    assert "Here 3 of 6 rows (2 of 5 points) lie above it." in result.caption
+    assert "3 of 6 rows (2 of 5 points) lie above the threshold, 0.70." in result.caption
 
 
 def test_pareto_k_says_when_no_row_lies_above_the_threshold(tree):
-    assert "none of the 30 rows lies above it; the largest k is 0.10" in picture("pareto_k", tree).caption
+    assert (
+        "0 of 30 rows lie above the threshold, 0.70; the largest Pareto k is 0.10" in picture("pareto_k", tree).caption
+    )
 
 
 def places(tree, low, high):
@@ -43,7 +45,7 @@ def rows() -> xr.DataTree:
 
 def test_loo_pit_of_even_places_stays_inside(rows):
     result = picture("loo_pit", rows, **places(rows, *even(rows)))
-    assert "Here the line stays inside the band" in result.caption
+    assert "LOO-PIT stays inside the band" in result.caption
     assert "The mean PIT is 0.500" in result.caption
     np.testing.assert_allclose(result.table["rows"], result.table.index, atol=1e-9)
 
@@ -60,7 +62,7 @@ def test_loo_pit_of_even_places_stays_inside(rows):
 def test_loo_pit_tells_in_which_way_places_are_uneven(rows, bend, words):
     low, high = even(rows)
     caption = picture("loo_pit", rows, **places(rows, bend(low), bend(high))).caption
-    assert "Here the line leaves the band" in caption
+    assert "LOO-PIT leaves the band" in caption
     assert words in caption
 
 
@@ -95,7 +97,7 @@ def test_calibration_calls_predictions_too_narrow_where_places_crowd_at_both_end
 def test_leave_group_out_caption_sums_the_groups_and_names_the_one_least_expected():
     out = make_groups_out("abc", [-30.0, -50.0, -20.0], [0.3, 0.4, 0.0])
     result = picture("leave_group_out", make_tree(), left_out=out)
-    assert "Here they sum to -100.00, with a Monte Carlo error of 0.5; least expected, per row, is b" in result.caption
+    assert "that sum to -100.00, with a Monte Carlo error of 0.5; least expected, per row, is b" in result.caption
     assert result.table.loc["b", "per_row"] == -5.0  # ten rows
 
 

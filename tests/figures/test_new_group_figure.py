@@ -16,31 +16,32 @@ def test_new_group_caption_gives_the_interval_of_its_table():
     new = make_new_group(rate=9.0)
     low, high = (int(new.table["count"][(new.table["cumulative"] >= q).argmax()]) for q in (0.05, 0.95))
     caption = picture("new_group", make_tree(), new_group=new).caption
-    assert f"a count lies from {low} to {high} with probability 90%" in caption
-    assert f"Its rate is {np.quantile(new.rate, 0.5):.2f}" in caption
+    assert f"one count of it lies from {low} to {high} with probability 90%" in caption
+    assert f"The rate of a new group is {np.quantile(new.rate, 0.5):.2f}" in caption
 
 
 def test_new_group_of_an_unpooled_model_is_called_the_prior():
     result = picture("new_group", make_tree(pooling="unpooled"))
     assert result.figure.get_suptitle() == "A new group: the data do not inform it, this is only the prior"
-    assert "only the prior is shown" in result.caption
+    assert result.caption.endswith(", by the prior alone.")
+    assert "Only the prior is shown" in result.how_to_read
 
 
 def test_new_group_of_a_pooled_model_has_the_rate_of_all():
-    assert "the one rate of all" in picture("new_group", make_tree(pooling="pooled")).caption
+    assert "the one rate of all" in picture("new_group", make_tree(pooling="pooled")).how_to_read
 
 
 def test_named_group_is_in_the_title_and_the_caption():
     result = picture("new_group", make_tree(["a", "$b$"]), new_group=make_new_group(label="$b$"))
     assert result.figure.get_suptitle() == "What does the model expect of $b$?"
-    assert "Here the group is $b$, which is in the data." in result.caption
+    assert "The rate of $b$, a group of the data, is " in result.caption
 
 
 def test_named_group_that_is_a_number_is_called_by_its_column():
     counts = make_counts(["1", "2"], columns=("shop", "calls", None))
     result = picture("new_group", make_tree(["1", "2"]), counts, new_group=make_new_group(label="2"))
     assert result.figure.get_suptitle() == "What does the model expect of shop 2?"
-    assert "Here the group is shop 2" in result.caption
+    assert "The rate of shop 2, a group of the data, is " in result.caption
 
 
 def test_new_group_heights_sum_to_one_where_a_row_stands_for_many_counts():

@@ -24,6 +24,7 @@ def test_rank_shows_the_parameters_with_the_highest_r_hat():
     worst = [f"lam.g{i:03}" for i in range(7, 199, 16)]
     summary.loc[worst, "r_hat"] = 1.2
     result = picture("rank", tree, summary=summary)
+    assert result.caption.startswith("The chains do not agree: the largest R-hat is 1.200 (lam.g007).")
     assert [axes.get_title() for axes in result.figure.axes] == worst[:MAX_PANELS]
     assert "Shown are the 12 of 202 parameters with the highest R-hat." in result.caption
 
@@ -34,8 +35,9 @@ def test_rank_names_a_chain_that_disagrees():
     shifted[2] += 5.0
     tree["posterior"]["mu"] = xr.DataArray(shifted, dims=("chain", "draw"))
     caption = picture("rank", tree).caption
+    assert caption.startswith("The chains agree: the largest R-hat is 1.000 (")  # of the summary
     assert "chain 3 of mu" in caption
-    assert "of 20 lines stay inside" in caption  # 5 parameters, 4 chains
+    assert "of 20 lines, a chain of a parameter each, stay inside" in caption  # 5 parameters, 4 chains
 
 
 def test_rank_line_is_the_ecdf_of_fractional_ranks_less_the_diagonal(tree):
@@ -65,7 +67,7 @@ def test_forest_labels_some_of_many_groups_and_says_so():
     result = picture("forest", tree)
     labels = result.figure.axes[0].get_yticklabels()
     assert len(labels) == MAX_LABELS
-    assert "One in 5 of the 200 groups is labelled." in result.caption
+    assert "One in 5 of the 200 groups is labelled." in result.how_to_read
 
 
 def test_forest_shows_every_group_of_many():
@@ -100,7 +102,7 @@ def test_energy_caption_gives_the_smallest_bfmi():
 
 
 @pytest.mark.parametrize(
-    ("stuck", "words"), [(1, "; there is no value for 1 chain,"), (4, "Here there is no value for 4")]
+    ("stuck", "words"), [(1, "; there is no E-BFMI for 1 chain,"), (4, "There is no E-BFMI for 4")]
 )
 def test_energy_of_a_stuck_chain_has_no_bfmi(stuck, words):
     tree = make_tree()
@@ -126,7 +128,7 @@ def test_trace_tells_divergences_and_the_parameter_with_the_fewest_independent_d
     summary = make_summary(tree)
     summary.loc["sigma", "ess_tail"] = 77.0
     result = picture("trace", tree, summary=summary)
-    assert "Here 2 of 800 draws diverged; the lowest ESS is 77 of 800 draws, for sigma." in result.caption
+    assert "2 of 800 draws diverged; the lowest ESS is 77 of 800 draws, for sigma." in result.caption
     right = result.figure.axes[1]
     [ticks] = [line for line in right.lines if line.get_marker() == "|"]
     assert ticks.get_xdata().tolist() == [4, 9]

@@ -18,7 +18,7 @@ def table(**changes) -> pd.DataFrame:
 
 def test_sensitivity_names_what_is_flagged_and_nothing_else():
     result = picture("sensitivity", make_tree(), sensitivity=table(sigma=(0.2, 0.4, "potential prior-data conflict")))
-    assert "Here the prior matters most for sigma (0.200); flagged: sigma (potential" in result.caption
+    assert "The prior matters most for sigma (0.200); flagged: sigma (potential" in result.caption
     assert [text for text in texts(result) if "conflict" in text] == ["potential prior-data conflict"]
 
 
@@ -33,7 +33,7 @@ def test_sensitivity_that_is_not_known_is_flagged_and_not_ranked():
     assert "flagged: mu (not known" in caption
     nothing = unknown.assign(prior=np.nan)
     assert (
-        "it is not known how much the prior matters" in picture("sensitivity", make_tree(), sensitivity=nothing).caption
+        "It is not known how much the prior matters" in picture("sensitivity", make_tree(), sensitivity=nothing).caption
     )
 
 

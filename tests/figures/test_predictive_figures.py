@@ -16,7 +16,7 @@ from poolwise.figures.style import MAX_PANELS
 def test_ecdf_caption_counts_the_counts_inside_the_band():
     tree = make_tree(counts=[0] * 10 + [9] * 20)
     inside, total = inside_counted(tree)
-    assert f"the line is inside at {inside} of {total} counts" in picture("ecdf", tree).caption
+    assert f"simulated tables at {inside} of {total} counts" in picture("ecdf", tree).caption
 
 
 def test_rootogram_caption_counts_the_counts_inside_the_band():
@@ -32,7 +32,7 @@ def test_rootogram_caption_counts_the_counts_inside_the_band():
         if count == 6:
             most = f"most missed: 6 (22 seen, {low} to {high} expected)"
     caption = picture("rootogram", tree).caption
-    assert f"Here {inside} of {max(9, last) - min(6, first) + 1} counts lie inside" in caption
+    assert f"{inside} of {max(9, last) - min(6, first) + 1} counts are as frequent" in caption
     assert most in caption
 
 

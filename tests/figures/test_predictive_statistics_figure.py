@@ -20,6 +20,8 @@ def test_statistics_of_a_table_as_simulated_are_as_the_model_expects():
 def test_statistics_finds_a_variance_that_is_too_large():
     result = picture("statistics", make_tree(counts=[0, 18] * 15))
     assert result.table.loc["variance / mean", "finding"] == "larger than the model expects"
+    unusual = (result.table["finding"] != "as the model expects").sum()
+    assert result.caption.startswith(f"{4 - unusual} of 4 test statistics are as the model expects, by ")
     assert "larger than the model expects" in result.caption
     # 15 rows of 0 and 15 of 18: variance 83.8 over mean 9
     assert result.table.loc["variance / mean", "observed"] == pytest.approx(np.var([0, 18] * 15, ddof=1) / 9)

@@ -8,9 +8,9 @@ from pictures import make_tree, picture
 
 
 def test_prior_predictive_says_when_the_prior_did_not_expect_the_data():
-    assert "every group's own mean lies in its 94%" in picture("prior_predictive", make_tree()).caption
+    assert "Every group's own mean lies within the" in picture("prior_predictive", make_tree()).caption
     far = make_tree(counts=np.full(30, 1000))
-    assert "100% of the groups' own means lie outside its 94%: it" in picture("prior_predictive", far).caption
+    assert "100% of the groups' own means lie outside the" in picture("prior_predictive", far).caption
 
 
 def test_prior_predictive_table_has_the_quantiles_of_every_group():
@@ -26,7 +26,7 @@ def test_prior_predictive_weighs_a_cell_by_its_rows():
     tree = make_tree(["a"], rows=10, counts=[1] * 9 + [5], pooling="unpooled")
     y = np.stack([np.full(500, 3), np.full(500, 90)], axis=-1)[None]  # cells: 9 rows and 1 row
     tree["prior_predictive_cells"]["y"] = xr.DataArray(y, dims=("chain", "draw", "cell"))
-    assert "; 90% of its counts lie there" in picture("prior_predictive", tree).caption
+    assert ", and 90% in the range of the observed ones, 1 to 5." in picture("prior_predictive", tree).caption
 
 
 @pytest.mark.parametrize(("pooling", "panels"), [("pooled", 2), ("unpooled", 4), ("hierarchical", 4)])
@@ -43,5 +43,20 @@ def test_prior_posterior_ratio_is_that_of_the_widths():
 
 def test_prior_posterior_names_a_parameter_on_which_they_disagree():
     caption = picture("prior_posterior", make_tree(counts=[9] * 10 + [500] * 10 + [9] * 10)).caption
-    assert "Prior and data disagree on lam.b" in caption
+    assert caption.startswith("Prior and data disagree on lam.b: the posterior's median, 49")
     assert "No posterior median lies outside" in picture("prior_posterior", make_tree()).caption
+
+
+@pytest.mark.parametrize("scale", [1e-4, 50])
+def test_prior_posterior_shows_the_prior_where_it_lies_far_from_the_data(scale):
+    tree = make_tree()
+    tree["prior"]["mu"] = tree["prior"]["mu"] * 0 + np.random.default_rng(0).gamma(400.0, 9 * scale / 400, (1, 500))
+    axes = picture("prior_posterior", tree).figure.axes[0]
+    assert axes.get_xscale() == "log"
+    widths = np.diff(np.log(axes.patches[0].get_data().edges))
+    for drawn in axes.patches:  # prior, posterior: nearly all of each is in the panel
+        assert drawn.get_data().values @ widths == pytest.approx(1, abs=0.08)
+
+
+def test_prior_posterior_is_linear_where_that_shows_both():
+    assert {axes.get_xscale() for axes in picture("prior_posterior", make_tree()).figure.axes} == {"linear"}

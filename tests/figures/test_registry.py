@@ -10,7 +10,11 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 
 from pictures import HARD_LABELS, make_counts, make_tree, picture, texts, view_of
+from poolwise.checks.base import FitView, Result
+from poolwise.checks.conditions import Condition
+from poolwise.checks.gate import ModelCheck
 from poolwise.figures.base import Picture, figure
+from poolwise.figures.names import FAILED_CHECKS
 from poolwise.figures.registry import FIGURES, draw
 from poolwise.figures.style import DPI, png
 
@@ -37,9 +41,35 @@ def test_figure_of_a_check_that_did_not_run_is_left_out(name, check, tree):
     assert [drawn for drawn, _ in draw([name, "energy"], replace(view, results=results))] == ["energy"]
 
 
+HELD = Condition("E-BFMI", "1", "at least 0.3", passed=True, shown_in="energy")
+FAILED = Condition("Pareto k", "0.9", "at most 0.7", passed=False, sentence="it is high", shown_in="pareto_k")
+
+
+def judged(tree, *conditions: Condition, **changes) -> FitView:
+    """A fit without findings of checks, with these conditions of its verdict."""
+    view = view_of(tree)
+    return replace(view, **{"verdict": replace(view.verdict, conditions=conditions), "results": {}} | changes)
+
+
+def test_failed_checks_stand_for_the_figures_of_the_conditions_that_fail(tree):
+    def drawn(*names: str) -> list[str]:
+        return [name for name, _ in draw(names, judged(tree, HELD, FAILED))]
+
+    assert drawn("rank", FAILED_CHECKS, "forest") == ["rank", "forest", "pareto_k"]
+    assert drawn("pareto_k", FAILED_CHECKS) == ["pareto_k"]
+    assert drawn("rank") == ["rank"]
+
+
+def test_failed_checks_are_also_those_of_the_model_and_of_the_priors_and_what_checks_find(tree):
+    assert judged(tree, HELD).shown_in == set()
+    assert judged(tree, model_check=ModelCheck((replace(FAILED, shown_in="statistics"),))).shown_in == {"statistics"}
+    assert judged(tree, prior_warnings=("far away",)).shown_in == {"prior_predictive"}
+    assert judged(tree, results={"power_scaling": Result(shown_in=("sensitivity",))}).shown_in == {"sensitivity"}
+
+
 def test_figure_without_a_section_is_refused():
     with pytest.raises(ValueError, match="Add it to figures/names"):
-        figure("portrait", look_for="Look.")
+        figure("portrait", kind="Portrait", how_to_read="Look.")
 
 
 CASES = {
@@ -69,7 +99,8 @@ def test_every_figure_survives_a_hard_table(hard, name):
     assert int.from_bytes(image[20:24]) < 1600  # pixels high, so that it can be looked at
     assert clipped(result) == []
     assert overlapping_ticks(result) == []
-    assert result.caption.startswith("Look ")
+    assert result.how_to_read.startswith("Look ")
+    assert "nan" not in result.how_to_read
     assert result.caption.endswith(".")
     assert "nan" not in result.caption
 
@@ -110,22 +141,22 @@ def ticks_of(axis: Axis) -> list[Text]:
 
 
 @pytest.mark.parametrize("name", ["groups", "forest", "rank", "prior_predictive", "leave_group_out"])
-def test_label_without_glyphs_has_a_placeholder_that_the_caption_tells(name):
+def test_label_without_glyphs_has_a_placeholder_that_is_explained(name):
     result = picture(name, make_tree(["a", "東京"]))
     shown = " ".join(texts(result))
     assert "group 2" in shown
     assert "東" not in shown
-    assert "The picture's font lacks letters of some labels: group 2 is 東京." in result.caption
+    assert "The picture's font lacks letters of some labels: group 2 is 東京." in result.how_to_read
 
 
-def test_caption_of_drawable_labels_tells_of_no_placeholder(tree):
-    assert "lacks letters" not in picture("forest", tree).caption
+def test_drawable_labels_have_no_placeholder(tree):
+    assert "lacks letters" not in picture("forest", tree).how_to_read
 
 
 def test_placeholders_of_one_picture_are_not_told_under_the_next():
     tree = make_tree(["a", "東京"])
     drawn = dict(draw(["forest", "energy"], view_of(tree)))
-    assert "東京" not in drawn["energy"].caption
+    assert "東京" not in drawn["energy"].how_to_read
 
 
 def test_group_named_by_a_number_is_called_by_its_column_in_captions():

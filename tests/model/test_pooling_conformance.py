@@ -168,5 +168,5 @@ def test_words_are_sentences(pooling):
     words = pooling.new_group_words
     assert pooling.meaning.endswith(".")
     assert words.title
-    assert words.caption.endswith(".")
+    assert words.how_to_read.endswith(".")
     assert all(site.meaning and site.symbol for site in pooling.sites)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from pictures import make_groups_out
 from poolwise.checks import exact_agreement, groups, leave_group_out
@@ -19,6 +20,7 @@ from poolwise.checks.group_contrasts import GroupRates
 from poolwise.checks.loo import Loo
 from poolwise.counts import description
 from poolwise.counts.cells import Columns, counts_from_rows
+from poolwise.figures.base import Picture
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
@@ -66,7 +68,10 @@ def view_of(labels=("a", "b"), **changes) -> FitView:
 
 
 def make_page(labels=("a", "b"), *, pictures=None, tables=None, config="seed: 0\n", commit="abc1234", **changes):
-    shown = {"rank": (b"\x89PNG one", "First caption."), "energy": (b"\x89PNG two", "Second caption.")}
+    shown = {
+        "rank": (b"\x89PNG one", Picture(Figure(), "First finding. More of it.", None, "Look at lines.", "Rank plot")),
+        "energy": (b"\x89PNG two", Picture(Figure(), "Second finding.", None, "Look at shapes.", "Energy plot")),
+    }
     run = RunFacts("python -m poolwise.reproduce 0123", config, {"jax": "0.12.1"}, commit)
     return render(view_of(labels, **changes), pictures=pictures or shown, tables=tables, run=run)
 
@@ -119,7 +124,7 @@ def test_page_keeps_the_order_question_answer_trust_pictures_tables_reproduction
 
 def test_page_sorts_its_pictures_into_sections_and_keeps_unknown_ones():
     names = ["new_group", "energy", "made_up", "prior_predictive", "rank", "counts", "leave_group_out"]
-    page = make_page(pictures={name: (b"x", name) for name in names})
+    page = make_page(pictures={name: (b"x", Picture(Figure(), name)) for name in names})
     assert re.findall(r"\(figures/(\w+)\.png\)", page) == [
         *("counts", "prior_predictive", "rank", "energy", "leave_group_out", "new_group", "made_up"),
     ]
@@ -186,10 +191,27 @@ def test_page_fetches_nothing_and_runs_nothing():
     assert not Outline(page).of("script") + Outline(page).of("link") + Outline(page).of("iframe")
 
 
-def test_page_embeds_every_picture_with_its_caption_as_alternative_text():
+def test_page_embeds_every_picture_with_an_alternative_text_of_one_sentence():
     images = Outline(make_page()).of("img")
-    assert [image["alt"] for image in images] == ["First caption.", "Second caption."]
+    assert [image["alt"] for image in images] == ["Rank plot: First finding.", "Energy plot: Second finding."]
     assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+
+
+def test_caption_is_the_finding_and_how_to_read_it_is_folded():
+    page = make_page()
+    first = re.search(r'<figure id="figure-rank">.*?</figure>', page, re.DOTALL)[0]
+    caption, folded = first.split("<details>")  # closed: it has no attribute open
+    assert "First finding. More of it." in caption and "Look at lines." not in caption
+    assert "<summary>How to read this figure</summary>" in folded and "Look at lines." in folded
+
+
+def test_a_condition_that_fails_leads_to_its_figure_if_it_is_drawn():
+    def row(shown_in: str) -> str:
+        verdict = replace(verdict_of("reason"), conditions=(Condition("k", "9", "1", False, "why", (), shown_in),))
+        return re.search(r"<tr><th scope=\"row\">k<.*?</tr>", make_page(verdict=verdict), re.DOTALL)[0]
+
+    assert 'no, <a href="#figure-energy">shown</a>' in row("energy")
+    assert ">no<" in row("trace") and ">no<" in row("")
 
 
 @pytest.mark.parametrize("where", ["label", "config", "caption", "reason", "commit"])
@@ -197,7 +219,7 @@ def test_page_escapes_what_it_was_given(where):
     evil = "<script>alert(1)</script>"
     changes = {
         "config": {"config": evil},
-        "caption": {"pictures": {"rank": (b"x", f'"{evil}')}},
+        "caption": {"pictures": {"rank": (b"x", Picture(Figure(), f'"{evil}', None, evil, evil))}},
         "reason": {"verdict": verdict_of(evil)},
         "commit": {"commit": evil},
     }
@@ -408,7 +430,7 @@ def test_chance_of_a_large_count_is_tabled():
 
 def test_named_group_takes_the_place_of_a_new_one():
     group = NewGroup(np.ones(3), 1.0, 9.103, 3.86, COUNT_TABLE, True, label="b")
-    pictures = {"new_group": (b"\x89PNG", "What is expected of b.")}
+    pictures = {"new_group": (b"\x89PNG", Picture(Figure(), "What is expected of b."))}
     page = full_page(new_group=group, pictures=pictures)
     assert "One more count of b" in flat(page)
     assert "A group that is not in the data" not in flat(page)

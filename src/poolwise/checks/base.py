@@ -48,6 +48,7 @@ class Result:
     conditions : conditions added to the verdict
     model_conditions : conditions of the model check
     is_exact : whether the draws agree with an answer that is known without them
+    shown_in : the figures without which its findings are not seen, besides those of its conditions
     value : the check's own object, for its figures and its section of the report
     """
 
@@ -58,6 +59,7 @@ class Result:
     conditions: tuple[Condition, ...] = ()
     model_conditions: tuple[Condition, ...] = ()
     is_exact: bool = False
+    shown_in: tuple[str, ...] = ()
     value: Any = None
 
 
@@ -135,6 +137,14 @@ class FitView:
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of all checks, by name."""
         return {name: table for result in self.results.values() for name, table in result.tables.items()}
+
+    @property
+    def shown_in(self) -> set[str]:
+        """The names of the figures that show what failed: conditions, priors far from the data, findings of checks."""
+        conditions = (*self.verdict.conditions, *self.model_check.conditions)
+        failed = {each.shown_in for each in conditions if not each.passed and each.shown_in}
+        priors = ("prior_predictive",) if self.prior_warnings else ()
+        return failed.union(priors, *(result.shown_in for result in self.results.values()))
 
     @property
     def num_chains(self) -> int:

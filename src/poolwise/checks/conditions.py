@@ -29,6 +29,7 @@ class Condition:
     sentence : the reason for a failure; empty if it passes
     remedy : the settings to try if it fails, such as `likelihood=negative_binomial`
     is_of_loo : whether a failure casts doubt on elpd_loo only, not on the draws
+    shown_in : the figure that shows it; empty if there is none
     """
 
     name: str
@@ -38,6 +39,7 @@ class Condition:
     sentence: str = ""
     remedy: tuple[str, ...] = ()
     is_of_loo: bool = False
+    shown_in: str = ""
 
     @classmethod
     def of(
@@ -50,10 +52,11 @@ class Condition:
         otherwise: str,
         remedy: tuple[str, ...] = (),
         is_of_loo: bool = False,
+        shown_in: str = "",
     ) -> "Condition":
         """With `otherwise` as its sentence and its remedy if it fails."""
         sentence, tried = ("", ()) if passed else (otherwise, remedy)
-        return cls(name, value, limit, passed, sentence, tried, is_of_loo)
+        return cls(name, value, limit, passed, sentence, tried, is_of_loo, shown_in)
 
 
 def failures(conditions: Iterable[Condition]) -> tuple[str, ...]:
@@ -71,6 +74,7 @@ class Limit:
     label, question : name of the quantity, and the question that it answers
     bound : the largest value that passes if `is_upper`, else the smallest
     form : format of a value in a sentence
+    shown_in : the figure that shows it
     """
 
     column: str
@@ -79,6 +83,7 @@ class Limit:
     bound: float
     is_upper: bool
     form: str
+    shown_in: str
 
     def holds(self, values: Any) -> Any:
         """Whether values pass; NaN does not."""
@@ -105,6 +110,7 @@ class Limit:
             limit=f"at most {self.bound:g}" if self.is_upper else f"at least {self.bound:,.0f}",
             passed=bool(self.holds(values).all()),
             sentence=self.failure(summary),
+            shown_in=self.shown_in,
         )
 
 
@@ -112,7 +118,7 @@ def limits(num_chains: int) -> tuple[Limit, Limit, Limit]:
     """The limits of R-hat, bulk ESS and tail ESS."""
     least = float(ESS_PER_CHAIN * num_chains)
     return (
-        Limit("r_hat", "R-hat", "do the chains agree?", R_HAT_MAX, True, ".3f"),
-        Limit("ess_bulk", "bulk ESS", "independent draws behind a mean", least, False, ".0f"),
-        Limit("ess_tail", "tail ESS", "independent draws behind an interval", least, False, ".0f"),
+        Limit("r_hat", "R-hat", "do the chains agree?", R_HAT_MAX, True, ".3f", "rank"),
+        Limit("ess_bulk", "bulk ESS", "independent draws behind a mean", least, False, ".0f", "trace"),
+        Limit("ess_tail", "tail ESS", "independent draws behind an interval", least, False, ".0f", "trace"),
     )

@@ -174,6 +174,7 @@ def _transitions(sample_stats: xr.Dataset, max_tree_depth: int) -> _OfEngine:
                 limit="0",
                 passed=not divergences,
                 otherwise=f"{divergences} of {diverging.size} transitions diverged",
+                shown_in="trace",
             ),
             Condition.of(
                 name="E-BFMI, the smallest: does the sampler reach the tails?",
@@ -181,6 +182,7 @@ def _transitions(sample_stats: xr.Dataset, max_tree_depth: int) -> _OfEngine:
                 limit=f"at least {BFMI_MIN}",
                 passed=bool(np.all(bfmi >= BFMI_MIN)),
                 otherwise=f"E-BFMI is {np.min(bfmi):.2f} in the worst chain, below {BFMI_MIN}",
+                shown_in="energy",
             ),
         ),
     )
@@ -195,6 +197,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             passed=not loo.bad_rows,
             otherwise=f"Pareto k is {_worst(loo)} for {loo.bad_rows} rows: elpd_loo is not reliable",
             is_of_loo=True,
+            shown_in="pareto_k",
         ),
         Condition.of(
             name="elpd_loo and its Monte Carlo error",
@@ -203,6 +206,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             passed=bool(np.isfinite([loo.elpd, loo.mcse]).all()),
             otherwise="elpd_loo is not finite",
             is_of_loo=True,
+            shown_in="pareto_k",
         ),
     )
 

@@ -111,6 +111,7 @@ def result(found: GroupsOut) -> Result:
         },
         lines=tuple(lines),
         tables={"leave_group_out": pd.DataFrame(columns, index=pd.Index(found.labels, name="group"))},
+        shown_in=("leave_group_out",),
         value=found,
     )
 

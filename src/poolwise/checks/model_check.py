@@ -50,6 +50,7 @@ def _of_statistics(view: FitView) -> Iterator[Condition]:
             passed=bool(row["p_tail"] > STATISTIC_LEVEL),
             otherwise=f"{_found(str(name), row)} ({INTERVAL:.0%} of simulated tables: {low} to {high})",
             remedy=remedy(view.model, missing[str(name)]) if is_above else (),
+            shown_in="statistics",
         )
 
 
@@ -85,6 +86,7 @@ def _of_rows(view: FitView) -> Iterator[Condition]:
         limit=f"p at least {ROWS_LEVEL:g}",
         passed=p >= ROWS_LEVEL,
         otherwise=f"LOO-PIT: the counts {pit.departures}",
+        shown_in="loo_pit",
     )
     table, p = pit.coverage
     covered = {level: float(table["covered"].loc[level]) for level in NOMINAL}
@@ -97,6 +99,7 @@ def _of_rows(view: FitView) -> Iterator[Condition]:
         passed=p >= ROWS_LEVEL,
         otherwise=f"the {level:.0%} intervals of left-out rows contain {share(covered[level])} of them",
         remedy=() if is_wide else remedy(view.model, Feature.OVERDISPERSION),
+        shown_in="calibration",
     )
 
 

@@ -43,12 +43,13 @@ WORK, LEAST = 2_000_000, 1000
 def run(view: FitView, _: Settings) -> Result:
     """Sensitivity of the posterior to the priors."""
     table = power_scaling(view.posterior, view.cells, view.model, view.prior_values)
-    dominant = tag(table)
+    dominant, found = tag(table), tuple(lines(table))
     return Result(
         metrics={"prior_sensitivity_max": float(table["prior"].max())},
         tags={"prior_dominates": dominant} if dominant else {},
-        lines=tuple(lines(table)),
+        lines=found,
         tables={"sensitivity": table},
+        shown_in=("sensitivity",) if found else (),
         value=table,
     )
 

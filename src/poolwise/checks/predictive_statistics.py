@@ -20,6 +20,7 @@ OVERALL, WITHIN, ZEROS, LARGEST = (
     *("rows with a zero", "largest count"),
 )
 TAIL = (1 - INTERVAL) / 2
+AS_EXPECTED = "as the model expects"  # a finding
 QUANTILES = [TAIL, 0.5, 1 - TAIL]
 FEW_VALUES = 5  # of a simulated statistic: its tail is then not normal
 
@@ -106,5 +107,5 @@ def _finding(row: object) -> str:
     """A p-value in words."""
     p, upper = row.p_value, row.at_least  # type: ignore[attr-defined]
     if p >= 1 - INTERVAL:
-        return "as the model expects"
+        return AS_EXPECTED
     return f"{'larger' if upper < 0.5 else 'smaller'} than the model expects"

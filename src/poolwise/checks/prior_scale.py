@@ -89,6 +89,7 @@ def _condition(prior: OutOfScale, draws: np.ndarray) -> Condition:
         otherwise=f"prior.{prior.site} has the data in its far tail, and {1 - inside:.1%} of the posterior of "
         f"{prior.site} lies away from what the data show: the unit of the prior may decide this fit, and no exact "
         "answer confirms it. Put the prior into the unit of the data",
+        shown_in="prior_predictive",
     )
 
 

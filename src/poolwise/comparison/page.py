@@ -1,24 +1,21 @@
 """The HTML page of a comparison."""
 
-from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from poolwise.comparison.models import heading
 from poolwise.comparison.ranking import Comparison
 from poolwise.comparison.table import cells, left_aligned
-from poolwise.report.page import template
+from poolwise.figures.base import Picture
+from poolwise.report.page import images, template
 
 PAGE_WIDTH = 140  # characters of a table that fit into 1280 pixels
 RUN_NUMBERS = {"elpd_loo": "{:.2f}", "mcse": "{:.3f}", "z": "{:+.1f}"}
 
 
-def page(found: Comparison, remarks: Sequence[str], pictures: Sequence[tuple[str, bytes, str]]) -> str:
-    """The comparison as one self-contained HTML page; `pictures` are names, PNG files and captions."""
-    images = [
-        (name, f"data:image/png;base64,{b64encode(image).decode()}", caption) for name, image, caption in pictures
-    ]
+def page(found: Comparison, remarks: Sequence[str], pictures: Mapping[str, tuple[bytes, Picture]]) -> str:
+    """The comparison as one self-contained HTML page; `pictures` are names with bytes of a PNG file and the picture."""
     return template("comparison.html").render(
         num_models=len(found.table),
         num_runs=len(found.runs),
@@ -27,7 +24,7 @@ def page(found: Comparison, remarks: Sequence[str], pictures: Sequence[tuple[str
         by_groups=None if found.by_groups is None else _grid(found.by_groups, found.labels),
         runs=_runs(found.runs) if len(found.runs) > len(found.table) else None,
         words=[*found.words, *remarks],
-        images=images,
+        images=list(images(pictures)),
         names=list(found.differing.columns),
         differing=list(found.differing.itertuples(name=None)),
     )

@@ -16,6 +16,7 @@ from poolwise.comparison.reading import candidates_of, members_of
 from poolwise.comparison.record import FINGERPRINT, MEMBERS, record
 from poolwise.comparison.table import markdown, text
 from poolwise.errors import UnknownRunError, UnreachableError
+from poolwise.figures.base import Picture
 from poolwise.figures.style import png
 from poolwise.report.terminal import say
 from poolwise.text import WIDTH, terminal_width, wrapped
@@ -134,10 +135,11 @@ def _write(logged: tracking.Run, found: Comparison, members: Mapping[str, Member
     logged.write("tables/differing.csv", found.differing.to_csv())
     if found.by_groups is not None:
         logged.write("tables/comparison_by_groups.csv", found.by_groups.to_csv(index=False))
-    pictures = []
+    pictures: dict[str, tuple[bytes, Picture]] = {}
     for name, picture in draw(list(FIGURES), found.table, members):
-        pictures.append((name, png(picture.figure), picture.caption))
-        logged.write(f"figures/{name}.png", pictures[-1][1])
+        image = png(picture.figure)
+        pictures[name] = image, picture
+        logged.write(f"figures/{name}.png", image)
     logged.write("comparison.html", page(found, remarks, pictures))
 
 

@@ -1,5 +1,6 @@
 """The interface of a figure, and its input: a fit with labels that a picture can show."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,13 +29,23 @@ class Picture:
 
     Attributes
     ----------
-    caption : what to look for, and what this one shows
+    caption : what this one shows, the finding first, in sentences that stand alone
     table : of all groups or parameters, also those not drawn; None if another table of the run has them
+    how_to_read : what the marks mean and what to look for
+    kind : the standard name of such a figure
     """
 
     figure: Figure
     caption: str
     table: pd.DataFrame | None = None
+    how_to_read: str = ""
+    kind: str = ""
+
+    @property
+    def alternative(self) -> str:
+        """One sentence in place of the picture: its kind and the finding."""
+        finding, *_ = re.split(r"(?<=[.]) (?=[A-Z0-9])", self.caption, maxsplit=1)
+        return f"{self.kind}: {finding}"
 
 
 @dataclass(frozen=True)
@@ -43,25 +54,27 @@ class Plot:
 
     Attributes
     ----------
-    look_for : the first sentences of its caption: what the reader should look for
+    kind : the standard name of such a figure, the start of its alternative text
+    how_to_read : what its marks mean and what to look for, in every fit; a picture may add to it
     needs : name of the check that it shows; without a table of that check it is not drawn
     statistic : of the engine that it shows; without it it is not drawn
     """
 
     name: str
     draw: "Callable[[Drawing], Picture]"
-    look_for: str
+    kind: str
+    how_to_read: str
     needs: str | None = None
     statistic: str | None = None
 
 
 def figure(
-    name: str, *, look_for: str, needs: str | None = None, statistic: str | None = None
+    name: str, *, kind: str, how_to_read: str, needs: str | None = None, statistic: str | None = None
 ) -> "Callable[[Callable[[Drawing], Picture]], Plot]":
     """Make a function a figure; `names.SECTIONS` gives its section."""
     if name not in NAMES:
         raise ValueError(f"figure {name!r} is in no section. Add it to figures/names.py.")
-    return lambda draw: Plot(name, draw, look_for, needs, statistic)
+    return lambda draw: Plot(name, draw, kind, how_to_read, needs, statistic)
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ class Drawing:
         return f"{self.events} per {per}"
 
     def label(self, group: int | np.integer, length: int = 28) -> str:
-        """The name of a group in a picture: a placeholder, explained in the caption, if the font cannot draw it."""
+        """The name of a group in a picture: a placeholder, explained beside the picture, if the font cannot draw it."""
         text = self.labels[int(group)]
         if can_be_drawn(text):
             return short(text, length)
@@ -160,7 +173,7 @@ class Drawing:
         return short(name if group is None or can_be_drawn(name) else f"lam.{self.label(group)}", length)
 
     def told(self) -> str:
-        """The sentence of a caption on replaced labels."""
+        """The sentence on replaced labels."""
         if not self.replaced:
             return ""
         pairs = [f"{place} is {short(text)}" for place, text in self.replaced.items()]

@@ -26,13 +26,14 @@ from poolwise.figures.style import (
 )
 from poolwise.text import about, number, number_of
 
-FEW_ROWS = 5  # groups with fewer rows have no density
+FEW_ROWS = 20  # groups with fewer rows have no density
 MAX_SIZES = 200  # exposures over which the expected counts are averaged
 
 
 @figure(
     "counts",
-    look_for=(
+    kind="Histogram of the counts, and variance against mean by group",
+    how_to_read=(
         "Look for two things: whether the bars spread wider than the orange dots, and whether groups lie above the "
         "dashed line. The bars show the number of rows with each count, the dots the number that Poisson noise gives "
         "if all groups share one rate. On the right each dot is a group: its variance against its mean. For Poisson "
@@ -49,10 +50,10 @@ def _counts(fit: Drawing) -> Picture:
     table = description.summary(counts)
     row = table.iloc[0]
     quartiles = ", ".join(map(_quartile, row[["q25", "median", "q75"]]))
-    shows = f"Here {number_of(counts.num_rows, 'count')} of {fit.raw_events} run from {row['min']:,.0f} to "
+    shows = f"{number_of(counts.num_rows, 'count')} of {fit.raw_events} run from {row['min']:,.0f} to "
     shows += f"{row['max']:,.0f}, quartiles {quartiles}, mean {number(row['mean'])}"
     if counts.num_rows == 1:
-        shows = f"Here the only count is {row['min']:,.0f}"
+        shows = f"The only count is {row['min']:,.0f}"
     else:
         shows += f", standard deviation {number(row['sd'])}"
     return Picture(figure, f"{shows}. {description.hint(counts)}{above}", table)
@@ -144,10 +145,12 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
 
 @figure(
     "groups",
-    look_for=(
+    kind="Histograms and violin plots of the counts by group",
+    how_to_read=(
         "Look for groups that are shifted, wider or more skewed than the others. Each line is a group, on one scale "
-        "for all: on the left its histogram, on the right the same counts as a violin. The width of the violin is the "
-        "density of rows; marks show the middle half (thick line), the median (white dot) and the mean (black diamond)."
+        "for all: on the left its histogram, on the right the same counts as a violin, whose width is the density of "
+        f"rows, or, of fewer than {FEW_ROWS} rows, as dots, one a row. Marks show the mean (black diamond) and, "
+        "on a violin, the middle half (thick line) and the median (white dot)."
     ),
 )
 def _groups(fit: Drawing) -> Picture:
@@ -160,7 +163,9 @@ def _groups(fit: Drawing) -> Picture:
     figure = blank(1.5 + 0.62 * max(2, len(shown)))
     left, right = figure.subplots(1, 2, sharey=True, sharex=True)
     rooted = _draw_groups(left, right, [value[slices[g]] for g in shown], whole=not fit.has_exposure)
-    for axes, title in ((left, f"histogram{' (square-root scale)' if rooted else ''}"), (right, "violin")):
+    sizes = [slices[g].stop - slices[g].start for g in shown]
+    beside = "dots" if max(sizes) < FEW_ROWS else "violins" if min(sizes) >= FEW_ROWS else "violins and dots"
+    for axes, title in ((left, f"histogram{' (square-root scale)' if rooted else ''}"), (right, beside)):
         style(axes, fit.unit if fit.has_exposure else fit.counted_in)
         axes.set_title(title, fontsize=11)
         if not fit.has_exposure:
@@ -171,17 +176,13 @@ def _groups(fit: Drawing) -> Picture:
     figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
     table = description.by_group(fit.view.counts)
     shows = _groups_words(fit, table, mean, len(value))
-    if few := sum(slices[g].stop - slices[g].start < FEW_ROWS for g in shown):
-        shows += (
-            f" Groups of fewer than {FEW_ROWS} rows ({few} here) have light dots, their counts, instead of a violin."
-        )
     if many:
         shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
     return Picture(figure, shows, table)
 
 
 def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bool) -> bool:
-    """Draw a histogram and a violin per group; returns whether the histograms have a square-root scale."""
+    """Draw a histogram and a violin, or dots, per group; returns whether the histograms have a square-root scale."""
     edges = _value_edges(np.concatenate(values), whole=whole)
     grid = np.linspace(edges[0], edges[-1], 201)
     tops = [np.histogram(each, bins=edges)[0] for each in values]
@@ -196,10 +197,10 @@ def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bo
 
 
 def _groups_words(fit: Drawing, table: pd.DataFrame, mean: np.ndarray, rows: int) -> str:
-    shows = f"Here the only group has {number_of(rows, 'row')} with mean {number(mean[0])}."
+    shows = f"The only group has {number_of(rows, 'row')} with mean {number(mean[0])}."
     if len(mean) > 1:
         lowest, highest = np.argsort(mean, kind="stable")[[0, -1]]
-        shows = f"Here the means run from {_end(fit, mean, lowest)} to {_end(fit, mean, highest)}"
+        shows = f"The means of the groups run from {_end(fit, mean, lowest)} to {_end(fit, mean, highest)}"
         sd = table["sd"].to_numpy()
         if not fit.has_exposure and np.isfinite(sd).any():
             shows += f", the standard deviations from {_end(fit, sd, np.nanargmin(sd))} to "
@@ -221,7 +222,7 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
 
 
 def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
-    """Draw one group: its density on both sides of a line, or its counts as dots; quartiles, median and mean."""
+    """Draw one group: its density on both sides of a line with quartiles and median, or its rows as dots; the mean."""
     distinct, rows = np.unique(values, return_counts=True)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     # Silverman's rule (1986, eq. 3.31), but not narrower than the grid or the spacing of integers
@@ -231,10 +232,17 @@ def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, 
     height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
     height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
     if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: dots show as much
-        axes.plot(distinct, np.full(len(distinct), centre), "o", color=SKY, markersize=5, clip_on=False)
+        _dots(axes, distinct, rows if len(values) < FEW_ROWS else np.ones_like(rows), centre)
     else:
         half = 0.42 * height / height.max()
         axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
-    axes.hlines(centre, low, high, color=BLUE, linewidth=4)
-    axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
+        axes.hlines(centre, low, high, color=BLUE, linewidth=4)
+        axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
     axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)
+
+
+def _dots(axes: Axes, distinct: np.ndarray, rows: np.ndarray, centre: float) -> None:
+    """Draw a dot for each row; rows with one value are stacked on both sides of the line."""
+    place = np.concatenate([np.arange(size) - (size - 1) / 2 for size in rows])
+    height = centre + place * min(0.16, 0.8 / rows.max())
+    axes.plot(np.repeat(distinct, rows), height, "o", color=SKY, markersize=5, clip_on=False)

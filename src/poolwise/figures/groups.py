@@ -36,7 +36,8 @@ OUTSIDE = f"outside {OUTER}"
 @figure(
     "contrasts",
     needs="groups",
-    look_for=(
+    kind="Matrix of P(A > B) for pairs of groups",
+    how_to_read=(
         "Look for pale cells: the order of these two rates is not known. A cell is the probability that the group of "
         "its row has a higher rate than the group of its column, from the joint draws of both. Groups are sorted by "
         "rate, the highest first."
@@ -62,9 +63,8 @@ def _contrasts(fit: Drawing) -> Picture:
     figure.suptitle("Which of two rates is higher?", fontsize=12)
     pairs = greater[np.triu_indices(size, 1)]
     known = int((np.maximum(pairs, 1 - pairs) > DECIDED).sum())
-    shows = (
-        f"Here the order of {known} of {number_of(len(pairs), 'pair')} is known with probability above {DECIDED:.0%}."
-    )
+    of_pairs = f"{known} of {number_of(len(pairs), 'pair')} of rates"
+    shows = f"The order of {of_pairs} is known with probability above {DECIDED:.0%}."
     if size < len(fit.labels):
         shows += (
             f" Shown are the {size} of {len(fit.labels)} groups whose rates differ most clearly from the overall rate."
@@ -93,7 +93,8 @@ def _write(axes: Axes, greater: np.ndarray) -> None:
 
 @figure(
     "funnel",
-    look_for=(
+    kind="Funnel plot",
+    how_to_read=(
         "Look for groups outside the funnel. A dot is the observed rate of a group, its total by its exposure; the "
         f"lines hold {INNER} and {OUTER} of the rates that the fitted model predicts for a group of that exposure. "
         "Groups with little exposure scatter more, so the highest and the lowest rates are often theirs."
@@ -118,7 +119,7 @@ def _funnel(fit: Drawing) -> Picture:
     exposure = fit.view.counts.columns.exposure
     style(axes, fit.exposure_of_a_group if exposure else "rows of a group", f"observed rate, {fit.unit}")
     legend_below(figure, axes)
-    return Picture(figure, _funnel_shows(fit, beyond, far), table)
+    return Picture(figure, _funnel_shows(fit, beyond, far), table, f"The limits are those of {_whose_limits(fit)}.")
 
 
 def _expected(fit: Drawing) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -184,18 +185,21 @@ def _name(axes: Axes, text: str, x: float, y: float) -> None:
 
 
 def _funnel_shows(fit: Drawing, beyond: np.ndarray, far: np.ndarray) -> str:
-    pooling = fit.view.model.pooling
     expected = (1 - LIMITS[0]) * len(beyond)
-    whose = "a new group of the fitted population, so they include the spread between groups"
-    if pooling.is_shared:
-        whose = "a group with the one rate of all groups"
-    elif not pooling.informs_new_group:
-        whose = "a group with the overall rate, because unpooled groups do not inform a new one"
     outer, outside = int((beyond == 2).sum()), int((beyond > 0).sum())
     named = f": {listing([fit.named(g) for g in far])}" if 0 < outer <= len(far) else ""
     if outer > len(far):
         named = f", the farthest {listing([fit.named(g) for g in far])}"
     return (
-        f"The limits are those of {whose}. Here {outside} of {number_of(len(beyond), 'group')} lie outside the {INNER} "
-        f"limits, where {about(expected)} would by chance, and {outer} outside the {OUTER} limits{named}."
+        f"{outside} of {number_of(len(beyond), 'group')} lie outside the {INNER} limits of the model, where "
+        f"{about(expected)} would by chance, and {outer} outside the {OUTER} limits{named}."
     )
+
+
+def _whose_limits(fit: Drawing) -> str:
+    pooling = fit.view.model.pooling
+    if pooling.is_shared:
+        return "a group with the one rate of all groups"
+    if not pooling.informs_new_group:
+        return "a group with the overall rate, because unpooled groups do not inform a new one"
+    return "a new group of the fitted population, so they include the spread between groups"

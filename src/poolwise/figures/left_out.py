@@ -33,10 +33,12 @@ RANDOMISED = 0.25  # of the variance of the PIT: from here on the caption says h
 
 @figure(
     "loo_pit",
-    look_for=(
+    kind="Histogram and ECDF of LOO-PIT",
+    how_to_read=(
         "Look for even bars on the left and a line inside the band on the right (LOO-PIT). Each row is predicted from "
         "all others; its PIT, its place in that prediction, lies between 0 and 1 and should be uniform. High bars at "
-        "both ends mean predictions too narrow, in the middle too wide, on one side shifted to the other."
+        "both ends mean predictions too narrow, in the middle too wide, on one side shifted to the other. A variance "
+        "of the PIT above the uniform one means predictions too narrow, below it too wide."
     ),
 )
 def _loo_pit(fit: Drawing) -> Picture:
@@ -64,13 +66,11 @@ def _loo_pit(fit: Drawing) -> Picture:
 
 
 def _loo_pit_words(pit: LooPit, p: float) -> str:
-    text = f"Here the line {'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
+    text = f"LOO-PIT {'stays inside' if p >= 1 - BAND else 'leaves'} the band of uniform samples "
+    text += f"(p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
         text += f": the counts {pit.departures}"
-    text += (
-        f". The mean PIT is {pit.mean:.3f} (uniform: 0.5), its variance {pit.variance:.4f} (uniform: 0.0833; more "
-        "means predictions too narrow, less too wide)."
-    )
+    text += f". The mean PIT is {pit.mean:.3f} (uniform: 0.5), its variance {pit.variance:.4f} (uniform: 0.0833)."
     if pit.randomised < RANDOMISED:
         return text
     return (
@@ -81,7 +81,8 @@ def _loo_pit_words(pit: LooPit, p: float) -> str:
 
 @figure(
     "calibration",
-    look_for=(
+    kind="Coverage of the predictive intervals",
+    how_to_read=(
         "Look for a blue line on the diagonal, inside the band. Each row is predicted from all others. The line shows "
         "the coverage: the share of rows that an interval contains, against the nominal share. Below the diagonal the "
         "intervals are too narrow and the predictions overconfident; above it they are too wide."
@@ -102,9 +103,10 @@ def _calibration(fit: Drawing) -> Picture:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     figure.suptitle("Do predictive intervals have their nominal coverage?", fontsize=12)
-    parts = [f"{share(table['covered'].loc[level])} for {level:.0%}" for level in NOMINAL]
-    shows = f"Here intervals contain {', '.join(parts)}; the line "
-    shows += f"{'stays inside' if p >= 1 - BAND else 'leaves'} the band (p {p_value(p, SIMULATED)})"
+    (first, part), *others = ((f"{level:.0%}", share(table["covered"].loc[level])) for level in NOMINAL)
+    more = "".join(f", the {level} ones {part}" for level, part in others)
+    shows = f"The {first} intervals of left-out rows contain {part} of them{more}; their coverage "
+    shows += f"{'stays inside' if p >= 1 - BAND else 'leaves'} the band of chance (p {p_value(p, SIMULATED)})"
     if p < 1 - BAND:
         shows += f", the intervals being too {'narrow' if (table['covered'] - LEVELS).mean() < 0 else 'wide'}"
     return Picture(figure, f"{shows}.", table)
@@ -112,7 +114,8 @@ def _calibration(fit: Drawing) -> Picture:
 
 @figure(
     "pareto_k",
-    look_for=(
+    kind="Pareto k of each row",
+    how_to_read=(
         "Look for points above the dashed line. Leaving out a row shows how well the others predict it. Pareto k "
         "measures how far the fit would move without that row; above the threshold PSIS, which avoids refitting, is "
         "not reliable. A point is the rows of one group with the same count and exposure, a larger one "
@@ -137,10 +140,10 @@ def _pareto_k(fit: Drawing) -> Picture:
     whole_numbers(axes)
     style(axes, fit.counted_in.replace("one row", "the row left out"), "Pareto k (smaller is better)")
     legend_below(figure, axes)
-    shows = f"Here none of the {rows.sum():,} rows lies above it; the largest k is {k.max():.2f}."
+    shows = f"0 of {rows.sum():,} rows lie above the {name}; the largest Pareto k is {k.max():.2f}."
     if bad.any():
         lie = "lies" if rows[bad].sum() == 1 else "lie"
-        shows = f"Here {rows[bad].sum():,} of {rows.sum():,} rows ({bad.sum()} of {len(bad)} points) {lie} above it"
+        shows = f"{rows[bad].sum():,} of {rows.sum():,} rows ({bad.sum()} of {len(bad)} points) {lie} above the {name}"
         shows += f"; the {len(worst)} worst are named." if bad.sum() > len(worst) else "."
     if not finite.all():
         shows += f" Points without a finite k, drawn at the top: {np.sum(~finite)}."
@@ -167,7 +170,8 @@ def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> N
 
 @figure(
     "leave_group_out",
-    look_for=(
+    kind="Log probability of each group, predicted from the others",
+    how_to_read=(
         "Look on the right for groups far to the left: the other groups predict these worst. A dot is the log "
         "probability of all rows of a group, predicted by a fit to all other groups. It falls with the number of rows, "
         "so the right picture divides it by that number. The sum over groups measures how well a model predicts a "
@@ -210,7 +214,8 @@ def _draw_groups(axes: Axes, shown: np.ndarray, value: np.ndarray, error: np.nda
 
 def _left_out_words(fit: Drawing, table: pd.DataFrame, doubtful: np.ndarray, shown: int) -> str:
     error = float(np.sqrt((table["mcse"] ** 2).sum()))
-    text = f"Here they sum to {table['elpd'].sum():,.2f}, with a Monte Carlo error of {error:.2g}"
+    total = f"{table['elpd'].sum():,.2f}, with a Monte Carlo error of {error:.2g}"
+    text = f"Predicted from the others, the groups have log probabilities that sum to {total}"
     if len(table) > 1:
         worst = int(table["per_row"].argmin())
         text += f"; least expected, per row, is {fit.named(worst)} ({number(table['per_row'].iloc[worst])})"

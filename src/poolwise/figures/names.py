@@ -42,3 +42,4 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
     "new": ("A new group", "The prediction for a group that is not in the data.", ("new_group",)),
 }
 NAMES = tuple(name for _, _, names in SECTIONS.values() for name in names)
+FAILED_CHECKS = "failed_checks"  # among chosen figures: those that show what failed

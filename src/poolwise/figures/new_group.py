@@ -20,7 +20,8 @@ INTERVAL = (0.05, 0.95)  # of a count, as in the answer
 
 @figure(
     "new_group",
-    look_for=(
+    kind="Predictive distribution of a group",
+    how_to_read=(
         "Look for the width of both shapes: on the left the rate of a group, on the right one future count of it. It "
         "is a new group, unless one is named. Ticks at the bottom, if any, are the means of the groups of the data; "
         "the darker counts have 90% probability."
@@ -43,14 +44,14 @@ def _new_group(fit: Drawing) -> Picture:
     figure.suptitle(title, fontsize=12, parse_math=False)
     low, middle, high = np.quantile(new.rate, QUANTILES)
     said = f"is {ends[0]:,}" if ends[0] == ends[1] else f"lies from {ends[0]:,} to {ends[1]:,}"
-    first = f"Here the group is {named}, which is in the data." if named else words.caption
+    whose = f"The rate of {named}, a group of the data," if named else "The rate of a new group"
     shows = (
-        f"{first} Its rate is {number(middle)} ({BAND:.0%} "
-        f"between {number(low)} and {number(high)}), a count {said} with probability 90%"
-        f"{' or more' if ends[0] == ends[1] else ''}."
+        f"{whose} is {number(middle)} ({BAND:.0%} between {number(low)} and {number(high)}), and one count of it "
+        f"{said} with probability 90%{' or more' if ends[0] == ends[1] else ''}"
+        f"{'' if new.is_informed_by_data else ', by the prior alone'}."
     )
     table = pd.DataFrame({"quantile": LEVELS, "rate": np.quantile(new.rate, LEVELS)}).set_index("quantile")
-    return Picture(figure, shows, table)
+    return Picture(figure, shows, table, how_to_read="" if named else words.how_to_read)
 
 
 def _rate(axes: Axes, fit: Drawing, new: "NewGroup", look: dict[str, Any]) -> None:

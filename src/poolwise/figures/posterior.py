@@ -11,6 +11,7 @@ from arviz_stats.base import array_stats
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from poolwise.checks.conditions import R_HAT_MAX
 from poolwise.checks.gate import BFMI_MIN
 from poolwise.checks.summary import parameters
 from poolwise.figures.base import INTERVAL, Drawing, Picture, figure
@@ -40,10 +41,12 @@ MAX_POINTS = 800  # of a line: two thirds of its pixels
 
 @figure(
     "rank",
-    look_for=(
+    kind="Rank plot of the chains (ECDF difference)",
+    how_to_read=(
         "Look for lines that stay in the grey band. All chains should have explored the same distribution. A line "
         "shows the ECDF of the ranks of one chain minus that of all chains. The band is three standard errors: about "
-        "one line in fifty leaves it briefly by chance; a line that stays outside belongs to a chain that disagrees."
+        "one line in fifty leaves it briefly by chance; a line that stays outside belongs to a chain that disagrees. "
+        "The band is wide where few draws are effectively independent."
     ),
 )
 def _rank(fit: Drawing) -> Picture:
@@ -60,9 +63,12 @@ def _rank(fit: Drawing) -> Picture:
     figure.supxlabel("rank of a draw among all chains, as a fraction", fontsize=10)
     figure.supylabel("ECDF of a chain minus that of all", fontsize=10)
     worst_panel, worst_chain = np.unravel_index(excess.argmax(), excess.shape)
+    agree = "agree" if by_r_hat.iloc[0] <= R_HAT_MAX else "do not agree"
+    worst = f"{number(by_r_hat.iloc[0], 4)} ({short(by_r_hat.index[0])})"
     shows = (
-        f"Here {np.sum(excess <= 1)} of {excess.size} lines stay inside; the furthest, chain "
-        f"{worst_chain + 1} of {short(shown[worst_panel])}, reaches {excess.max():.2f} times the band."
+        f"The chains {agree}: the largest R-hat is {worst}. "
+        f"{np.sum(excess <= 1)} of {excess.size} lines, a chain of a parameter each, stay inside the band of chance; "
+        f"furthest is chain {worst_chain + 1} of {short(shown[worst_panel])}, {excess.max():.2f} times the band."
     )
     if len(shown) < len(draws):
         shows += f" Shown are the {len(shown)} of {len(draws)} parameters with the highest R-hat."
@@ -98,7 +104,8 @@ def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 @figure(
     "trace",
-    look_for=(
+    kind="Trace plot",
+    how_to_read=(
         "Look for chains that are indistinguishable, on the left as densities and on the right as draws in order: "
         "noise without drift, without flat stretches and around one level. A tick at the bottom is a divergent draw, "
         "where the sampler could not follow the posterior."
@@ -123,7 +130,7 @@ def _trace(fit: Drawing) -> Picture:
     grid[-1, 1].set_xlabel("draw of each chain")
     figure.suptitle("Do the chains explore the same range?", fontsize=12)
     shows = (
-        f"Here {int(diverging.sum()):,} of {diverging.size:,} draws diverged; the lowest ESS is {ess.iloc[0]:,.0f} of "
+        f"{int(diverging.sum()):,} of {diverging.size:,} draws diverged; the lowest ESS is {ess.iloc[0]:,.0f} of "
         f"{diverging.size:,} draws, for {short(ess.index[0])}."
     )
     if (every := _every(length)) > 1:
@@ -164,7 +171,8 @@ def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
 
 @figure(
     "forest",
-    look_for=(
+    kind="Forest plot of the rates",
+    how_to_read=(
         "Look for groups that lie apart; the highest is at the top. An open diamond is a group's own mean count, "
         "divided by exposure if there is one; it includes chance scatter."
     ),
@@ -180,7 +188,7 @@ def _forest(fit: Drawing) -> Picture:
     figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
     common = [float(value) for value in fit.view.summary[INTERVAL].T[centre]] if centre else []
     if common:
-        what = "rate of all groups" if pooled else "mu, the mean over groups"
+        what = "rate of all groups" if pooled else "mu, mean of the population"
         axes.axvspan(common[0], common[2], color=ORANGE, alpha=0.2, linewidth=0)
         axes.axvline(common[1], color=ORANGE, linewidth=1.8, label=f"{what}, with {BAND:.0%} interval")
     if intervals is not None:
@@ -193,10 +201,23 @@ def _forest(fit: Drawing) -> Picture:
     axes.set_ylim(len(labels) - 0.4, -0.6)
     style(axes, f"rate, {fit.unit}", fit.grouping)
     legend_below(figure, axes)
-    shows = _forest_shows(fit, rate, common) + fit.own_words()
+    marks = _forest_marks(fit, is_shrunk_to_mu=bool(common)) + fit.own_words()
     if many:
-        shows += f" One in {every} of the {len(labels)} groups is labelled."
-    return Picture(figure, shows)
+        marks += f" One in {every} of the {len(labels)} groups is labelled."
+    return Picture(figure, _forest_shows(fit, rate, common), how_to_read=marks)
+
+
+def _forest_marks(fit: Drawing, *, is_shrunk_to_mu: bool) -> str:
+    """What the blue and orange marks mean in this model."""
+    if fit.is_pooled:
+        return f"The orange line is the one rate of all groups, with its {BAND:.0%} credible interval shaded."
+    towards = "the prior, not towards other groups (no pooling)"
+    if is_shrunk_to_mu:
+        towards = "the mean of the population of groups (mu: orange, interval shaded; partial pooling)"
+    return (
+        f"A blue dot is the rate from the model, with its {BAND:.0%} credible interval (HDI). It is shrunk from the "
+        f"diamond towards {towards}, most if data are few."
+    )
 
 
 def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
@@ -205,23 +226,18 @@ def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
     span = f"run from {ends[0]} to {ends[1]}" if len(rate) > 1 else f"are just one, {ends[0]}"
     if fit.is_pooled:
         low, middle, high = map(number, common)
-        return (
-            "The orange line is the one rate of all groups, with its interval shaded. "
-            f"Here it is {middle} ({low} to {high}); the groups' own means {span}."
-        )
-    line = "the mean over groups (orange, interval shaded)"
+        return f"The one rate of all groups is {middle} ({low} to {high}); the groups' own means {span}."
     moved = int(np.argmax(np.abs(rate - fit.own)))
     return (
-        f"A blue dot is the rate from the model, with its {BAND:.0%} interval, shrunk from the diamond towards "
-        f"{line if common else 'the prior, not towards other groups'}, most if data are few. "
-        f"Here the rates {span}; shrunk most is {fit.named(moved)}, from {number(fit.own[moved])} to "
+        f"The rates {span}; shrinkage is largest for {fit.named(moved)}, from its own mean {number(fit.own[moved])} to "
         f"{number(rate[moved])}."
     )
 
 
 @figure(
     "energy",
-    look_for=(
+    kind="Energy plot",
+    how_to_read=(
         "Look for two shapes of about the same width. The blue one shows the energies of all draws (marginal), the "
         "black one the changes in one step (transition). If the black one is much narrower, the sampler moves slowly "
         "and misses the tails. On the left E-BFMI measures this for each chain: near 1 is good, below "
@@ -256,8 +272,8 @@ def _energy(fit: Drawing) -> Picture:
 
 def _bfmi_words(bfmi: np.ndarray) -> str:
     known = bfmi[np.isfinite(bfmi)]
-    stuck = f"no value for {number_of(len(bfmi) - len(known), 'chain')}, whose energy never changes"
+    stuck = f"no E-BFMI for {number_of(len(bfmi) - len(known), 'chain')}, whose energy never changes"
     if not len(known):
-        return f"Here there is {stuck}."
-    shows = f"Here {'it is' if len(bfmi) == 1 else 'the smallest is'} {known.min():.2f}"
+        return f"There is {stuck}."
+    shows = f"{'E-BFMI' if len(bfmi) == 1 else 'The smallest E-BFMI'} is {known.min():.2f}"
     return f"{shows}." if len(known) == len(bfmi) else f"{shows}; there is {stuck}."

@@ -18,7 +18,8 @@ FLOOR = 1e-3  # smallest drawn sensitivity: smaller ones are drawn here
 
 @figure(
     "sensitivity",
-    look_for=(
+    kind="Power-scaling sensitivity",
+    how_to_read=(
         "Look for blue dots right of the dashed line. A dot shows how far the posterior moves when the prior (blue) or "
         "the likelihood (orange) weighs a little more or less (power-scaling); below "
         f"{SENSITIVE:g} that is little. If only the prior matters, the answer is the prior; if both matter, the answer "
@@ -68,10 +69,10 @@ def _wrapped(text: str) -> str:
 
 def _sensitivity_words(table: pd.DataFrame, shown: int) -> str:
     marked = table[table["diagnosis"] != NOTHING]
-    text = "Here it is not known how much the prior matters; "
+    text = "It is not known how much the prior matters; "
     if table["prior"].notna().any():
         most = table.iloc[int(table["prior"].fillna(-1.0).argmax())]
-        text = f"Here the prior matters most for {short(str(most['parameter']))} ({number(most['prior'])}); "
+        text = f"The prior matters most for {short(str(most['parameter']))} ({number(most['prior'])}); "
     if marked.empty:
         text += "no parameter is flagged."
     else:

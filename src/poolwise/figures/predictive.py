@@ -34,7 +34,8 @@ MAX_SMALL = 30  # bars of a small panel
 
 @figure(
     "ecdf",
-    look_for=(
+    kind="Posterior predictive check of the ECDF",
+    how_to_read=(
         "Look for the black line inside the blue band (posterior predictive check). The line gives, for every count, "
         f"the share of rows with at most that count; the band contains the middle {BAND:.0%} of that share in tables "
         "simulated from the fitted model."
@@ -51,8 +52,8 @@ def _ecdf(fit: Drawing) -> Picture:
     missed = np.maximum(low - seen, seen - high)  # > 0 outside
     worst = int(missed.argmax())
     shows = (
-        f"Here, with {len(replicated)} tables, the line is inside at {np.sum(missed[1:] <= 0)} of "
-        f"{len(at) - 1} {'counts' if at[1] - at[0] == 1 else 'points'}"
+        f"The share of rows with at most a count lies inside the band of {len(replicated)} simulated tables at "
+        f"{np.sum(missed[1:] <= 0)} of {len(at) - 1} {'counts' if at[1] - at[0] == 1 else 'points'}"
     )
     if missed[worst] > 0:
         shows += (
@@ -89,7 +90,8 @@ def _zoom(axes: Axes, seen: np.ndarray, low: np.ndarray) -> None:
 
 @figure(
     "rootogram",
-    look_for=(
+    kind="Rootogram",
+    how_to_read=(
         "Look for bars that end within their black interval. A bar shows the number of rows with that count, on a "
         "square-root scale (rootogram of Kleiber and Zeileis); the interval contains the middle "
         f"{BAND:.0%} of that number in tables simulated from the fitted model. Bars too high at both ends and too low "
@@ -107,8 +109,8 @@ def _rootogram(fit: Drawing) -> Picture:
     legend_below(figure, axes)
     missed = _missed(seen, low, high)
     shows = (
-        f"Here {np.sum(missed <= 0)} of {len(seen)} {'counts' if width == 1 else 'bars'} lie inside the "
-        f"{BAND:.0%} band of {len(replicated)} tables"
+        f"{np.sum(missed <= 0)} of {len(seen)} {'counts' if width == 1 else 'bars'} are as frequent as in the middle "
+        f"{BAND:.0%} of {len(replicated)} simulated tables"
     )
     if np.any(missed > 0):
         worst = int(missed.argmax())
@@ -150,7 +152,8 @@ def _missed(seen: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 @figure(
     "groups_predictive",
-    look_for=(
+    kind="Posterior predictive check by group",
+    how_to_read=(
         "Look for panels whose black line leaves the blue band. Each panel is the posterior predictive check of one "
         "group: the share of its rows with at most that count, compared with tables simulated from the fitted "
         "model. p is the share of those whose line is at least as far from their mean as the observed one."
@@ -169,12 +172,15 @@ def _groups_predictive(fit: Drawing) -> Picture:
         axes.set_title(title, fontsize=9, parse_math=False)
     figure.supylabel("share of rows with at most this count", fontsize=10)
     legend_below(figure, grid[0])
-    return Picture(figure, f"Here {_tally(fit, table['p_value'])}{_chosen(fit, shown)}", table)
+    return Picture(
+        figure, f"By the distance of their ECDF, {_tally(fit, table['p_value'])}{_chosen(fit, shown)}", table
+    )
 
 
 @figure(
     "groups_rootogram",
-    look_for=(
+    kind="Rootogram of each group",
+    how_to_read=(
         "Look for groups with several hatched orange bars, or with bars too high at both ends and too low between. "
         "A bar shows the number of rows of the group with that count, the black interval the middle "
         f"{BAND:.0%} of that number in simulated tables. p is the two-sided probability that the variance over "
@@ -198,7 +204,7 @@ def _groups_rootogram(fit: Drawing) -> Picture:
         axes.set_title(title, fontsize=9, parse_math=False)
     figure.supylabel("rows (square-root scale)", fontsize=10)
     legend_below(figure, *grid)
-    shows = f"Here {inside} of the {bars} bars drawn lie inside their interval; {BAND:.0%} or more are expected. "
+    shows = f"{inside} of the {bars} bars drawn lie inside their interval; {BAND:.0%} or more are expected. "
     shows += f"{'By variance over mean' if judged else NO_VARIANCE}, {_tally(fit, p)}{_chosen(fit, shown)}"
     return Picture(figure, shows)
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from poolwise.checks.predictive_statistics import LARGEST, ZEROS, written
+from poolwise.checks.predictive_statistics import AS_EXPECTED, LARGEST, ZEROS, written
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.bins import BAND, bins_of
 from poolwise.figures.style import BLACK, MAX_BARS, SKY, legend_below, panels, whole_numbers
@@ -14,7 +14,8 @@ from poolwise.text import p_value
 
 @figure(
     "statistics",
-    look_for=(
+    kind="Test statistics of the data and of simulated tables",
+    how_to_read=(
         "Look for black lines in the bulk of the blue shapes (posterior predictive check). A shape shows a test "
         "statistic in tables simulated from the fitted model, the line its value in the data. The variance over the "
         "mean tests Poisson noise, which gives 1. p is the two-sided probability that a simulated table is at least "
@@ -33,7 +34,7 @@ def _statistics(fit: Drawing) -> Picture:
         )
     figure.supylabel("share of tables", fontsize=10)
     legend_below(figure, grid[0])
-    return Picture(figure, f"Here, of {tables} tables, {_statistics_words(table, tables)}.", table)
+    return Picture(figure, _statistics_words(table, tables), table)
 
 
 def _draw_statistic(axes: Axes, values: np.ndarray, observed: float, *, whole: bool) -> None:
@@ -58,4 +59,6 @@ def _statistics_words(table: pd.DataFrame, tables: int) -> str:
             f"the {name} is {observed} where {BAND:.0%} have {low} to {high}, {row['finding']} "
             f"(p {p_value(row['p_value'], tables)})"
         )
-    return "; ".join(parts).replace("the rows with a zero is", "the number of rows with a zero is")
+    text = "; ".join(parts).replace("the rows with a zero is", "the number of rows with a zero is")
+    expected = sum(table["finding"] == AS_EXPECTED)
+    return f"{expected} of {len(table)} test statistics are {AS_EXPECTED}, by {tables} simulated tables. T{text[1:]}."

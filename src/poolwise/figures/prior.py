@@ -18,6 +18,7 @@ from poolwise.figures.style import (
     blank,
     density,
     legend_below,
+    logarithmic,
     panels,
     style,
     whole_numbers,
@@ -25,12 +26,15 @@ from poolwise.figures.style import (
 from poolwise.text import number, share, short
 
 MAX_ROWS = 20  # groups or parameters, one line each
+VISIBLE = 0.05  # height of the lower of two densities by the higher; below it the lower is hardly seen
+LEAST = 1e-300  # where a logarithmic scale begins at the earliest
 MAX_VALUES = 2_000_000  # simulated counts of the prior that are used
 
 
 @figure(
     "prior_predictive",
-    look_for=(
+    kind="Prior predictive check",
+    how_to_read=(
         "Look for whether the prior makes the observed counts possible without making absurd counts likely (prior "
         "predictive check). Blue is the prior, above for all groups together and below by group "
         f"(line: {BAND:.0%}, dot: median); black is the observed data."
@@ -144,22 +148,24 @@ def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarr
     least, most = _quantiles(y, rows, [TAIL, 1 - TAIL])
     seen = ((y >= observed.min()) & (y <= observed.max())).mean(axis=0) @ rows / rows.sum()
     outside = float(np.mean((fit.own < low) | (fit.own > high)))
-    text = (
-        f"Here the prior puts {BAND:.0%} of {'the rate' if fit.is_pooled else 'rates'} between {number(low)} and "
-        f"{number(high)}, half below {number(middle)}, and {BAND:.0%} of counts between {least:,} and {most:,}. "
-        f"The observed counts run from {observed.min():,} to {observed.max():,}; {share(seen)} of its counts lie there"
+    expected = f"the {number(low)} to {number(high)} that hold {BAND:.0%} of the prior's rates"
+    text = f"Every group's own mean lies within {expected}"
+    if outside:
+        text = f"{share(outside)} of the groups' own means lie outside {expected}: the prior did not expect them"
+    return (
+        f"{text}. Half of the prior's rates are below {number(middle)}. {BAND:.0%} of the prior's counts lie between "
+        f"{least:,} and {most:,}, and {share(seen)} in the range of the observed ones, {observed.min():,} to "
+        f"{observed.max():,}."
     )
-    if not outside:
-        return f"{text}; every group's own mean lies in its {BAND:.0%}."
-    return f"{text}; {share(outside)} of the groups' own means lie outside its {BAND:.0%}: it did not expect them."
 
 
 @figure(
     "prior_posterior",
-    look_for=(
+    kind="Prior and posterior of each parameter",
+    how_to_read=(
         "Look for how much narrower the blue line is than the grey shape. The shape is the prior, the line the "
         "posterior. If they are alike, the data say nothing and the answer is the prior; if they lie apart, prior and "
-        "data disagree."
+        "data disagree. A panel has a logarithmic scale where only that shows both; each area is still a probability."
     ),
 )
 def _prior_posterior(fit: Drawing) -> Picture:
@@ -176,20 +182,30 @@ def _prior_posterior(fit: Drawing) -> Picture:
     shown = [*common, *rates]
     figure, grid = panels(len(shown), "What did the data add to the prior?")
     for axes, name in zip(grid, shown, strict=True):
-        edges = _both(prior[name], posterior[name])
-        density(axes, prior[name], edges, color=GREY, alpha=0.55, fill=True, label="prior")
-        density(axes, posterior[name], edges, color=BLUE, linewidth=1.5, label="posterior")
-        axes.set_xlim(edges[0], edges[-1])
+        _draw_both(axes, prior[name].ravel(), posterior[name].ravel())
         axes.set_yticks([])
         axes.set_title(fit.parameter(name, 20), fontsize=10, parse_math=False)
-        low, high = (float(table[f"prior_{end}"].loc[name]) for end in ("3%", "97%"))
-        if high < edges[0] or low > edges[-1]:
-            note = f"prior: {number(low)}\nto {number(high)}"
-            axes.text(0.03, 0.95, note, transform=axes.transAxes, va="top", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     legend_below(figure, grid[0])
     figure.supylabel("density", fontsize=10)
     return Picture(figure, _learnt_words(table, len(shown)), table)
+
+
+def _draw_both(axes: Axes, prior: np.ndarray, posterior: np.ndarray) -> None:
+    """Draw both densities; those of the logarithm, on its scale, where a linear scale hides one of the two."""
+    edges, (low, high) = _both(prior, posterior), np.quantile(prior, [TAIL, 1 - TAIL])
+    is_thin = high - low < edges[1] - edges[0]
+    peaks = [np.histogram(draws, bins=edges)[0].max() / draws.size for draws in (prior, posterior)]
+    if hidden := bool(is_thin or min(peaks) < VISIBLE * max(peaks)):  # every parameter is positive
+        ends = [low, high, *np.quantile(posterior, [0.001, 0.999])]
+        edges = np.geomspace(max(min(ends), LEAST), max(ends), 101)
+    density(axes, prior, edges, is_logarithmic=hidden, color=GREY, alpha=0.55, fill=True, label="prior")
+    density(axes, posterior, edges, is_logarithmic=hidden, color=BLUE, linewidth=1.5, label="posterior")
+    axes.set_xlim(edges[0], edges[-1])
+    if hidden:
+        logarithmic(axes, "x", most=4)
+        axes.set_xlabel("logarithmic scale", fontsize=8)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
 def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
@@ -214,21 +230,26 @@ def _learnt(prior: dict[str, np.ndarray], posterior: dict[str, np.ndarray]) -> p
 
 def _learnt_words(table: pd.DataFrame, shown: int) -> str:
     ratio = table["width_ratio"].sort_values(kind="stable")
-    text = f"Here the posterior's {BAND:.0%} interval is {_part(ratio.iloc[0])} of the prior's"
+    text = f"The posterior's middle {BAND:.0%} is {_part(ratio.iloc[0])} as wide as the prior's"
     if len(table) > 1:
         text += f" for {short(str(ratio.index[0]))}, which the data inform most, and {_part(ratio.iloc[-1])} for "
         text += f"{short(str(ratio.index[-1]))}, the least"
     middle = table["posterior_median"]
-    apart = table.index[(middle < table["prior_3%"]) | (middle > table["prior_97%"])]
+    apart = table[(middle < table["prior_3%"]) | (middle > table["prior_97%"])]
     if len(apart):
-        named = f"{short(str(apart[0]))}" + (f" and {len(apart) - 1} more" if len(apart) > 1 else "")
-        text += f". Prior and data disagree on {named}: the posterior's median lies outside the prior's {BAND:.0%}."
+        first, named = apart.iloc[0], short(str(apart.index[0]))
+        expected = f"{number(first['prior_3%'])} to {number(first['prior_97%'])}"
+        more = f", and so for {len(apart) - 1} more" if len(apart) > 1 else ""
+        text = (
+            f"Prior and data disagree on {named}: the posterior's median, {number(first['posterior_median'])}, lies "
+            f"outside the prior's middle {BAND:.0%}, {expected}{more}. {text}."
+        )
     else:
-        text += f". No posterior median lies outside the prior's {BAND:.0%}."
+        text += f". No posterior median lies outside the prior's middle {BAND:.0%}."
     if shown < len(table):
         text += f" Shown are {shown} of {len(table)} parameters, the rates evenly spaced by median."
     return text
 
 
 def _part(ratio: float) -> str:
-    return share(ratio) if ratio < 2 else f"{ratio:.1f} times that"
+    return share(ratio) if ratio < 2 else f"{ratio:.1f} times"

@@ -1,4 +1,4 @@
-"""A judged fit to figures, each with a caption that says what to look for and what this one shows.
+"""A judged fit to figures, each with a caption of what it shows and a text on how to read it.
 
 A figure is one function that `base.figure` decorates, in one of `MODULES`; `names.SECTIONS` lists its name. A label too
 long to print is shortened in the middle. If a picture cannot show everything, its caption says what it shows.
@@ -21,7 +21,7 @@ from poolwise.figures import (
     prior,
 )
 from poolwise.figures.base import Drawing, Picture, Plot
-from poolwise.figures.names import NAMES
+from poolwise.figures.names import FAILED_CHECKS, NAMES
 from poolwise.figures.style import png
 
 __all__ = ["FIGURES", "Picture", "draw", "png"]
@@ -47,11 +47,13 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
 
     Parameters
     ----------
-    names : keys of `FIGURES`
+    names : keys of `FIGURES`; `names.FAILED_CHECKS` stands for those that show what failed in this fit
     view : the fit
     """
     fit = Drawing(view)
-    for name in names:
+    failed = view.shown_in if FAILED_CHECKS in names else set()
+    more = (name for name in NAMES if name in failed.difference(names))
+    for name in (*(name for name in names if name != FAILED_CHECKS), *more):
         plot = FIGURES[name]
         if plot.needs and not fit.view.results.get(plot.needs, Result()).tables:
             continue
@@ -59,4 +61,5 @@ def draw(names: Sequence[str], view: FitView) -> Iterator[tuple[str, Picture]]:
             continue
         fit.replaced.clear()
         picture = plot.draw(fit)
-        yield name, replace(picture, caption=f"{plot.look_for} {picture.caption}{fit.told()}")
+        how_to_read = " ".join(filter(None, (plot.how_to_read, picture.how_to_read)))
+        yield name, replace(picture, kind=plot.kind, how_to_read=f"{how_to_read}{fit.told()}")

@@ -145,16 +145,17 @@ def square_root(axes: Axes, top: float) -> None:
     axes.set_yticks(steps, [compact(step) for step in steps])
 
 
-def logarithmic(axes: Axes, which: str) -> None:
-    """Set a logarithmic x or y scale with ticks at 1, 2 and 5 times powers of ten."""
+def logarithmic(axes: Axes, which: str, *, most: int | None = None) -> None:
+    """Set a logarithmic x or y scale with ticks at 1, 2 and 5 times powers of ten; `most`: only so many powers."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if most is None else LogLocator(numticks=most))
     axis.set_major_formatter(lambda value, _: compact(value))
     axis.set_minor_locator(NullLocator())
 
 
-def density(axes: Axes, values: np.ndarray, edges: np.ndarray, **look: Any) -> None:
-    """Draw the density of these values; those beyond the edges count but are not drawn."""
-    heights = np.histogram(values, bins=edges)[0] / (values.size * np.diff(edges))
+def density(axes: Axes, values: np.ndarray, edges: np.ndarray, *, is_logarithmic: bool = False, **look: Any) -> None:
+    """Draw the density of these values, or of their logarithm; those beyond the edges count but are not drawn."""
+    widths = np.diff(np.log(edges) if is_logarithmic else edges)
+    heights = np.histogram(values, bins=edges)[0] / (values.size * widths)
     axes.stairs(heights, edges, **look)

@@ -1,6 +1,7 @@
 """A run to one self-contained page: question, answer, trust, pictures, tables, how to repeat it.
 
-The reader has never seen the project: every part says what it is for, and every picture what to look for.
+The reader has never seen the project: every part says what it is for, and every picture what it shows and how to
+read it.
 
 Nothing is fetched: pictures are embedded, the style is inline and there is no script. The page therefore opens from a
 file, in an artifact viewer and on paper. Everything from the data or the config is escaped.
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from poolwise.checks.base import FitView
     from poolwise.checks.exact_agreement import Agreement
     from poolwise.checks.leave_group_out import GroupsOut
+    from poolwise.figures.base import Picture
 
 __all__ = ["RunFacts", "render"]
 
@@ -48,7 +50,7 @@ COLUMNS = {  # of the summary -> heading on the page
     "mean": "mean",
     "sd": "sd",
     "median": "median",
-    LOW: f"{INTERVAL:.0%} from",
+    LOW: f"{INTERVAL:.0%} HDI from",
     HIGH: "to",
     "mcse_mean": "error of the mean",
     "ess_bulk": "ESS, bulk",
@@ -114,7 +116,7 @@ class RunFacts:
 def render(
     view: "FitView",
     *,
-    pictures: Mapping[str, tuple[bytes, str]],
+    pictures: Mapping[str, tuple[bytes, "Picture"]],
     run: RunFacts,
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
@@ -122,7 +124,7 @@ def render(
 
     Parameters
     ----------
-    pictures : name -> bytes of a PNG file and its caption; each in its section, others at the end
+    pictures : name -> bytes of a PNG file and the picture; each in its section, others at the end
     tables : name -> table, as the run writes them; of these counts, groups and those of checks are shown
     """
     tables = {**(tables or {}), **view.tables}
@@ -133,6 +135,7 @@ def render(
         | _new_group(view)
         | {
             "sections": _sections(pictures, is_named=view.new_group.label is not None),
+            "drawn": set(pictures),
             "look_alikes": look_alikes.remarks(view.counts),
             "data_words": description.hint(view.counts),
             "tables": [_table(name, tables[name]) for name in TABLES if name in tables],
@@ -325,24 +328,30 @@ def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[Hashable, object]]
     return zip(map(str, table.index), table.to_dict("records"), strict=True)
 
 
-def _sections(pictures: Mapping[str, tuple[bytes, str]], *, is_named: bool) -> list[dict[str, object]]:
+def _sections(pictures: Mapping[str, tuple[bytes, "Picture"]], *, is_named: bool) -> list[dict[str, object]]:
     """The pictures by section; a section without pictures is dropped, except the model."""
     known = {name for _, _, names in SECTIONS.values() for name in names}
     found: list[dict[str, object]] = []
     for anchor, (title, words, names) in SECTIONS.items():
         chosen = [name for name in (names or [name for name in pictures if name not in known]) if name in pictures]
         if chosen or anchor == "model":
-            images = list(_images(chosen, pictures))
+            drawn = list(images({name: pictures[name] for name in chosen}))
             if anchor == "new" and is_named:
                 title, words = NAMED_GROUP
-            found.append({"anchor": anchor, "title": title, "words": words, "images": images})
+            found.append({"anchor": anchor, "title": title, "words": words, "images": drawn})
     return found
 
 
-def _images(names: Iterable[str], pictures: Mapping[str, tuple[bytes, str]]) -> Iterable[dict[str, str]]:
-    for name in names:
-        image, caption = pictures[name]
-        yield {"name": name, "source": f"data:image/png;base64,{b64encode(image).decode()}", "caption": caption}
+def images(pictures: Mapping[str, tuple[bytes, "Picture"]]) -> Iterable[dict[str, str]]:
+    """The pictures as a page embeds them."""
+    for name, (image, picture) in pictures.items():
+        yield {
+            "name": name,
+            "source": f"data:image/png;base64,{b64encode(image).decode()}",
+            "alternative": picture.alternative,
+            "caption": picture.caption,
+            "how_to_read": picture.how_to_read,
+        }
 
 
 def _table(name: str, table: pd.DataFrame) -> dict[str, object]:

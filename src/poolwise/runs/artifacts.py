@@ -56,7 +56,7 @@ def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
     found, pictures = tables(view), {}
     with job.stage("figures"):
         for name, picture in registry.draw(job.config.plots.figures, view):
-            pictures[name] = registry.png(picture.figure), picture.caption
+            pictures[name] = registry.png(picture.figure), picture
             run.write(f"figures/{name}.png", pictures[name][0])
             if picture.table is not None:
                 found.setdefault(TABLE_OF.get(name, name), picture.table)

@@ -73,7 +73,7 @@ def requested(arguments: Sequence[str]) -> Request | None:
         swept = [each.get_key_element() for each in parsed if each.is_sweep_override()]
         name = base.hydra.runtime.choices.get("experiments") or "sweep " + ", ".join(swept)
         keys = [each.get_key_element() for each in parsed] + list(base.hydra.sweeper.params or {})
-        is_chosen = any(key.startswith("plots") for key in keys) or base.hydra.runtime.choices["plots"] != "full"
+        is_chosen = any(key.startswith("plots") for key in keys) or base.hydra.runtime.choices["plots"] != "standard"
         added = [] if is_chosen else ["plots=core"]
         given = {each.get_key_element() for each in parsed}
         written = (f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items() if key not in given)

@@ -1,4 +1,4 @@
-"""A ranking to figures, each with a caption: what to look for, and what this figure shows.
+"""A ranking to figures, each with a caption of what it shows and a text on how to read it.
 
 Every figure has the models in the order of the ranked table, with their ranks. If there are too many models or groups,
 a figure shows the first models and the groups on which the models differ most, and the caption reports this.
@@ -37,8 +37,8 @@ def draw(names: Sequence[str], table: pd.DataFrame, members: Mapping[str, Member
     )
     for name in names:
         if not absent(name, list(ranked.members.values())):
-            figure, shows = FIGURES[name].draw(ranked)
-            yield name, Picture(figure, f"{FIGURES[name].look_for} {shows}")
+            one = FIGURES[name]
+            yield name, Picture(*one.draw(ranked), how_to_read=one.how_to_read, kind=one.kind)
 
 
 def absent(name: str, members: Sequence[Member]) -> str:

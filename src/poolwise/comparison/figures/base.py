@@ -65,14 +65,16 @@ class ComparisonFigure:
 
     Attributes
     ----------
-    draw : figure, and what it shows
-    look_for : the first half of its caption: what the reader should look for
+    draw : figure, and its caption: what it shows
+    kind : the standard name of such a figure, the start of its alternative text
+    how_to_read : what its marks mean and what to look for
     lacks : why it cannot be drawn for these members, best first, or nothing
     """
 
     name: str
     draw: Callable[[Ranked], tuple[Figure, str]]
-    look_for: str
+    kind: str
+    how_to_read: str
     lacks: Callable[[Sequence[Member]], str] = lambda members: ""
 
 

@@ -73,11 +73,11 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
 def _elpd_shows(ranked: Ranked, table: pd.DataFrame) -> str:
     fit = table[eligible(table)]
     if fit.empty:
-        return "Here no model may be called best; differences are to the first."
+        return "No model may be called best; differences are to the first."
     others = fit.iloc[1:]
     tied = sum(map(is_tie, others["elpd_diff"], others["dse"], others["diff_mcse"]))
     text = (
-        f"Here the best model is {short(ranked.labels[fit.index[0]], 60)}, and {tied} of {len(others)} other models "
+        f"The best model is {short(ranked.labels[fit.index[0]], 60)}, and {tied} of {len(others)} other models "
         f"that may be best tie{'s' if tied == 1 else ''} with it."
     )
     ruled_out = len(table) - len(fit)
@@ -87,7 +87,8 @@ def _elpd_shows(ranked: Ranked, table: pd.DataFrame) -> str:
 ELPD = ComparisonFigure(
     "elpd",
     _elpd,
-    look_for=(
+    kind="elpd_loo of the models, and difference to the best",
+    how_to_read=(
         "Look on the right for models whose line excludes zero and whose dot is outside the grey band: only these "
         "predict worse than the best model. The left shows elpd_loo, the log probability of every row predicted from "
         "the others, with its standard error. All models share these errors, so overlap on the left does not indicate "

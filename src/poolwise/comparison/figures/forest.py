@@ -56,7 +56,7 @@ def _forest(ranked: Ranked) -> tuple[Figure, str]:
     furthest = int(apart.argmax())
     means = rates[:, furthest, 1]
     text = (
-        f"Here the models differ most on {short(groups[furthest])}: from {number(means.min())} "
+        f"The models differ most on group {short(groups[furthest])}: from {number(means.min())} "
         f"({short(shown[int(means.argmin())][2], 60)}) to {number(means.max())} "
         f"({short(shown[int(means.argmax())][2], 60)}); its own mean is {number(own[furthest])}."
     )
@@ -75,7 +75,8 @@ def _plain(label: str) -> str:
 FOREST = ComparisonFigure(
     "forest",
     _forest,
-    look_for=(
+    kind="Forest plot of the rates by each model",
+    how_to_read=(
         "Look for groups on which the models disagree. A marker is the posterior mean rate of a group, the line its "
         f"{BAND:.0%} interval. The open diamond is the group's own mean count, per exposure if there is one. A pooled "
         "model has one rate for all groups."

@@ -61,15 +61,15 @@ def _new_group(ranked: Ranked) -> tuple[Figure, str]:
     axes.tick_params(axis="y", length=0)
     widths = [count_quantile(m.new_group, 0.95) - count_quantile(m.new_group, 0.05) for _, m, _ in shown]
     usable = [place for place, is_learnt in enumerate(learnt) if is_learnt]
-    text = "Here no model has information about a new group: unpooled groups share no information."
+    text = "No model has information about a new group: unpooled groups share no information."
     if usable:
         narrow, wide = (find(usable, key=widths.__getitem__) for find in (min, max))
         text = (
-            f"Here, among models that learn about new groups from the data, {short(shown[narrow][2], 60)} has the "
+            f"Among models that learn about new groups from the data, {short(shown[narrow][2], 60)} has the "
             f"narrowest distribution and {short(shown[wide][2], 60)} the widest."
         )
         if widths[narrow] == widths[wide]:
-            text = "Here all models that learn about new groups from the data give distributions of equal width."
+            text = "All models that learn about new groups from the data give distributions of equal width."
         if not all(learnt):
             text += " Grey and hatched: unpooled models, which do not learn about a new group; this is their prior."
     if max(tops) > end:
@@ -93,7 +93,8 @@ def _without_prediction(members: Sequence[Member]) -> str:
 NEW_GROUP = ComparisonFigure(
     "new_group",
     _new_group,
-    look_for=(
+    kind="Predictive distribution of a new group by model",
+    how_to_read=(
         "Look at the location and width of the distributions. Each is the probability of each count in a group that "
         "is not in the data, all to the same scale. The bar below it covers the middle 90%, the tick is the median. "
         "elpd_loo does not assess these: it predicts further rows of the groups in the data."

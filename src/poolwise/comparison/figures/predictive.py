@@ -39,10 +39,12 @@ def _predictive(ranked: Ranked) -> tuple[Figure, str]:
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     what = "counts" if at[1] - at[0] == 1 else "points"
     least = min(range(len(inside)), key=lambda place: (inside[place], -place))
-    text = f"Here the line leaves the band most often in panel {short(counts[least][0], 60)}"
-    text += f": it is inside at {inside[least]} of {len(at) - 1} {what}."
+    text = f"The data leave the band of simulated tables most often for {short(counts[least][0], 60)}"
+    text += f": they are inside at {inside[least]} of {len(at) - 1} {what}."
     if min(inside) == len(at) - 1:
-        text = f"Here the line is inside everywhere, at all {len(at) - 1} {what} of every panel."
+        text = (
+            f"The data lie inside the band of simulated tables everywhere, at all {len(at) - 1} {what} of every model."
+        )
     if ends[:, 1].max() - 1 > top:
         text += f" Counts above {edges[-1] - 1:,} are not shown."
     if missing := sum(member.tree is None for _, member, _ in ranked.first()):
@@ -53,7 +55,8 @@ def _predictive(ranked: Ranked) -> tuple[Figure, str]:
 PREDICTIVE = ComparisonFigure(
     "predictive",
     _predictive,
-    look_for=(
+    kind="Posterior predictive check of the ECDF by model",
+    how_to_read=(
         "Look for the black line inside the band. The line is the same in all panels: the share of rows with at most "
         f"that count. The band contains the middle {BAND:.0%} of that share in tables simulated by the fitted model."
     ),

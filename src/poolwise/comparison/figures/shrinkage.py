@@ -40,15 +40,15 @@ def _shrinkage(ranked: Ranked) -> tuple[Figure, str]:
         axes.tick_params(labelleft=True)
         moved = int(np.argmax(np.abs(y[:, 1] - x[:, 1])))
         told.append(
-            f"from {short(ranked.labels[across], 60)} to {short(ranked.labels[up], 60)}, {short(groups[moved])} moves "
-            f"most, {number(x[moved, 1])} to {number(y[moved, 1])}"
+            f"From {short(ranked.labels[across], 60)} to {short(ranked.labels[up], 60)}, group {short(groups[moved])} "
+            f"moves most, {number(x[moved, 1])} to {number(y[moved, 1])}"
         )
     figure.suptitle("How far do the groups shrink towards each other?", fontsize=12)
     handles: dict[str, Artist] = {}
     for axes in grid:  # only one likelihood may have a pooled rate
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
-    text = f"Here, {'; '.join(told)}. The highest-ranked model of each kind is used."
+    text = f"{'; '.join(told)}. The highest-ranked model of each kind is used."
     return figure, text + (
         f" The {MAX_NAMED} groups that move most are named; intervals are not drawn." if is_many else ""
     )
@@ -115,7 +115,8 @@ def _pairs(members: Mapping[int, Member]) -> list[tuple[int, int, int | None]]:
 SHRINKAGE = ComparisonFigure(
     "shrinkage",
     _shrinkage,
-    look_for=(
+    kind="Rates with partial pooling against rates without pooling",
+    how_to_read=(
         "Look for points off the diagonal. Each is a group: horizontally its rate in the unpooled model, vertically "
         f"its rate in the hierarchical model, which shares strength between groups, with {BAND:.0%} intervals. On the "
         "diagonal there is no shrinkage. Groups shrink towards the mean, near the line of the pooled rate, most if "

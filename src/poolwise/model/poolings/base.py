@@ -40,10 +40,10 @@ class RateLaw:
 
 @dataclass(frozen=True)
 class NewGroupWords:
-    """A new group in words: the title of its picture, the start of the caption, a remark on the source."""
+    """A new group in words: the title of its picture, how to read it, a remark on the source."""
 
     title: str
-    caption: str
+    how_to_read: str
     source: str = ""
 
 

@@ -22,8 +22,9 @@ class Hierarchical(Pooling):
         Site("sigma", "σ", "standard deviation between the groups' rates"),
     )
     meaning = (
-        "Every group has its own rate. The rates come from one distribution, whose mean and spread"
-        " are also estimated, so groups with few data borrow strength from the others."
+        "Partial pooling: every group has its own rate. The rates come from one distribution, whose mean and spread are"
+        " also estimated, so groups with few data borrow strength from the others: their rates move towards the mean"
+        " of that population (shrinkage)."
     )
     formula = (
         ("λ<sub>g</sub> ~ Gamma(α, β)", "lam: the rate of group g, with mean μ and standard deviation σ"),
@@ -37,7 +38,7 @@ class Hierarchical(Pooling):
     without_mean = ("alpha", "beta")
     new_group_words = NewGroupWords(
         title="What would a new group be like?",
-        caption="Here a new group is drawn from the distribution of the groups in the data, including its uncertainty.",
+        how_to_read="A new group is drawn from the population of the groups, including its uncertainty.",
     )
 
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:

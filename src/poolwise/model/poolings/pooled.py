@@ -15,12 +15,12 @@ class Pooled(Pooling):
 
     name, short = "pooled", "pooled"
     sites = (Site("lam", "λ", "the rate of all groups"),)
-    meaning = "All groups share one rate."
+    meaning = "Complete pooling: all groups share one rate."
     rate_symbol, whose_rate = "λ", "the rate of all groups"
     is_shared = True
     new_group_words = NewGroupWords(
         title="A new group, by the model: the same rate as all others",
-        caption="Here the model assumes that a new group has the one rate of all groups; the shape is the uncertainty "
+        how_to_read="The model assumes that a new group has the one rate of all groups; the shape is the uncertainty "
         "of that rate.",
     )
 

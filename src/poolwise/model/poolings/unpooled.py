@@ -15,12 +15,12 @@ class Unpooled(Pooling):
 
     name, short = "unpooled", "unpooled"
     sites = (Site("lam", "λ<sub>g</sub>", "the rate of group g, independently for every group"),)
-    meaning = "Every group has its own rate, independent of the others."
+    meaning = "No pooling: every group has its own rate, independent of the others."
     informs_new_group = False
     describes = (Feature.DIFFERENT_GROUPS,)
     new_group_words = NewGroupWords(
         title="A new group: the data do not inform it, this is only the prior",
-        caption="Here only the prior is shown: in this model the groups are independent, so the data "
+        how_to_read="Only the prior is shown: in this model the groups are independent, so the data "
         "do not inform a new one.",
         source="from the prior alone: unpooled groups do not inform a new one",
     )
