@@ -207,7 +207,7 @@ def test_caption_is_the_finding_and_how_to_read_it_is_folded():
 
 def test_a_condition_that_fails_leads_to_its_figure_if_it_is_drawn():
     def row(shown_in: str) -> str:
-        verdict = replace(verdict_of("reason"), conditions=(Condition("k", "9", "1", False, "why", (), shown_in),))
+        verdict = replace(verdict_of("reason"), conditions=(Condition("k", "9", "1", False, "why", shown_in=shown_in),))
         return re.search(r"<tr><th scope=\"row\">k<.*?</tr>", make_page(verdict=verdict), re.DOTALL)[0]
 
     assert 'no, <a href="#figure-energy">shown</a>' in row("energy")
@@ -470,7 +470,7 @@ def test_a_failed_model_check_stands_at_the_head_and_under_trust_with_its_remedy
 def test_a_model_check_on_suspect_draws_is_not_called_passed():
     passed = replace(FAILED, passed=True, sentence="", remedy=())
     text = section(full_page(model_check=ModelCheck((passed,), draws_are_trusted=False)), "trust")
-    assert "model check not checked" in text and "by draws that cannot be trusted" in text
+    assert "model check not checked" in text and "say nothing, because the draws are suspect" in text
 
 
 def test_a_model_check_that_is_off_is_said():
