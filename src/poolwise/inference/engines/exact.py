@@ -189,10 +189,15 @@ def _programs(model: Model) -> _Programs:
 def _compile(model: Model, blocks: _Blocks) -> None:
     """Compile the log density and the sites for all devices."""
     if _sites(model):
-        nowhere = np.zeros((BLOCK * blocks.num_devices, len(_sites(model))))
-        for num in (1, len(nowhere)):
-            blocks.mapped(_programs(model).log_density, nowhere[:num])
-        blocks.mapped(_programs(model).sites, nowhere)
+        log_density, sites, _ = _programs(model)
+        nowhere = np.zeros((BLOCK, len(_sites(model))))
+
+        def compile_for(device: int) -> None:
+            for num in (1, BLOCK):
+                blocks.call(log_density, device, nowhere[:num])
+            blocks.call(sites, device, nowhere)
+
+        blocks.each(compile_for, range(blocks.num_devices))
 
 
 def _hyperparameters(model: Model, blocks: _Blocks, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
