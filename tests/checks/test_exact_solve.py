@@ -7,13 +7,14 @@ import pytest
 from scipy import stats
 from scipy.special import gammaln, logsumexp
 
+import exact_reference
 from poolwise.checks.exact import solve as exact
 from poolwise.checks.exact.solve import NotExact, reason_against, solve
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.model import priors as laws
 from poolwise.model.count_model import POOLINGS, sites_of
 from poolwise.model.priors import prior_values
-from support import PRIORS, VARIANTS, model_of
+from support import PRIORS, VARIANTS, groups_of, model_of
 
 pytestmark = pytest.mark.fit
 
@@ -72,6 +73,17 @@ def test_cookies_agree_with_the_reference_in_every_moment_and_cell(pooling, like
     assert found.mean.keys() == expected.mean.keys() == found.sd.keys()
     by_row = np.repeat(found.cell_elpd, cookies.cell_multiplicity)
     np.testing.assert_allclose(by_row, np.repeat(expected.elpd, expected.multiplicity), atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+def test_recorded_reference_is_what_the_reference_computes(pooling, likelihood, cookies, exact_of):
+    found, recorded = exact_reference.exact(pooling, likelihood, groups_of(cookies)), exact_of(pooling, likelihood)
+    for name, value in vars(recorded).items():
+        pairs = value.items() if isinstance(value, dict) else [(name, value)]
+        for key, each in pairs:
+            computed = getattr(found, name)[key] if isinstance(value, dict) else getattr(found, name)
+            assert computed is each is None or np.allclose(computed, each, rtol=1e-10, atol=1e-10), key
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])

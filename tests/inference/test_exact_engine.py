@@ -44,8 +44,8 @@ def assert_moments(draws, mean, sd):
 
 
 @pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
-def test_posterior_of_the_cookies_is_the_exact_one(cookies, pooling, likelihood):
-    exact = exact_reference.exact(pooling, likelihood, groups_of(cookies))
+def test_posterior_of_the_cookies_is_the_exact_one(cookies, pooling, likelihood, exact_of):
+    exact = exact_of(pooling, likelihood)
     assert_moments(drawn(cookies, pooling, likelihood), exact.mean, exact.sd)
 
 
@@ -78,7 +78,7 @@ def test_both_modes_of_a_posterior_have_their_share():
     assert 0.0019 < np.mean(mu > 1e-3) < 0.0028
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
 def test_table_without_any_event_has_its_posterior(likelihood):
     table = counts_from_rows(["a", "a", "b", "c"], np.zeros(4, int))
     exact = exact_reference.exact("hierarchical", likelihood, groups_of(table))
