@@ -230,17 +230,6 @@ def test_only_pareto_k_and_elpd_loo_leave_the_draws_beyond_doubt():
     assert [each.is_of_loo for each in judged().conditions] == [False] * 5 + [True] * 2
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(0.05, "trusted"), (-0.19, "trusted"), (0.21, "suspect"), (np.nan, "suspect")]
-)
-def test_a_large_pareto_k_is_void_where_elpd_loo_is_known_to_be_right(error, status):
-    doubtful = loo_with(bad_rows=1, pareto_k=np.array([0.1, 0.9]))
-    verdict = judged(loo=doubtful).knowing(error)
-    assert verdict.status == status
-    assert (f"{abs(error):.2f} from its exact value" in verdict.conditions[-2].value) == (status == "trusted")
-    assert judged(stats=stats_of(diverging=1), loo=doubtful).knowing(error).status == "suspect"
-
-
 def test_status_and_reasons_are_those_of_the_conditions():
     more = Condition.of(name="another", value="2", limit="at most 1", passed=False, otherwise="another is 2")
     verdict = replace(judged(), conditions=(*judged().conditions, more))

@@ -7,7 +7,6 @@ checks, unless `report.page.SHOWN_APART` names it.
 To add one: a module with a `CHECK`, a key in conf/checks, and a line in `findings.CHECKS`.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -49,7 +48,6 @@ class Result:
     conditions : conditions added to the verdict
     model_conditions : conditions of the model check
     is_exact : whether the draws agree with an answer that is known without them
-    elpd_error : elpd_loo less its exact value; NaN if that is not known
     shown_in : the figures without which its findings are not seen, besides those of its conditions
     value : the check's own object, for its figures and its section of the report
     """
@@ -61,7 +59,6 @@ class Result:
     conditions: tuple[Condition, ...] = ()
     model_conditions: tuple[Condition, ...] = ()
     is_exact: bool = False
-    elpd_error: float = math.nan
     shown_in: tuple[str, ...] = ()
     value: Any = None
 

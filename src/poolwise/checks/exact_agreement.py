@@ -5,7 +5,6 @@ elpd_loo with its exact value. A fit agrees if every |z| of K is at most `agreem
 compares two runs. A fit that differs is suspect.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,6 @@ def result(found: Agreement, *, x64: bool = True) -> Result:
         lines=(found.line,),
         tables={"exact": found.table},
         is_exact=found.agrees,
-        elpd_error=found.elpd_difference if found.agrees else math.nan,
         conditions=(
             Condition.of(
                 name="z-score against the exact answer, the largest: are these draws of this posterior?",

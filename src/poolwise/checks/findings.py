@@ -96,8 +96,6 @@ def checked(view: FitView, settings: Settings) -> FitView:
         ),
     )
     verdict = replace(view.verdict, conditions=view.verdict.conditions + more)
-    for found in results.values():
-        verdict = verdict.knowing(found.elpd_error)
     of_model = tuple(each for found in results.values() for each in found.model_conditions)
     return replace(view, results=results, verdict=verdict, model_check=verdict.model_check(of_model))
 

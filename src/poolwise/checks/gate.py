@@ -5,7 +5,7 @@ model check, `passed` or `failed`, or `not checked` if the draws cannot tell. Ea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,6 @@ BFMI_MIN = 0.3
 # Total variation between the law of independent draws and the posterior: 0.1% is far below the error of any estimate
 # from fewer than a million draws.
 EXCESS_MAX = 1e-3
-# Nats: less than any difference between models that means something.
-ELPD_ERROR_MAX = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,24 +93,6 @@ class Verdict:
     def reasons(self) -> tuple[str, ...]:
         """The sentences of the conditions that do not hold."""
         return failures(self.conditions)
-
-    def knowing(self, elpd_error: float) -> "Verdict":
-        """The verdict where elpd_loo is known to be this far from its exact value; NaN if it is not known.
-
-        A large Pareto k is a warning that elpd_loo may be wrong, which is void where it is known to be right.
-        """
-        if not abs(elpd_error) <= ELPD_ERROR_MAX:
-            return self
-        known = f"; elpd_loo is {abs(elpd_error):.2f} from its exact value"
-        return replace(
-            self,
-            conditions=tuple(
-                replace(each, value=each.value + known, passed=True, sentence="", remedy=())
-                if each.is_of_loo and not each.passed
-                else each
-                for each in self.conditions
-            ),
-        )
 
     def model_check(self, conditions: tuple[Condition, ...]) -> ModelCheck:
         """The model check by these conditions, in view of what this verdict says of the draws and of elpd_loo."""
