@@ -44,7 +44,7 @@ def test_ranking_is_printed_the_highest_rate_first(groups, log):
 
 
 def test_verdict_of_the_run_is_in_the_first_line(groups, log):
-    assert groups(log(verdict="suspect")).stdout.splitlines()[0].endswith(", suspect")
+    assert groups(log(verdict="suspect")).stdout.splitlines()[0].endswith(", suspect, model check not checked")
 
 
 def test_contrasts_with_a_group_and_probabilities_above_a_rate(groups, log):

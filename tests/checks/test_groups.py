@@ -49,6 +49,14 @@ def test_extreme_of_many_equal_groups_is_counted_and_not_listed():
     assert "any of 12 plants may have the highest rate, most probably " in words
 
 
+def test_a_group_that_only_some_fall_short_of_is_named_with_them():
+    # b is uncertain: it cannot be told from a, which sets of neighbours by mean do not show
+    sd = np.array([1.0, 1.0, 6.0, 1.0])[:, None]
+    draws = np.random.default_rng(0).normal(np.array([[5.0], [0.2], [0.1], [0.0]]), sd, (4, 4000)) + 100
+    found = found_of(draws, ["a", "c", "b", "d"])
+    assert found.alike == "plant a has a higher rate than c and d; no other two plants can be told apart"
+
+
 def test_equal_groups_cannot_be_told_apart():
     assert found_of(normal(0, 0, 0)).alike == "no two of the 3 plants can be told apart"
 

@@ -123,7 +123,7 @@ def test_elpd_marks_suspect_runs_apart_and_never_calls_one_best(members):
     assert (len(suspect.get_xdata()), len(trusted.get_xdata())) == (2, 4)
     assert result.figure.axes[0].get_yticklabels()[0].get_text() == "1. run0 (suspect)"
     assert "The best model is 2. run1" in result.caption
-    assert "Open diamonds, not to be called best: 2." in result.caption
+    assert "2 open diamonds: not to be called best." in result.caption
 
 
 def test_elpd_caption_counts_the_ties(members):

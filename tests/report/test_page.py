@@ -162,13 +162,13 @@ def test_page_gives_the_answer_with_its_uncertainty():
 
 def test_answer_begins_with_what_the_joint_draws_say_of_the_question():
     text = section(make_page(results={"groups": compared("ab", [9.0, 9.5])}), "answer")
-    assert "By this model they do not: it is known with probability above 95% which of the two rates is higher." in text
-    assert text.index("By this model") < text.index("The rates run from")
+    assert "The rates differ: it is known with probability above 95% which of the two rates is higher." in text
+    assert text.index("The rates differ") < text.index("The rates run from")
 
 
 def test_answer_of_groups_that_are_alike_claims_neither():
     text = section(make_page(results={"groups": compared("ab", [9.0, 9.0])}), "answer")
-    assert "These data do not show that they differ, nor that they share one rate: it is not known" in text
+    assert "These data do not show that the cities differ, nor that they share one rate: it is not known" in text
 
 
 def test_answer_of_independent_rates_says_what_the_model_assumes():
@@ -278,7 +278,7 @@ def test_unpooled_page_says_that_a_new_group_is_only_the_prior():
 def test_pooled_page_gives_one_rate():
     summary = make_summary(["a"]).rename(index={"lam.a": "lam"}).loc[["lam"]]
     text = flat(make_page(pooling="pooled", summary=summary))
-    assert "one rate of 1.50 (1.30 to 1.70) daily calls per row" in text
+    assert "one rate for all: 1.50 (1.30 to 1.70) daily calls per row" in text
 
 
 def test_model_is_written_with_its_priors():
@@ -464,7 +464,7 @@ def test_a_failed_model_check_stands_at_the_head_and_under_trust_with_its_remedy
     assert "draws trusted" in head and "! model check failed" in head and FAILED.sentence in head
     text = section(page, "trust")
     assert "variance / mean within groups 8.70 (p 0.002) p above 0.002 no" in text
-    assert "What describes it: likelihood=negative_binomial." in text
+    assert "Try likelihood=negative_binomial, which can describe this." in text
 
 
 def test_a_model_check_on_suspect_draws_is_not_called_passed():

@@ -239,6 +239,7 @@ def test_metrics_have_the_names_of_the_contract():
         "ess_per_second": 4000.0,  # 6000 in 1.5 s of sampling
         "seconds_total": 6.0,
         "loo_replaced": 0,
+        "loo_refitted": 0,
         "pareto_k_max_psis": 0.4,
         "new_group/mean": 9.25,
         "new_group/sd": 3.75,

@@ -71,8 +71,8 @@ def test_a_sweep_is_one_parent_with_its_fits_as_children(pair):
 
 def test_the_list_of_jobs_says_what_will_be_done(pair):
     assert re.findall(r"^ +\d  (\S+) .* (\w+)$", pair[0].stdout, re.M) == [
-        ("pooled-pois", "fitted"),
-        ("unpooled-pois", "fitted"),
+        ("pooled-pois", "fit"),
+        ("unpooled-pois", "fit"),
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_near_miss_says_what_differs(pair, tmp_path):
     table = (ROOT / "data" / "cookies.csv").read_text().replace("12,1", "13,1", 1)
     (tmp_path / "cookies.csv").write_text(table)
     done = again(pair, *PAIR, f"data.path={tmp_path}/cookies.csv", "sweep.dry_run=true")
-    assert re.search(r"fitted; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr
+    assert re.search(r"to fit; run \w{6} was fitted to other data", done.stdout), done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_single_run_is_no_sweep_whatever_it_draws():
 
 def test_a_dry_run_lists_the_jobs_and_logs_nothing(command, outputs):
     done = command(*PAIR, "sweep.dry_run=true")
-    assert (done.returncode, done.stdout.count("fitted")) == (0, 2)
+    assert (done.returncode, done.stdout.count("to fit")) == (0, 2)
     assert logged(outputs) == []
 
 
@@ -233,7 +233,7 @@ def test_a_dry_run_of_a_single_run_is_its_line_of_the_list(pair):
     asked = (*TINY, "pooling=pooled", "sweep.dry_run=true")
     plain, reusing = again(pair, *asked), again(pair, *asked, "reuse=true")
     assert (plain.returncode, reusing.returncode) == (0, 0), plain.stderr + reusing.stderr
-    assert re.fullmatch(r" +0  pooled-pois.* fitted\n", plain.stdout)
+    assert re.fullmatch(r" +0  pooled-pois.* to fit\n", plain.stdout)
     assert re.fullmatch(r" +0  pooled-pois.* (reused from|reanalysed from the draws of) run .*\n", reusing.stdout)
     assert len(logged(pair[1])) == before
 

@@ -18,6 +18,7 @@ from poolwise.checks import (
     model_check,
     power_scaling,
     prior_scale,
+    refitted_loo,
 )
 from poolwise.checks.base import Check, FitView, Settings
 from poolwise.checks.loo import Loo, psis_loo
@@ -50,7 +51,7 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     summary = summarise(posterior, without_mean(model, values, has_events=bool(counts.cell_count.any())))
-    loo = _loo(model, posterior, cells, values, summary)
+    loo = _loo(model, counts, posterior, cells, values, summary, settings)
     _add_predictive(tree, model, values, settings)
     view = FitView(
         counts=counts,
@@ -100,12 +101,26 @@ def checked(view: FitView, settings: Settings) -> FitView:
     return replace(view, results=results, verdict=verdict, model_check=verdict.model_check(of_model))
 
 
-def _loo(model: Model, posterior: xr.Dataset, cells: xr.Dataset, values: PriorValues, summary: pd.DataFrame) -> Loo:
+def _loo(
+    model: Model,
+    counts: Counts,
+    posterior: xr.Dataset,
+    cells: xr.Dataset,
+    values: PriorValues,
+    summary: pd.DataFrame,
+    settings: Settings,
+) -> Loo:
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     r_eff = relative_efficiency(summary, num_draws=num_draws)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     loo = psis_loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
-    return integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
+    loo = integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
+    if loo.psis is None:
+        return loo
+    seed, sampler, device = settings.seed, settings.sampler, settings.device
+    return refitted_loo.refitted_where_bad(
+        loo, counts, posterior, cells, model, values, seed=seed, sampler=sampler, device=device
+    )
 
 
 def _new_groups(model: Model, posterior: xr.Dataset, values: PriorValues, settings: Settings) -> NewGroups | None:

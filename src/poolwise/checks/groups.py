@@ -77,14 +77,34 @@ class GroupsFound:
         if not self.is_pairwise:
             return ""
         order = self.rates.order
-        sets = indistinct(self.rates.greater(order))
+        greater = self.rates.greater(order)
+        sets = indistinct(greater)
         if not sets:
             return ""
         if len(sets) == 1 and len(sets[0]) == len(order):
             return f"no two of the {len(order)} {plural(self.noun)} can be told apart"
-        named = [self._some([self.rates.labels[g] for g in order[each.start : each.stop]]) for each in sets]
-        more = f"; and {number_of(len(named) - SETS, 'more set')}" if len(named) > SETS else ""
-        return f"{plural(self.noun)} that cannot be told apart: {'; '.join(named[:SETS])}{more}"
+        if words := self._higher(greater, sets):
+            return words
+        sets_named = [self._some([self.rates.labels[g] for g in order[each.start : each.stop]]) for each in sets]
+        more = f"; and {number_of(len(sets_named) - SETS, 'more set')}" if len(sets_named) > SETS else ""
+        return f"{plural(self.noun)} that cannot be told apart: {'; '.join(sets_named[:SETS])}{more}"
+
+    def _higher(self, greater: np.ndarray, sets: list[range]) -> str:
+        """The groups that few others are known to exceed, if the sets of neighbours do not say it all."""
+        is_open = ~is_decided(greater)
+        for each in sets:
+            is_open[each.start : each.stop, each.start : each.stop] = False
+        labels = [self.rates.labels[g] for g in self.rates.order]
+        lower = {labels[i]: [labels[j] for j in np.flatnonzero(row > DECIDED)] for i, row in enumerate(greater)}
+        known = {label: others for label, others in lower.items() if others}
+        says_all = not is_open[np.triu_indices(len(labels), 1)].any() and max(map(len, sets)) <= 2 * NAMED
+        if says_all or len(known) > SETS:
+            return ""
+        sentences = [
+            f"{named(label, self.noun)} has a higher rate than {listing(list(map(name_of, others)))}"
+            for label, others in known.items()
+        ]
+        return f"{'; '.join(sentences)}; no other two {plural(self.noun)} can be told apart"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -96,16 +116,11 @@ class GroupsFound:
         p = self.ranking[column].sort_values(ascending=False, kind="stable")
         likely = [f"{name_of(label)} ({probability(value)})" for label, value in p.head(NAMED).items()]
         if p.iloc[0] > DECIDED:
-            return f"{self._named(p.index[0])} has the {what} rate with probability {probability(p.iloc[0])}"
+            return f"{named(p.index[0], self.noun)} has the {what} rate with probability {probability(p.iloc[0])}"
         among = 1 + int(np.searchsorted(p.cumsum(), DECIDED))  # groups that have it with probability `DECIDED`
         if among > NAMED:
             return f"any of {among} {plural(self.noun)} may have the {what} rate, most probably {likely[0]}"
         return f"{self.noun} {', '.join(likely[: among - 1])} or {likely[among - 1]} has the {what} rate"
-
-    def _named(self, label: object) -> str:
-        """A group with its kind, unless its label says it."""
-        name = name_of(label)
-        return name if self.noun.lower() in name.lower() else f"{self.noun} {name}"
 
     def _some(self, labels: list[str]) -> str:
         names = list(map(name_of, labels))
@@ -125,6 +140,12 @@ def result(rates: GroupRates, column: str) -> Result:
     """The result of these rates; `column` names what a group is."""
     found = GroupsFound(rates, ranking(rates), contrasts(rates), words_of(column))
     return Result(lines=found.lines, tables={"ranking": found.ranking, "contrasts": found.contrasts}, value=found)
+
+
+def named(label: object, noun: str) -> str:
+    """A group with its kind, unless its label says it."""
+    name = name_of(label)
+    return name if noun.lower() in name.lower() else f"{noun} {name}"
 
 
 def name_of(label: object) -> str:

@@ -62,9 +62,9 @@ def integrated_where_doubtful(
     """
     if not (~(loo.pareto_k <= INTEGRATE_ABOVE_K)).any():
         return loo
-    kinds, which = _kinds(cells, model)
+    kinds, which = kinds_of(cells, model)
     weight = np.bincount(which, cells["cell_multiplicity"].values)  # (K,), rows
-    again = _integrated(kinds, weight, _integral(posterior, model, values), r_eff=r_eff)
+    again = _integrated(kinds, weight, integral_of(posterior, model, values), r_eff=r_eff)
     if not np.isfinite(again.cell_elpd).all():
         return loo
     return replace(
@@ -80,8 +80,8 @@ def integrated_below(
     posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues, *, r_eff: float
 ) -> np.ndarray:
     """P(Y < y_c | all other rows) of each cell, (C,), with the weights of the integrated values: for LOO-PIT."""
-    kinds, which = _kinds(cells, model)
-    integral = _integral(posterior, model, values)
+    kinds, which = kinds_of(cells, model)
+    integral = integral_of(posterior, model, values)
     if not integral.drawn:
         place = (np.arange(BELOW_DRAWS) + 0.5) / BELOW_DRAWS
         return np.array([_below(kind, integral, place).mean() for kind in kinds])[which]
@@ -93,7 +93,7 @@ def integrated_below(
     place = np.arange(1, num_chains * len(draws) + 1).reshape(num_chains, -1) * GOLDEN % 1.0
     with np.errstate(divide="ignore"):  # P(Y < 0) = 0
         log_below = loo_below(
-            (each[None] for each in _rows_given_rest(kinds, integral)),
+            (each[None] for each in rows_given_rest(kinds, integral)),
             (np.log(_below(kind, some, place))[None] for kind in kinds),
             draws=draws,
             r_eff=min(1.0, r_eff * stride),
@@ -109,7 +109,8 @@ def _below(kind: Kind, integral: RateIntegral, place: np.ndarray) -> np.ndarray:
     return integral.likelihood.below(np.array(float(count)), exposure * rate, params)
 
 
-def _integral(posterior: xr.Dataset, model: Model, values: PriorValues) -> RateIntegral:
+def integral_of(posterior: xr.Dataset, model: Model, values: PriorValues) -> RateIntegral:
+    """The integral over a rate at the draws of a labelled posterior."""
     draws = {site: posterior[site].transpose("chain", "draw").values for site in RateIntegral.sites(model, values)}
     return RateIntegral.of(model, values, draws)
 
@@ -118,7 +119,7 @@ def _integrated(kinds: Kinds, weight: np.ndarray, integral: RateIntegral, *, r_e
     """LOO of one row of each kind; exact, with k = 0, if there is no h."""
     drawn = integral.drawn
     if not drawn:
-        exact = np.array([float(each) for each in _rows_given_rest(kinds, integral)])
+        exact = np.array([float(each) for each in rows_given_rest(kinds, integral)])
         elpd, se = weighted_sum(exact, weight)
         return Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), pareto_k_limit(np.inf), 0)
     integral, stride = _thinned(kinds, integral)
@@ -126,7 +127,7 @@ def _integrated(kinds: Kinds, weight: np.ndarray, integral: RateIntegral, *, r_e
 
     def blocks() -> Iterator[np.ndarray]:
         size = max(1, predictive.BLOCK // next(iter(integral.drawn.values())).size)
-        for some in itertools.batched(_rows_given_rest(kinds, integral), size):
+        for some in itertools.batched(rows_given_rest(kinds, integral), size):
             block = np.stack(some)
             even.append(_is_even(block))
             yield block
@@ -144,7 +145,7 @@ def _thinned(kinds: Kinds, integral: RateIntegral) -> tuple[RateIntegral, float]
     return replace(integral, drawn={name: value[:, kept] for name, value in integral.drawn.items()}), length / len(kept)
 
 
-def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
+def kinds_of(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
     """Rows with the same probability given all others of their rate, and the kind of each cell, (C,)."""
     group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
     group = np.zeros_like(group) if model.pooling.is_shared else group
@@ -158,7 +159,7 @@ def _kinds(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
     return tuple(found), which
 
 
-def _rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarray]:
+def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarray]:
     """Log p(one row of the kind | other rows of its rate, h), each (chain, draw) or ()."""
     # a group has several kinds, and groups without one row repeat each other
     log_marginal = functools.lru_cache(maxsize=128)(integral.log_marginal)

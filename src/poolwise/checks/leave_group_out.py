@@ -72,7 +72,7 @@ class GroupsOut:
     @property
     def suspect(self) -> tuple[str, ...]:
         """Labels of the groups whose refit misses the gate."""
-        good = _converged(self.r_hat, self.ess, self.divergences, self.num_chains)
+        good = is_converged(self.r_hat, self.ess, self.divergences, self.num_chains)
         good &= (self.pareto_k <= self.k_threshold) & np.isfinite(self.elpd)
         return tuple(label for label, is_good in zip(self.labels, good, strict=True) if not is_good)
 
@@ -146,11 +146,11 @@ def leave_group_out(
                 device=device,
             )
             found = refit(model)
-            if not _converged(*_state(found), sampler.num_chains) and "marginal" in model.pooling.offered(
+            if not is_converged(*state_of(found), sampler.num_chains) and "marginal" in model.pooling.offered(
                 model.likelihood
             ):  # repeated without a funnel
                 found = refit(replace(model, parameterisation="marginal"))
-            draws, state = found.posterior, _state(found)
+            draws, state = found.posterior, state_of(found)
         integral = RateIntegral.of(model, values, draws)
         rows.append((*_mean(_group_given_rest(counts, g, model, integral)), *state))
     num_draws = sampler.num_chains * sampler.num_samples
@@ -174,13 +174,13 @@ def without_group(counts: Counts, group: int) -> Counts:
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
 
-def _state(found: Fit) -> tuple[float, float, float]:
+def state_of(found: Fit) -> tuple[float, float, float]:
     """Largest R-hat, smallest ESS and divergences of a refit."""
     kept = {name: value for name, value in found.posterior.items() if name not in WITHOUT_MEAN}
     return (*summary.convergence(kept), float(np.sum(found.sample_stats.get("diverging", 0))))
 
 
-def _converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
+def is_converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any:
     """Whether refits pass the gate, one or each of an array."""
     r_hat_limit, ess_limit, _ = limits(num_chains)
     return r_hat_limit.holds(r_hat) & ess_limit.holds(ess) & (divergences == 0)

@@ -30,6 +30,7 @@ class Loo:
     k_threshold : above it `cell_elpd` is not reliable
     bad_rows : rows whose cell lies above it
     psis : the PSIS values, if integrated ones replace them here
+    refitted_rows : rows whose value is from a refit without them
     """
 
     elpd: float
@@ -41,6 +42,7 @@ class Loo:
     k_threshold: float
     bad_rows: int
     psis: "Loo | None" = None
+    refitted_rows: int = 0
 
     @property
     def k_max_psis(self) -> float:

@@ -131,4 +131,4 @@ def remedy(model: Model, missing: Feature) -> tuple[str, ...]:
 
 
 def _p(value: float) -> str:
-    return number(value, 2)
+    return "under 0.0001" if value < 1e-4 else number(value, 2)

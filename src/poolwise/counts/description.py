@@ -220,7 +220,10 @@ NOT_SHOWN = {  # within groups, if groups of rows at random could differ as much
 }
 HINTS = {  # (all rows, within groups)
     ("alike", "more"): "So within groups the counts vary more than Poisson noise, which suggests a negative binomial.",
-    ("alike", "alike"): "So nothing here contradicts Poisson noise or one rate for all groups.",
+    (
+        "alike",
+        "alike",
+    ): "So the counts vary about as much as Poisson counts of one rate; a single group that differs may not show here.",
     ("alike", "less"): "So within groups the counts vary less than Poisson counts, which no likelihood here can model.",
     ("less", "more"): "So the two ratios disagree: look at the groups one by one.",
     ("less", "alike"): "So the counts are slightly more even than Poisson counts of one rate.",
@@ -228,12 +231,12 @@ HINTS = {  # (all rows, within groups)
 }
 ONE_GROUP = {
     "more": "So the counts vary more than Poisson noise, which suggests a negative binomial.",
-    "alike": "So nothing here contradicts Poisson noise.",
+    "alike": "So the counts vary about as much as Poisson counts.",
     "less": "So the counts vary less than Poisson counts, which no likelihood here can model.",
 }
 NO_REPEATS = {  # no group has two rows and an event
     "more": "So the groups differ or the noise is wider than Poisson; without repeated rows in a group, the data "
     "do not show which.",
-    "alike": "So nothing here contradicts Poisson noise with one rate for all groups.",
+    "alike": "So the counts vary about as much as Poisson counts of one rate.",
     "less": "So the counts are more even than Poisson counts of one rate.",
 }

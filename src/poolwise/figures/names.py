@@ -14,8 +14,7 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
     ),
     "posterior": (
         "The posterior",
-        "The posterior of the rates, and whether the sampler, which draws from the posterior step by step in several "
-        "chains, has explored all of it.",
+        "The posterior of the rates, and whether the draws, in several chains, cover all of it.",
         ("forest", "rank", "trace", "energy"),
     ),
     "differences": (

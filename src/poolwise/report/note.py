@@ -147,9 +147,10 @@ def integrated(view: "FitView") -> list[str]:
     """The estimator of elpd_loo, if it is not PSIS."""
     if view.loo.psis is None:
         return []
+    refits = f"; of {number_of(view.loo.refitted_rows, 'row')} by refits without them" if view.loo.refitted_rows else ""
     return [
         f"elpd of all {view.counts.num_rows:,} rows computed by integrated importance sampling "
-        f"(Pareto k of PSIS was up to {view.loo.k_max_psis:.2f})"
+        f"(Pareto k of PSIS was up to {view.loo.k_max_psis:.2f}){refits}"
     ]
 
 

@@ -35,7 +35,7 @@ from poolwise.report.wording import (
     rates_of,
     unit,
 )
-from poolwise.text import cell, number, short
+from poolwise.text import cell, number, number_of, short
 
 if TYPE_CHECKING:
     from poolwise.checks.base import FitView
@@ -267,10 +267,12 @@ def _integrated(view: "FitView") -> str:
     loo = view.loo
     if loo.psis is None:
         return ""
+    rows = number_of(loo.refitted_rows, "row")
+    refits = f" These weights are uneven for {rows}, whose values are from refits." if loo.refitted_rows else ""
     return (
         f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
         f"sampling, because the largest Pareto k of Pareto-smoothed importance sampling is {loo.k_max_psis:.2f}: above "
-        f"{INTEGRATE_ABOVE_K:g} its sum over rows may be biased. The conditions judge the integrated values."
+        f"{INTEGRATE_ABOVE_K:g} its sum over rows may be biased.{refits} The conditions judge the new values."
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from poolwise.text import lines_for
 
@@ -42,10 +43,10 @@ def _bar(unit: str, *told: str, quiet: bool = False) -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=30)),  # the first to shrink
         TextColumn(f"{{task.completed}}/{{task.total}} {unit}"),
         *map(TextColumn, told),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         TextColumn("left"),
     )
     return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)

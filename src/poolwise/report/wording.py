@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from poolwise.checks.groups import CHECK as COMPARED
-from poolwise.checks.groups import GroupsFound
+from poolwise.checks.groups import GroupsFound, named
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
 from poolwise.model.count_model import Model
@@ -60,11 +60,11 @@ def _answer(view: "FitView") -> str:
     counts, summary, pooling = view.counts, view.summary, view.model.pooling
     rates = rates_of(summary)
     if pooling.is_shared:
-        return f"This model assumes that they do: one rate of {interval(rates.iloc[0])} {unit(counts)}."
+        return f"This model assumes one rate for all: {interval(rates.iloc[0])} {unit(counts)}."
     if len(rates) == 1:
         return f"The rate is {interval(rates.iloc[0])} {unit(counts)}."
     high, low = (rates.iloc[place] for place in (0, -1))
-    names = [f"{words_of(counts.columns.group)} {label_of(str(row.name))}" for row in (high, low)]
+    names = [named(label_of(str(row.name)), words_of(counts.columns.group)) for row in (high, low)]
     sentences = [
         *_differences(view),
         f"The rates run from {interval(high)} in {names[0]} to {interval(low)} in {names[1]}, in {unit(counts)}.",
@@ -86,9 +86,9 @@ def _differences(view: "FitView") -> list[str]:
             "; of equal rates about one in ten would be named by chance" if found.num_decided else ""
         )
     elif found.num_decided:
-        first = f"By this model they do not: {found.decided}"
+        first = f"The rates differ: {found.decided}"
     else:
-        first = f"These data do not show that they differ, nor that they share one rate: {found.decided}"
+        first = f"These data do not show that the {groups} differ, nor that they share one rate: {found.decided}"
     others = [each for each in found.lines if each != found.decided]
     return [f"{each[0].upper()}{each[1:]}." for each in (first, *others)]
 

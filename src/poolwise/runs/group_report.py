@@ -43,7 +43,9 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     tree = stored_tree(run.run_id, uri=uri)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     rates = group_rates(posterior, cells)
-    head = f"{one_line(run.name)} ({run.run_id}), {one_line(run.tags.get('verdict', 'not judged'))}"
+    judged = one_line(run.tags.get("verdict", "not judged"))
+    checked = one_line(run.tags.get("model_check", "not checked"))
+    head = f"{one_line(run.name)} ({run.run_id}), {judged}, model check {checked}"
     if rates is None:
         return [head, "this model has one rate only: there are no groups to compare"]
     if against is not None and against not in rates.labels:

@@ -53,6 +53,7 @@ def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> d
         **({"ess_per_second": verdict.ess_bulk_min / seconds["sample"]} if "sample" in seconds else {}),
         "seconds_total": total,
         "loo_replaced": view.counts.num_rows if loo.psis else 0,  # rows with elpd from integrated importance sampling
+        "loo_refitted": loo.refitted_rows,
         "pareto_k_max_psis": loo.k_max_psis,
     }
     for result in view.results.values():

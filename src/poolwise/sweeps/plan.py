@@ -94,7 +94,7 @@ def _decide(record: Record, ingredients: dict[str, object], among: Sequence[Logg
     if twin := reuse.with_same_draws(record, among):
         return "", f"reanalysed from the draws of run {twin.run_id}"
     miss = reuse.near_miss(record, ingredients, among, uri=uri)
-    return "", f"fitted; {miss}" if miss else "fitted"
+    return "", f"to fit; {miss}" if miss else "to fit"
 
 
 def twin_of(job: Planned, *, uri: str) -> Logged | None:

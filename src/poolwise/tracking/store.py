@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -284,6 +285,12 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
     except OUTAGES as error:
         if reason := outage(uri):
             raise UnreachableError(f"{public(uri)}: {reason}") from None
+        with suppress(MlflowException):
+            status = MlflowClient(uri).get_run(run_id).info.status
+            if status != "FINISHED":
+                raise UnknownRunError(
+                    f"run {run_id} has no {name}: it is {status.lower()}. Repeat its command, which goes on."
+                ) from None
         raise UnknownRunError(
             f"run {run_id} in {public(uri)} has no {name}: {first_line(error)} "
             "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."

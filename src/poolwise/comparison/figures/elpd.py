@@ -9,7 +9,7 @@ from poolwise.comparison.differences import TIE_DIFFERENCE, is_tie
 from poolwise.comparison.figures.base import WIDE, ComparisonFigure, Ranked
 from poolwise.comparison.models import eligible
 from poolwise.figures.style import BLACK, BLUE, GREY, MAX_LABELS, VERMILLION, blank, style
-from poolwise.text import short
+from poolwise.text import number_of, short
 
 FAR = 100.0  # differences beyond it are drawn on a logarithmic scale
 
@@ -76,12 +76,11 @@ def _elpd_shows(ranked: Ranked, table: pd.DataFrame) -> str:
         return "No model may be called best; differences are to the first."
     others = fit.iloc[1:]
     tied = sum(map(is_tie, others["elpd_diff"], others["dse"], others["diff_mcse"]))
-    text = (
-        f"The best model is {short(ranked.labels[fit.index[0]], 60)}, and {tied} of {len(others)} other models "
-        f"that may be best tie{'s' if tied == 1 else ''} with it."
-    )
+    best = f"The best model is {short(ranked.labels[fit.index[0]], 60)}"
+    ties = f"{tied} of {len(others)} other models that may be best tie{'s' if tied == 1 else ''} with it"
     ruled_out = len(table) - len(fit)
-    return text + (f" Open diamonds, not to be called best: {ruled_out}." if ruled_out else "")
+    open_ones = f" {number_of(ruled_out, 'open diamond')}: not to be called best." if ruled_out else ""
+    return (f"{best}, and {ties}." if len(others) else f"{best}; no other may be best.") + open_ones
 
 
 ELPD = ComparisonFigure(
