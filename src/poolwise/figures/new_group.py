@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.bins import BAND, QUANTILES, bins_of, quantile_row
 from poolwise.figures.style import BLACK, BLUE, GREY, SKY, blank, density, legend_below, style, whole_numbers
-from poolwise.text import number
+from poolwise.text import compact, number
 
 if TYPE_CHECKING:
     from poolwise.inference.predictive import NewGroup
@@ -34,7 +34,8 @@ def _new_group(fit: Drawing) -> Picture:
     look = {"color": SKY} if new.is_informed_by_data else {"color": "#D9D9D9", "hatch": "//"}
     _rate(left, fit, new, look)
     ends = _count(right, new, look)
-    size = f", exposure {new.exposure:g}" if fit.has_exposure or new.exposure != 1 else ""
+    per = fit.view.counts.columns.per
+    size = f", {fit.exposure_name} {compact(new.exposure * per)}" if fit.has_exposure or new.exposure != 1 else ""
     style(right, f"{fit.counted_in}{size}", "probability of a count")
     legend_below(figure, left, right)
     named = "" if new.label is None else fit.named(fit.labels.index(new.label))
@@ -46,8 +47,8 @@ def _new_group(fit: Drawing) -> Picture:
     said = f"is {ends[0]:,}" if ends[0] == ends[1] else f"lies from {ends[0]:,} to {ends[1]:,}"
     whose = f"The rate of {named}, a group of the data," if named else "The rate of a new group"
     shows = (
-        f"{whose} is {number(middle)} ({BAND:.0%} between {number(low)} and {number(high)}), and one count of it "
-        f"{said} with probability 90%{' or more' if ends[0] == ends[1] else ''}"
+        f"{whose} has the median {number(middle)} ({BAND:.0%} between {number(low)} and {number(high)}), and one count "
+        f"of it {said} with probability 90% or more"
         f"{'' if new.is_informed_by_data else ', by the prior alone'}."
     )
     table = pd.DataFrame({"quantile": LEVELS, "rate": np.quantile(new.rate, LEVELS)}).set_index("quantile")
