@@ -230,6 +230,24 @@ def test_only_pareto_k_and_elpd_loo_leave_the_draws_beyond_doubt():
     assert [each.is_of_loo for each in judged().conditions] == [False] * 5 + [True] * 2
 
 
+def independent(log_ratio):
+    """The verdict on independent draws with these log ratios, of four chains."""
+    ratios = np.resize(np.asarray(log_ratio, float), (4, 500))
+    return judged(stats=xr.Dataset({"log_ratio": (("chain", "draw"), ratios), "lp": (("chain", "draw"), ratios)}))
+
+
+def test_independent_draws_are_judged_by_the_mass_that_their_proposals_miss():
+    # half of the kept draws had a ratio of 1, half of 1/2: they stand for 1 and 2 proposals each
+    verdict = independent(np.log([1.0, 0.5]))
+    assert verdict.status == "trusted"
+    assert verdict.engine == pytest.approx({"acceptance": 2 / 3, "excess": 0.0})
+    assert verdict.sampling == "independent draws (66.7% of proposals kept)"
+    # one draw in 500 stands for twice its mass: half of that is missed
+    assert independent(np.log([2.0] + [1.0] * 499)).engine["excess"] == pytest.approx(1e-3)
+    suspect = independent(np.log([2.0] + [1.0] * 249))
+    assert suspect.reasons == ("the proposals miss 0.20% of the posterior; use sampler=nuts",)
+
+
 def test_status_and_reasons_are_those_of_the_conditions():
     more = Condition.of(name="another", value="2", limit="at most 1", passed=False, otherwise="another is 2")
     verdict = replace(judged(), conditions=(*judged().conditions, more))

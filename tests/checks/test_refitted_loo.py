@@ -7,6 +7,7 @@ import pytest
 
 import exact_reference
 from poolwise.checks import integrated_loo, loo, refitted_loo
+from poolwise.checks.base import Settings
 from poolwise.checks.refitted_loo import bridge, refitted_where_bad, without_row
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
@@ -74,7 +75,9 @@ def outlier():
     integrated = integrated_loo.integrated_where_doubtful(psis, posterior, cells, model, values, r_eff=1.0)
 
     def refitted(found=integrated):
-        return refitted_where_bad(found, table, posterior, cells, model, values, seed=0, sampler=QUICK, device=DEVICE)
+        return refitted_where_bad(
+            found, table, posterior, cells, model, values, Settings(seed=0, sampler=QUICK, device=DEVICE)
+        )
 
     exact = exact_reference.exact("hierarchical", "poisson", groups_of(table))
     return integrated, refitted, exact.elpd_loo, exact.elpd[0]

@@ -91,11 +91,9 @@ def test_box_is_extended_to_a_mode_outside():
 def test_log_density_of_draws_is_that_of_the_interpolant():
     _, grid = found("correlated")
     points, log_q = grid.draw(100_000, np.random.default_rng(1))
-    # the mean of 1 / q over draws of q is the area on which q is positive
-    area = np.prod([axis[-1] - axis[0] for axis in grid.axes])
+    # the mean of 1 / q over the draws of q in a region is the area of the region
     inside = np.all(np.abs(points - CORRELATED.mean) < 1.0, axis=1)  # an area of 4, with bounded weights
     assert np.mean(np.where(inside, np.exp(-log_q), 0.0)) == pytest.approx(4.0, rel=0.02)
-    assert area > 4.0
 
 
 def test_limit_leaves_the_stated_mass_above_it():

@@ -26,14 +26,13 @@ VERDICT = Verdict(
     ess_bulk_min=6000.0,
     ess_tail_min=5000.4,
     engine={"divergences": 0, "bfmi_min": 0.9, "tree_depth_hits": 0},
-    transitions="0 divergences",
-    kind="draws",
+    sampling="0 divergences",
     pareto_k_max=0.412,
     pareto_k_bad=0,
 )
 REASONS = ("3 of 16000 transitions diverged", "R-hat of mu is 1.020, above 1.01")
 FAILED = tuple(Condition(f"condition {i}", "", "", False, reason) for i, reason in enumerate(REASONS))
-SUSPECT = dataclasses.replace(VERDICT, conditions=(*VERDICT.conditions, *FAILED), transitions="3 divergences")
+SUSPECT = dataclasses.replace(VERDICT, conditions=(*VERDICT.conditions, *FAILED), sampling="3 divergences")
 LOO = Loo(elpd=-400.456, se=8.512, p_loo=5.55, mcse=0.051, cell_elpd=None, pareto_k=None, k_threshold=0.7, bad_rows=0)
 NEW_GROUP = NewGroup(
     rate=np.array([9.0]),

@@ -46,7 +46,7 @@ def verdict_of(*failures: str, **figures) -> Verdict:
     held = Condition("R-hat, the largest", "1.0010", "at most 1.01", True)
     failed = [Condition(f"condition {i}", "bad", "good", False, reason) for i, reason in enumerate(failures)]
     one = {"r_hat_max": 1.001, "ess_bulk_min": 5000.0, "ess_tail_min": 4000.0, "engine": {}}
-    one |= {"transitions": "0 divergences", "kind": "draws", "pareto_k_max": 0.2, "pareto_k_bad": 0}
+    one |= {"sampling": "0 divergences", "pareto_k_max": 0.2, "pareto_k_bad": 0}
     return Verdict((held, *failed), **one | figures)
 
 

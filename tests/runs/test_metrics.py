@@ -24,8 +24,7 @@ VERDICT = Verdict(
     ess_bulk_min=6000.0,
     ess_tail_min=5000.0,
     engine={"divergences": 3, "bfmi_min": 0.9, "tree_depth_hits": 2},
-    transitions="3 divergences",
-    kind="draws",
+    sampling="3 divergences",
     pareto_k_max=0.4,
     pareto_k_bad=1,
 )
@@ -255,7 +254,7 @@ def test_metrics_hold_those_by_parameter():
 
 def test_a_verdict_of_many_fields_is_told_in_full():
     # every number of a verdict is a metric under its own name
-    numbers = {field.name for field in dataclasses.fields(Verdict)} - {"conditions", "engine", "transitions", "kind"}
+    numbers = {field.name for field in dataclasses.fields(Verdict)} - {"conditions", "engine", "sampling"}
     found = metrics(view_of(), seconds=SECONDS, total=6.0)
     assert {name: found[name] for name in numbers} == {name: getattr(VERDICT, name) for name in numbers}
 

@@ -117,10 +117,7 @@ def _loo(
     loo = integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
     if loo.psis is None:
         return loo
-    seed, sampler, device = settings.seed, settings.sampler, settings.device
-    return refitted_loo.refitted_where_bad(
-        loo, counts, posterior, cells, model, values, seed=seed, sampler=sampler, device=device
-    )
+    return refitted_loo.refitted_where_bad(loo, counts, posterior, cells, model, values, settings)
 
 
 def _new_groups(model: Model, posterior: xr.Dataset, values: PriorValues, settings: Settings) -> NewGroups | None:

@@ -71,7 +71,7 @@ class Verdict:
     Attributes
     ----------
     engine : metrics of the statistics that the engine gives: divergences of NUTS, acceptance of independent draws
-    transitions, kind : what they say, and of what: "0 divergences", "draws"
+    sampling : what they say, in a sentence: "0 divergences"
     """
 
     conditions: tuple[Condition, ...]
@@ -79,8 +79,7 @@ class Verdict:
     ess_bulk_min: float
     ess_tail_min: float
     engine: Mapping[str, float]
-    transitions: str
-    kind: str
+    sampling: str
     pareto_k_max: float
     pareto_k_bad: int
 
@@ -117,8 +116,7 @@ def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *
         ess_bulk_min=float(summary["ess_bulk"].min(skipna=False)),
         ess_tail_min=float(summary["ess_tail"].min(skipna=False)),
         engine=found.metrics,
-        transitions=found.transitions,
-        kind=found.kind,
+        sampling=found.words,
         pareto_k_max=float(np.max(leave_one_out.pareto_k)),
         pareto_k_bad=leave_one_out.bad_rows,
     )
@@ -127,8 +125,7 @@ def judge(summary: pd.DataFrame, sample_stats: xr.Dataset, leave_one_out: Loo, *
 @dataclass(frozen=True)
 class _OfEngine:
     metrics: Mapping[str, float]
-    transitions: str
-    kind: str
+    words: str
     conditions: tuple[Condition, ...]
 
 
@@ -143,8 +140,7 @@ def _independent(sample_stats: xr.Dataset) -> _OfEngine:
     excess = float(np.mean(np.maximum(0.0, -np.expm1(-log_ratio))))
     return _OfEngine(
         {"acceptance": acceptance, "excess": excess},
-        f"{acceptance:.1%} of proposals kept",
-        "independent draws",
+        f"independent draws ({acceptance:.1%} of proposals kept)",
         (
             Condition.of(
                 name="independent draws: mass of the posterior that the proposals miss",
@@ -166,7 +162,6 @@ def _transitions(sample_stats: xr.Dataset, max_tree_depth: int) -> _OfEngine:
     return _OfEngine(
         {"divergences": divergences, "bfmi_min": float(bfmi.min()), "tree_depth_hits": hits},
         f"{divergences} divergences",
-        "draws",
         (
             Condition.of(
                 name="divergent transitions: places the sampler could not follow",

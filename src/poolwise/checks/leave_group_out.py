@@ -170,7 +170,12 @@ def leave_group_out(
 
 def without_group(counts: Counts, group: int) -> Counts:
     """The table without one group: its cells remain with a weight near 0. For `fit` alone; without a digest."""
-    multiplicity: Any = np.where(counts.cell_group == group, HELD_OUT_WEIGHT, counts.cell_multiplicity)
+    return with_rows(counts, np.where(counts.cell_group == group, 0.0, counts.cell_multiplicity))
+
+
+def with_rows(counts: Counts, rows: np.ndarray) -> Counts:
+    """The table with so many rows of each cell, (C,), at least a weight near 0. For a fit alone; without a digest."""
+    multiplicity: Any = np.maximum(rows, HELD_OUT_WEIGHT)
     return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
 
 

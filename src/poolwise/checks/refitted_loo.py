@@ -17,19 +17,18 @@ Meng and Wong (1996), Simulating ratios of normalizing constants via a simple id
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from arviz_stats.base import array_stats
 from scipy.special import expit
 
+from poolwise.checks.base import Settings
 from poolwise.checks.integrated_loo import integral_of, kinds_of, rows_given_rest
-from poolwise.checks.leave_group_out import HELD_OUT_WEIGHT, is_converged, state_of
+from poolwise.checks.leave_group_out import is_converged, state_of, with_rows
 from poolwise.checks.loo import Loo, weighted_sum
 from poolwise.counts.cells import Counts
 from poolwise.inference.engines import ENGINES
-from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.streams import named_seed
 from poolwise.model.count_model import Model
 from poolwise.model.marginal_quadrature import RateIntegral
@@ -47,10 +46,7 @@ def refitted_where_bad(
     cells: xr.Dataset,
     model: Model,
     values: PriorValues,
-    *,
-    seed: int,
-    sampler: Sampler,
-    device: Device,
+    settings: Settings,
 ) -> Loo:
     """The values with those of bad rows from refits, if these are few and their chains agree.
 
@@ -71,15 +67,15 @@ def refitted_where_bad(
     for kind in chosen:
         alike = which == kind
         cell = int(np.flatnonzero(alike)[0])
-        refit = ENGINES[sampler.name].sample(
+        refit = ENGINES[settings.sampler.name].sample(
             model,
             without_row(counts, cell),
             values,
-            seed=named_seed(seed, "rows_left_out", cell),
-            sampler=sampler,
-            device=device,
+            seed=named_seed(settings.seed, "rows_left_out", cell),
+            sampler=settings.sampler,
+            device=settings.device,
         )
-        if not is_converged(*state_of(refit), sampler.num_chains):
+        if not is_converged(*state_of(refit), settings.sampler.num_chains):
             return loo
         both = (integral, RateIntegral.of(model, values, refit.posterior))
         cell_elpd[alike], mcse = bridge(*(next(rows_given_rest((kinds[kind],), each)) for each in both))
@@ -100,10 +96,8 @@ def refitted_where_bad(
 
 
 def without_row(counts: Counts, cell: int) -> Counts:
-    """The table without one row of a cell, which remains with a weight near 0. For a fit alone; without a digest."""
-    multiplicity: Any = counts.cell_multiplicity.astype(float)
-    multiplicity[cell] = max(multiplicity[cell] - 1.0, HELD_OUT_WEIGHT)
-    return replace(counts, cell_multiplicity=multiplicity, sha256="", file_sha256="")
+    """The table without one row of a cell; for a fit alone."""
+    return with_rows(counts, counts.cell_multiplicity - (np.arange(len(counts.cell_multiplicity)) == cell))
 
 
 def bridge(log_l_given_all: np.ndarray, log_l_given_others: np.ndarray) -> tuple[float, float]:

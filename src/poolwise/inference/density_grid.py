@@ -1,9 +1,9 @@
 """A log density of one to three variables to independent draws: a grid that sees its modes, and rejection.
 
-The density is interpolated between the nodes of a tensor grid, linearly in each variable. The interpolant is a mixture
-of products of triangular densities, one a node, so it is drawn from without error: a node, then a triangular offset in
-each variable. A draw x is kept with probability p(x) / (c q(x)), q the interpolant, which makes the kept draws
-independent draws of p, but for the mass of p above c q: at most `EXCESS`, a total variation distance.
+The density is interpolated between the nodes of a tensor grid, linearly in each variable. The interpolant q is a
+mixture of products of triangular densities, one for each node, which can be drawn from exactly: first a node, then a
+triangular offset in each variable. A draw x is kept with probability p(x) / (c q(x)). The kept draws are independent
+draws of p, except for the mass of p above c q, which is at most `EXCESS` in total variation.
 
 The grid is placed in three steps. A coarse grid covers a box in which the caller expects the density. Each of its
 local maxima is followed, by ever smaller grids, to a mode and its width, and the axes take the nodes that the modes

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpyro
 
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -20,7 +19,7 @@ from poolwise.model.poolings import POOLINGS
 from poolwise.model.poolings.base import Pooling, RateLaw
 from poolwise.model.priors import Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
-from poolwise.model.special import concentration_of
+from poolwise.model.special import concentration_of, positive
 
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
@@ -88,7 +87,7 @@ class Model:
         keys = jax.random.split(key, mu.shape[0])
         size = max(1, BLOCK // statistics["group_total"].shape[0])
         lam = jax.lax.map(one, (keys, mu, concentration_of(draws["sigma"] / mu), params), batch_size=size)
-        return jnp.maximum(lam, jnp.finfo(lam.dtype).tiny)  # a group without counts can underflow; a rate is positive
+        return positive(lam)
 
     def rate_law(self, values: PriorValues) -> RateLaw:
         """The law of a group's rate given the parameters that are not rates."""

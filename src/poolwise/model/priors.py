@@ -72,6 +72,7 @@ FAMILIES: dict[str, Family] = {
         supports=(Support.UNIT,),
     ),
 }
+GAMMAS = ("Gamma", "Exponential")  # families of gamma laws
 LARGEST = 1e300  # of a parameter
 HIGHEST = {Support.POSITIVE: math.inf, Support.UNIT: 1.0}  # largest bound of a bounded family
 

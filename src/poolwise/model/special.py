@@ -13,6 +13,11 @@ def concentration_of(delta: jax.Array) -> jax.Array:
     return 1.0 / jnp.maximum(delta**2, 1e-30)
 
 
+def positive[Rates: (jax.Array, np.ndarray)](rate: Rates) -> Rates:
+    """Rates, at least the smallest normal float: that of a group without counts can underflow, but is positive."""
+    return rate.clip(min=np.finfo(rate.dtype).tiny)
+
+
 def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
     """Log Gamma(a + n) - log Gamma(a) - n log a = sum_{j<n} log1p(j / a), for a > 0 and n >= 0; arguments broadcast.
 

@@ -39,7 +39,7 @@ def judgement(verdict: Verdict) -> list[str]:
     if not verdict.reasons:
         return [
             f"{verdict.status}: R-hat at most {verdict.r_hat_max:.3f}, ESS at least "
-            f"{min(verdict.ess_bulk_min, verdict.ess_tail_min):.0f}, {verdict.transitions}, "
+            f"{min(verdict.ess_bulk_min, verdict.ess_tail_min):.0f}, {verdict.sampling}, "
             f"Pareto k at most {verdict.pareto_k_max:.2f}"
         ]
     return [f"{verdict.status}:", *_reasons(verdict.reasons)]

@@ -207,7 +207,6 @@ def report_progress(
 
 def answer_lines(view: FitView) -> list[str]:
     """The result at the terminal: verdict and model check, rates, predictive accuracy, checks."""
-    draws = view.tree["sample_stats"]["lp"].size
     return [
         *note.judgement(view.verdict),
         *note.model_check(view.model_check),
@@ -218,5 +217,4 @@ def answer_lines(view: FitView) -> list[str]:
         *note.new_groups(view),
         note.accuracy(view.loo),
         *note.checked(view),
-        f"{view.verdict.transitions} in {draws} {view.verdict.kind}",
     ]

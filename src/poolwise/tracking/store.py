@@ -286,7 +286,7 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
         if reason := outage(uri):
             raise UnreachableError(f"{public(uri)}: {reason}") from None
         with suppress(MlflowException):
-            status = MlflowClient(uri).get_run(run_id).info.status
+            status = connect(uri).get_run(run_id).info.status
             if status != "FINISHED":
                 raise UnknownRunError(
                     f"run {run_id} has no {name}: it is {status.lower()}. Repeat its command, which goes on."

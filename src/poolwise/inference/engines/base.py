@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from poolwise.counts.cells import Counts
+from poolwise.inference.settings import Device, Sampler
+from poolwise.inference.snapshot import Snapshot
 from poolwise.model.count_model import Model
+from poolwise.model.priors import PriorValues
 
 Draws = dict[str, np.ndarray]
 
@@ -54,6 +59,41 @@ class Fit:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class Sample(Protocol):
+    """A model and its counts to posterior draws.
+
+    The same arguments give the same bits for any `device.num_devices` and `resume_from`.
+
+    Parameters
+    ----------
+    values : site -> parameter -> (), the values of the priors (`priors.prior_values`)
+    resume_from : the state to resume from, with all draws so far, of a fit with the same arguments, except
+        `checkpoint_every` and `device.num_devices`; only shapes are checked, the caller is responsible for the values
+    on_chunk : called after every chunk that can be resumed from, with the draws of that chunk alone
+    on_progress : called after every chunk, and after `on_chunk`
+
+    Raises
+    ------
+    FitError
+        if the posterior cannot be drawn from, or `resume_from` belongs to another kind of fit.
+    """
+
+    def __call__(
+        self,
+        model: Model,
+        counts: Counts,
+        values: PriorValues,
+        *,
+        seed: int,
+        sampler: Sampler,
+        device: Device,
+        resume_from: Snapshot | None = None,
+        on_chunk: Callable[[Snapshot], None] | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> Fit:
+        """Draw."""
+
+
 @dataclass(frozen=True, eq=False)
 class Engine:
     """A way to draw from a posterior.
@@ -61,13 +101,11 @@ class Engine:
     Attributes
     ----------
     name : in configs, `sampler.name`
-    sample : (model, counts, values, *, seed, sampler, device, resume_from, on_chunk, on_progress) -> Fit; see
-        `inference.engines.nuts.sample`
     settings : of `sampler`, those that it needs besides the name, the chains and their draws
     refusal : model -> why it cannot be sampled, one sentence with the remedy; empty if it can
     """
 
     name: str
-    sample: Callable[..., Fit]
+    sample: Sample
     settings: tuple[str, ...] = ()
     refusal: Callable[[Model], str] = lambda model: ""

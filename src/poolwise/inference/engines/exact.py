@@ -30,7 +30,9 @@ from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import AUXILIARY, Model
-from poolwise.model.priors import PriorValues, law
+from poolwise.model.marginal_quadrature import LARGEST
+from poolwise.model.priors import GAMMAS, PriorValues, law
+from poolwise.model.special import positive
 
 BLOCK, SMALL = 4096, 512  # points of one call; a call of fewer points is padded to one of these
 WORK = 2**20  # values held at once in a call
@@ -38,8 +40,6 @@ MOST = 3  # parameters on a grid
 TAIL = 1e-3  # of each prior, outside the first box on either side
 AROUND = 3.0  # units of the unconstrained parameter around what the counts show, in the first box
 MOST_TRIED = 50  # proposals per draw
-LARGEST = 1e30  # shape of the law of the rates: from about 1e16 on they are equal
-GAMMAS = ("Gamma", "Exponential")
 
 
 def sample(
@@ -54,19 +54,7 @@ def sample(
     on_chunk: Callable[[Snapshot], None] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
-    """Independent draws of the posterior. The same arguments give the same bits for any `device.num_devices`.
-
-    Parameters
-    ----------
-    values : site -> parameter -> (), the values of the priors (`priors.prior_values`)
-    resume_from, on_chunk : not used; see above
-    on_progress : called once, when all is drawn
-
-    Raises
-    ------
-    FitError
-        if the posterior of the parameters that are not rates lies on no grid.
-    """
+    """Independent draws, all in one chunk, so nothing is resumed; see `Sample`."""
     statistics = model.likelihood.statistics.of(counts)
     num, shape = sampler.num_chains * sampler.num_samples, (sampler.num_chains, sampler.num_samples)
     began = time.perf_counter()
@@ -272,8 +260,7 @@ def _rates(model: Model, blocks: _Blocks, drawn: dict[str, np.ndarray], num: int
         given = mu[rows], shape[rows], *(params[name][rows] for name in model.likelihood.parameters)
         return blocks.call(_programs(model).rates, number, np.asarray(keys), *given)
 
-    rates = np.concatenate(blocks.each(block, range(-(-num // BLOCK))))
-    return np.maximum(rates, np.finfo(rates.dtype).tiny)  # a group without counts can underflow; a rate is positive
+    return positive(np.concatenate(blocks.each(block, range(-(-num // BLOCK)))))
 
 
 EXACT_ENGINE = Engine("exact", sample, refusal=refusal)

@@ -44,21 +44,7 @@ def sample(
     on_chunk: Callable[[Snapshot], None] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
-    """Draw from the posterior. The same arguments give the same bits for any `device.num_devices` and `resume_from`.
-
-    Parameters
-    ----------
-    values : site -> parameter -> (), the values of the priors (`priors.prior_values`)
-    resume_from : the state to resume from, with all draws so far, of a fit with the same arguments, except
-        `checkpoint_every` and `device.num_devices`; only shapes are checked, the caller is responsible for the values
-    on_chunk : called after every chunk, also in the warm-up, with the draws of that chunk alone
-    on_progress : called after every chunk, and after `on_chunk`
-
-    Raises
-    ------
-    FitError
-        if a chain finds no starting point with a finite density, or `resume_from` belongs to another kind of fit.
-    """
+    """Draws by NUTS; see `Sample`. A chunk of the warm-up can be resumed from too."""
     args = (model.likelihood.statistics.of(counts), values)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)

@@ -14,7 +14,7 @@ import numpy as np
 import numpyro
 
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.priors import Arrays, Priors, PriorValues
+from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 
 Families = Mapping[str, str]  # site -> family of its prior
@@ -101,8 +101,10 @@ class Pooling(ABC):
         numpyro.factor("y", likelihood.log_marginal(statistics, mu, shape, params))
 
     def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
-        """Mean and shape of the gamma law of the rates, inside a NumPyro model."""
-        raise NotImplementedError(f"the rates of {self.name} have no gamma law")
+        """Mean and shape of the gamma law of the rates, inside a NumPyro model; by default of their prior."""
+        lam = prior["lam"]
+        shape = jnp.asarray(getattr(lam, "concentration", 1.0))  # an exponential prior has none
+        return shape / lam.rate, shape
 
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """Site -> its value as the counts show it, where chains may start; by default the rate of each group."""
@@ -115,7 +117,7 @@ class Pooling(ABC):
     def rate_law(self, families: Families, values: PriorValues) -> RateLaw:
         """The law of a group's rate; by default the prior of `lam`."""
         family, given = families["lam"], values["lam"]
-        if family not in ("Gamma", "Exponential"):
+        if family not in GAMMAS:
             return RateLaw(family, given)
         shape = np.asarray(given.get("concentration", 1.0), float)
         return RateLaw("Gamma", {"shape": shape, "mu": shape / given["rate"]})

@@ -1,7 +1,6 @@
 """No pooling: every group has its own rate."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 
@@ -29,12 +28,6 @@ class Unpooled(Pooling):
         """One rate per group."""
         with numpyro.plate("group", num_groups):
             return numpyro.sample("lam", prior["lam"])
-
-    def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
-        """Of a gamma or exponential prior."""
-        lam = prior["lam"]
-        shape = getattr(lam, "concentration", 1.0)
-        return shape / lam.rate, jnp.asarray(shape)
 
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:
         """Draws from the prior."""
