@@ -112,7 +112,7 @@ def view_of(tree: xr.DataTree, counts: Counts | None = None, **given: Any) -> Fi
         tree=tree,
         summary=summary,
         loo=Loo(elpd=-1.0, se=1.0, p_loo=1.0, mcse=0.01, cell_elpd=elpd, pareto_k=k, k_threshold=THRESHOLD, bad_rows=0),
-        verdict=Verdict((), 1.0, 800.0, 800.0, 0, 1.0, 0, float(k.max()), 0),
+        verdict=Verdict((), 1.0, 800.0, 800.0, {}, "0 divergences", float(k.max()), 0),
         new_group=given.get("new_group", make_new_group(is_informed_by_data=pooling != "unpooled")),
         results={
             "power_scaling": Result(tables={"sensitivity": given.get("sensitivity", sensitivity)}),
