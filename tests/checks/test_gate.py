@@ -18,6 +18,7 @@ from poolwise.checks.summary import convergence, parameters, summarise
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
+from poolwise.inference.rates import evenly_spaced
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.negative_binomial import NEGATIVE_BINOMIAL
@@ -65,7 +66,7 @@ def test_pareto_k_of_a_cell_is_that_of_each_of_its_rows(nb_loo, row_loo, cookies
 
 def below_of(draws, counts, likelihood, *, num_draws=1000):
     given = LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts)
-    kept = predictive.evenly_spaced(draws.posterior["lam"].shape[1], num_draws)
+    kept = evenly_spaced(draws.posterior["lam"].shape[1], num_draws)
     below = predictive.pointwise_log_below(*given, draws=kept)
     return loo_below(predictive.pointwise_log_likelihood(*given), below, draws=kept, r_eff=1.0)
 

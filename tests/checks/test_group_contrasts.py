@@ -35,7 +35,9 @@ def rates_of(draws, totals=TOTALS, exposures=EXPOSURES) -> GroupRates:
     posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam)}, coords={"group": labels})
     cells = {"group": np.arange(len(draws)), "multiplicity": np.ones(len(draws), int)}
     cells |= {"count": np.asarray(totals), "exposure": np.asarray(exposures)}
-    return group_rates(posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}))
+    return group_rates(
+        posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}), summarise(posterior)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,9 @@ def test_one_rate_and_one_group_have_nothing_to_rank():
     cells = xr.Dataset({"cell_group": ("cell", [0])})
     shared = xr.Dataset({"lam": (("chain", "draw"), np.ones((2, 5)))})
     single = xr.Dataset({"lam": (("chain", "draw", "group"), np.ones((2, 5, 1)))})
-    assert group_rates(shared, cells) is None and group_rates(single, cells) is None
+    assert (
+        group_rates(shared, cells, summarise(shared)) is None and group_rates(single, cells, summarise(shared)) is None
+    )
 
 
 @pytest.mark.parametrize(

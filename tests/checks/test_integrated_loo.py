@@ -25,7 +25,7 @@ def before_and_after(draws, counts, pooling, likelihood):
     posterior, cells = posterior_and_cells(draws, counts)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     before = loo.psis_loo(blocks, counts.cell_multiplicity, r_eff=1.0)
-    return before, integrated_loo.integrated_where_doubtful(before, posterior, cells, model, values, r_eff=1.0)
+    return before, integrated_loo.integrated_where_doubtful(before, posterior, counts, model, values, r_eff=1.0)
 
 
 def conjugate(counts, pooling):
@@ -61,8 +61,8 @@ def hierarchy_of_singles(singles):
 def below(draws, counts, pooling, likelihood):
     """P(Y < y) of one row of each cell given all others, with the rates integrated out."""
     model, values = model_of(pooling, likelihood), prior_values(PRIORS, sites=sites_of(pooling, likelihood))
-    posterior, cells = posterior_and_cells(draws, counts)
-    return integrated_loo.integrated_below(posterior, cells, model, values, r_eff=1.0)
+    posterior, _ = posterior_and_cells(draws, counts)
+    return integrated_loo.integrated_below(posterior, counts, model, values, r_eff=1.0)
 
 
 def test_single_rows_of_unpooled_groups_are_exact_where_psis_fails(singles):
@@ -88,8 +88,8 @@ def test_pairs_of_unpooled_groups_are_exact_with_every_row_by_one_estimator():
 
 
 def test_rows_alike_in_groups_alike_are_computed_once(singles, monkeypatch):
-    made, integral_of = [], RateIntegral.log_marginal
-    monkeypatch.setattr(RateIntegral, "log_marginal", lambda self, rows: made.append(rows) or integral_of(self, rows))
+    made, integrals_of = [], RateIntegral.log_marginals
+    monkeypatch.setattr(RateIntegral, "log_marginals", lambda self, many: made.extend(many) or integrals_of(self, many))
     mended(singles, "unpooled", "poisson")
     assert len([rows for rows in made if any(rows.multiplicity)]) == len(set(singles.cell_count))
 

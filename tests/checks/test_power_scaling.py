@@ -22,7 +22,7 @@ from support import PRIORS, model_of, posterior_and_cells
 def table_of(draws, counts, pooling, likelihood, priors=PRIORS):
     posterior, cells = posterior_and_cells(draws, counts)
     values = prior_values(priors, sites=sites_of(pooling, likelihood))
-    return power_scaling.power_scaling(posterior, cells, model_of(pooling, likelihood, priors), values)
+    return power_scaling.power_scaling(posterior, counts, cells, model_of(pooling, likelihood, priors), values)
 
 
 def drawn(law, shape=(4, 4000)):

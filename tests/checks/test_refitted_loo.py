@@ -72,11 +72,11 @@ def outlier():
     posterior, cells = posterior_and_cells(fit_cookies(table, "hierarchical", "poisson", sampler=QUICK), table)
     blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
     psis = loo.psis_loo(blocks, table.cell_multiplicity, r_eff=1.0)
-    integrated = integrated_loo.integrated_where_doubtful(psis, posterior, cells, model, values, r_eff=1.0)
+    integrated = integrated_loo.integrated_where_doubtful(psis, posterior, table, model, values, r_eff=1.0)
 
     def refitted(found=integrated):
         return refitted_where_bad(
-            found, table, posterior, cells, model, values, Settings(seed=0, sampler=QUICK, device=DEVICE)
+            found, table, posterior, model, values, Settings(seed=0, sampler=QUICK, device=DEVICE)
         )
 
     exact = exact_reference.exact("hierarchical", "poisson", groups_of(table))

@@ -10,6 +10,7 @@ from poolwise.figures.bins import count_quantile
 from poolwise.inference import predictive
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
+from poolwise.inference.rates import evenly_spaced
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -66,7 +67,7 @@ def test_pointwise_log_likelihood_is_scipys(pooling, likelihood, fit_of, cookies
 def test_pointwise_log_below_is_scipys(pooling, likelihood, fit_of, cookies):
     tree = tree_of(fit_of(pooling, likelihood), cookies)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    kept = predictive.evenly_spaced(4000, 5)
+    kept = evenly_spaced(4000, 5)
     found = np.concatenate(list(predictive.pointwise_log_below(LIKELIHOODS[likelihood], posterior, cells, draws=kept)))
     assert found.shape == (55, 4, 5)
     lam = posterior["lam"].values[:, kept]  # (chain, draw), or a rate a group

@@ -27,6 +27,7 @@ from poolwise.checks.summary import relative_efficiency
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
 from poolwise.inference.new_groups import NewGroups
+from poolwise.inference.rates import evenly_spaced
 from poolwise.inference.settings import Device, Sampler
 from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
@@ -157,8 +158,8 @@ class FitView:
         length = self.posterior.sizes["draw"]
         r_eff = relative_efficiency(self.summary, num_draws=self.num_chains * length)
         if self.loo.psis is not None:
-            return integrated_below(self.posterior, self.cells, self.model, self.prior_values, r_eff=r_eff)
-        draws = predictive.evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
+            return integrated_below(self.posterior, self.counts, self.model, self.prior_values, r_eff=r_eff)
+        draws = evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
         log_below = loo_below(
             predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
             predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),

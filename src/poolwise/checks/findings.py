@@ -6,6 +6,7 @@ draws -> summary, LOO -> rates integrated out if PSIS is not reliable -> verdict
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -21,13 +22,14 @@ from poolwise.checks import (
     refitted_loo,
 )
 from poolwise.checks.base import Check, FitView, Settings
-from poolwise.checks.loo import Loo, psis_loo
-from poolwise.checks.summary import relative_efficiency, summarise
+from poolwise.checks.loo import Loo, not_computed, psis_loo
+from poolwise.checks.summary import relative_efficiency, summarise, summarise_kinds
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
-from poolwise.inference.datatree import to_tree
+from poolwise.inference.datatree import STORED_DRAW, joint, to_tree
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.new_groups import NewGroups, new_groups
+from poolwise.inference.rates import of_kinds
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import Model, without_mean
 from poolwise.model.priors import PriorValues
@@ -50,7 +52,7 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
     """
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = summarise(posterior, without_mean(model, values, has_events=bool(counts.cell_count.any())))
+    summary = _summary(model, counts, posterior, values, settings)
     loo = _loo(model, counts, posterior, cells, values, summary, settings)
     _add_predictive(tree, model, values, settings)
     view = FitView(
@@ -101,6 +103,23 @@ def checked(view: FitView, settings: Settings) -> FitView:
     return replace(view, results=results, verdict=verdict, model_check=verdict.model_check(of_model))
 
 
+def _summary(
+    model: Model, counts: Counts, posterior: xr.Dataset, values: PriorValues, settings: Settings
+) -> pd.DataFrame:
+    """Of all parameters; rates that are not stored at all draws are drawn again, one for all groups that are alike."""
+    heavy = without_mean(model, values, has_events=bool(counts.cell_count.any()))
+    if STORED_DRAW not in posterior.dims:
+        return summarise(posterior, heavy)
+    if not model.has_gamma_rates:
+        lam = joint(posterior)["lam"].transpose("group", "chain", "draw").values
+        return summarise_kinds(posterior, [lam], np.arange(counts.num_groups), heavy)
+    statistics = model.likelihood.statistics
+    others = {str(name): each.values for name, each in posterior.drop_vars("lam").data_vars.items()}
+    shape = posterior.sizes["chain"], posterior.sizes["draw"]
+    rates = of_kinds(model, counts, values, others, shape, seed=settings.seed)
+    return summarise_kinds(posterior, rates, statistics.alike(statistics.of(counts)).kind, heavy)
+
+
 def _loo(
     model: Model,
     counts: Counts,
@@ -112,12 +131,15 @@ def _loo(
 ) -> Loo:
     num_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     r_eff = relative_efficiency(summary, num_draws=num_draws)
-    blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
-    loo = psis_loo(blocks, cells["cell_multiplicity"].values, r_eff=r_eff)
-    loo = integrated_loo.integrated_where_doubtful(loo, posterior, cells, model, values, r_eff=r_eff)
+    if STORED_DRAW in posterior.dims:
+        loo = not_computed(counts.num_cells)
+    else:
+        blocks = predictive.pointwise_log_likelihood(model.likelihood, posterior, cells)
+        loo = psis_loo(blocks, counts.cell_multiplicity, r_eff=r_eff)
+    loo = integrated_loo.integrated_where_doubtful(loo, posterior, counts, model, values, r_eff=r_eff)
     if loo.psis is None:
         return loo
-    return refitted_loo.refitted_where_bad(loo, counts, posterior, cells, model, values, settings)
+    return refitted_loo.refitted_where_bad(loo, counts, posterior, model, values, settings)
 
 
 def _new_groups(model: Model, posterior: xr.Dataset, values: PriorValues, settings: Settings) -> NewGroups | None:

@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise.checks.summary import HIGH, INTERVAL, LOW, shortest_intervals
-from poolwise.inference.predictive import evenly_spaced
+from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.inference.datatree import joint
+from poolwise.inference.rates import evenly_spaced
 
 PAIRS = 30  # with more groups, every group is compared with one reference instead of with every other group
 DECIDED = 0.95
@@ -79,30 +80,32 @@ class GroupRates:
         return np.stack([share_greater(each, chosen) for each in chosen])
 
 
-def group_rates(posterior: xr.Dataset, cells: xr.Dataset) -> GroupRates | None:
+def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame) -> GroupRates | None:
     """The rates by group of a posterior; None if the groups share one rate, or there is only one group.
 
     Parameters
     ----------
     cells : the `constant_data` of `datatree.to_tree`
+    summary : of the posterior: `mean` and interval by parameter
     """
-    lam = posterior["lam"].transpose("chain", "draw", ...)
+    lam = joint(posterior)["lam"].transpose("chain", "draw", ...)
     if lam.ndim < 3 or lam.shape[2] < 2:
         return None
     num_chains, length, num_groups = lam.shape
     per_chain = -(-max(WORK // num_groups, LEAST) // num_chains)
     every = np.moveaxis(lam.values, 2, 0)  # (G, chain, draw)
-    ends = shortest_intervals(every)
+    labels = tuple(map(str, lam["group"].values))
+    of_rates = summary.loc[[f"lam.{label}" for label in labels]]
     kept = every[:, :, evenly_spaced(length, per_chain)].reshape(num_groups, -1)
     group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
     return GroupRates(
-        labels=tuple(map(str, lam[lam.dims[2]].values)),
+        labels=labels,
         rows=np.bincount(group, rows, num_groups),
         total=np.bincount(group, rows * cells["cell_count"].values.astype(float), num_groups),
         exposure=np.bincount(group, rows * cells["cell_exposure"].values, num_groups),
-        mean=every.mean(axis=(1, 2)),
-        low=ends[:, 0],
-        high=ends[:, 1],
+        mean=of_rates["mean"].to_numpy(),
+        low=of_rates[LOW].to_numpy(),
+        high=of_rates[HIGH].to_numpy(),
         draws=np.ascontiguousarray(kept),
     )
 

@@ -129,7 +129,7 @@ class GroupsFound:
 
 def run(view: FitView, _: Settings) -> Result:
     """Ranks and contrasts of the groups."""
-    rates = group_rates(view.posterior, view.cells)
+    rates = group_rates(view.posterior, view.cells, view.summary)
     return Result() if rates is None else result(rates, view.counts.columns.group)
 
 

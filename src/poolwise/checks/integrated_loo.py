@@ -10,7 +10,8 @@ model is one group; without h (pooled or unpooled Poisson) the value is exact. W
 
     P(Y < y_i | y_-i) = E[P(Y < y_i | y_{g,-i}, h) / p(y_i | y_{g,-i}, h)] p(y_i | y_-i),
 
-with P(Y < y_i | y_{g,-i}, h) a mean over rates from their law given y_{g,-i} and h.
+with P(Y < y_i | y_{g,-i}, h) exact where the rate has a gamma law given y_{g,-i} and h (Poisson counts: a negative
+binomial probability), else a mean over rates from that law.
 
 References
 ----------
@@ -20,6 +21,7 @@ JMLR 17(103). Merkle, Furr and Rabe-Hesketh (2019), Psychometrika 84, doi:10.100
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -27,8 +29,12 @@ import numpy as np
 import xarray as xr
 
 from poolwise.checks.loo import Loo, loo_below, pareto_k_limit, psis_loo, weighted_sum
+from poolwise.counts.cells import Counts, run_starts
+from poolwise.counts.statistics import codes
 from poolwise.inference import predictive
+from poolwise.inference.rates import evenly_spaced
 from poolwise.model.count_model import Model
+from poolwise.model.likelihoods.negative_binomial import NEGATIVE_BINOMIAL
 from poolwise.model.marginal_quadrature import NODES, RateIntegral, Rows
 from poolwise.model.priors import PriorValues
 
@@ -41,35 +47,37 @@ EVEN = 5.0  # weights up to this many times their mean are even: at k = 0.4 the 
 # nodes times draws of all left-out rows, half a minute; more rows use fewer draws, at least LEAST: the weights vary
 # little
 WORK, LEAST = 2**31, 1000
+SMOOTHED = 2**23  # kinds times draws of smoothed weights, seconds
 BELOW_WORK, BELOW_DRAWS = 2**29, 4000  # of `integrated_below`: half a minute; most draws of h and of a rate
 GOLDEN = (5**0.5 - 1) / 2  # multiples modulo 1 are spread evenly, whatever h does along the draws
 
 
 def integrated_where_doubtful(
-    loo: Loo, posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues, *, r_eff: float
+    loo: Loo, posterior: xr.Dataset, counts: Counts, model: Model, values: PriorValues, *, r_eff: float
 ) -> Loo:
     """All values with the rates integrated out, if PSIS is doubtful for some rows.
 
     One estimator per fit: mixing both would keep the unseen errors of PSIS, which all have one sign. The weights vary
     with h alone, so they are never less even than those of PSIS; where their Pareto k is larger, PSIS has missed the
-    tail. Identical rows in identical groups are computed once.
+    tail. Identical rows in groups that are alike are computed once.
 
     Parameters
     ----------
-    loo : of PSIS
-    cells : the `constant_data` of `datatree.to_tree`
+    loo : of PSIS; or `loo.not_computed`
     r_eff : as for `psis_loo`
     """
     if not (~(loo.pareto_k <= INTEGRATE_ABOVE_K)).any():
         return loo
-    kinds, which = kinds_of(cells, model)
-    weight = np.bincount(which, cells["cell_multiplicity"].values)  # (K,), rows
-    again = _integrated(kinds, weight, integral_of(posterior, model, values), r_eff=r_eff)
+    kinds, which = kinds_of(counts, model)
+    weight = np.bincount(which, counts.cell_multiplicity)  # (K,), rows
+    integral = integral_of(posterior, model, values)
+    again = _integrated(kinds, weight, integral, r_eff=r_eff)
     if not np.isfinite(again.cell_elpd).all():
         return loo
+    lppd = loo.elpd + loo.p_loo if np.isfinite(loo.elpd) else weight @ _log_predictive(kinds, integral)
     return replace(
         again,
-        p_loo=loo.elpd + loo.p_loo - again.elpd,  # lppd is unchanged
+        p_loo=float(lppd - again.elpd),
         cell_elpd=again.cell_elpd[which],
         pareto_k=again.pareto_k[which],
         psis=loo,
@@ -77,36 +85,37 @@ def integrated_where_doubtful(
 
 
 def integrated_below(
-    posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues, *, r_eff: float
+    posterior: xr.Dataset, counts: Counts, model: Model, values: PriorValues, *, r_eff: float
 ) -> np.ndarray:
     """P(Y < y_c | all other rows) of each cell, (C,), with the weights of the integrated values: for LOO-PIT."""
-    kinds, which = kinds_of(cells, model)
+    kinds, which = kinds_of(counts, model)
     integral = integral_of(posterior, model, values)
     if not integral.drawn:
         place = (np.arange(BELOW_DRAWS) + 0.5) / BELOW_DRAWS
         return np.array([_below(kind, integral, place).mean() for kind in kinds])[which]
-    integral, stride = _thinned(kinds, integral)
-    num_chains, length = next(iter(integral.drawn.values())).shape
-    affordable = np.clip(BELOW_WORK // sum(NODES * len(rows.count) for rows, _, _ in kinds), LEAST, BELOW_DRAWS)
-    draws = predictive.evenly_spaced(length, int(affordable) // num_chains)
-    some = replace(integral, drawn={name: value[:, draws] for name, value in integral.drawn.items()})
-    place = np.arange(1, num_chains * len(draws) + 1).reshape(num_chains, -1) * GOLDEN % 1.0
+    affordable = BELOW_WORK // sum(NODES * len(rows.count) for rows, _, _ in kinds)
+    integral, stride = _at_some(integral, int(np.clip(affordable, LEAST, BELOW_DRAWS)))
+    place = np.arange(1, math.prod(integral.shape) + 1).reshape(integral.shape) * GOLDEN % 1.0
     with np.errstate(divide="ignore"):  # P(Y < 0) = 0
         log_below = loo_below(
-            (each[None] for each in rows_given_rest(kinds, integral)),
-            (np.log(_below(kind, some, place))[None] for kind in kinds),
-            draws=draws,
+            (rows_given_rest(block, integral) for block in _blocks(kinds, integral)),
+            (np.log([_below(kind, integral, place) for kind in block]) for block in _blocks(kinds, integral)),
+            draws=np.arange(integral.shape[1]),
             r_eff=min(1.0, r_eff * stride),
         )
     return np.exp(log_below)[which]
 
 
 def _below(kind: Kind, integral: RateIntegral, place: np.ndarray) -> np.ndarray:
-    """P(Y < count) of a row of the kind at one rate per place, drawn given the other rows and h."""
+    """P(Y < count) of a row of the kind given the other rows and h: exact, or at one rate per place."""
     rows, exposure, count = kind
-    rate = integral.rates(rows.less_one(exposure, count), place)
+    rest, number = rows.plus(exposure, count, -1), np.array(float(count))
+    gamma = integral.gammas([rest])
+    if gamma is not None:
+        mean, shape = (np.broadcast_to(each, place.shape) for each in (exposure * gamma.mean[0], gamma.shape[0]))
+        return NEGATIVE_BINOMIAL.below(number, mean, {"phi": shape})
     params = {name: integral.drawn[name] for name in integral.likelihood.parameters}
-    return integral.likelihood.below(np.array(float(count)), exposure * rate, params)
+    return integral.likelihood.below(number, exposure * integral.rates(rest, place), params)
 
 
 def integral_of(posterior: xr.Dataset, model: Model, values: PriorValues) -> RateIntegral:
@@ -117,18 +126,16 @@ def integral_of(posterior: xr.Dataset, model: Model, values: PriorValues) -> Rat
 
 def _integrated(kinds: Kinds, weight: np.ndarray, integral: RateIntegral, *, r_eff: float) -> Loo:
     """LOO of one row of each kind; exact, with k = 0, if there is no h."""
-    drawn = integral.drawn
-    if not drawn:
-        exact = np.array([float(each) for each in rows_given_rest(kinds, integral)])
+    if not integral.drawn:
+        exact = rows_given_rest(kinds, integral)
         elpd, se = weighted_sum(exact, weight)
         return Loo(elpd, se, 0.0, 0.0, exact, np.zeros(len(kinds)), pareto_k_limit(np.inf), 0)
     integral, stride = _thinned(kinds, integral)
     even = []
 
     def blocks() -> Iterator[np.ndarray]:
-        size = max(1, predictive.BLOCK // next(iter(integral.drawn.values())).size)
-        for some in itertools.batched(rows_given_rest(kinds, integral), size):
-            block = np.stack(some)
+        for some in _blocks(kinds, integral):
+            block = rows_given_rest(some, integral)
             even.append(_is_even(block))
             yield block
 
@@ -137,34 +144,65 @@ def _integrated(kinds: Kinds, weight: np.ndarray, integral: RateIntegral, *, r_e
     return replace(found, pareto_k=pareto_k, bad_rows=int(weight[~(pareto_k <= found.k_threshold)].sum()))
 
 
+def _log_predictive(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
+    """Log p(another row of the kind | all rows), (K,)."""
+    integral, _ = _thinned(kinds, integral)
+    found = [_of_row(some, integral, rest=0) for some in _blocks(kinds, integral)]
+    return np.concatenate([np.log(np.mean(np.exp(each), axis=tuple(range(1, each.ndim)))) for each in found])
+
+
 def _thinned(kinds: Kinds, integral: RateIntegral) -> tuple[RateIntegral, float]:
     """The integral at all draws, or at evenly spaced ones if all would take minutes; and the draws per one."""
-    num_chains, length = next(iter(integral.drawn.values())).shape
+    if not integral.drawn:
+        return integral, 1.0
     per_draw = 2 * sum(integral.work(rows) for rows, _, _ in kinds)
-    kept = predictive.evenly_spaced(length, max(WORK // per_draw, LEAST) // num_chains)
+    return _at_some(integral, max(min(WORK // per_draw, SMOOTHED // len(kinds)), LEAST))
+
+
+def _at_some(integral: RateIntegral, num_draws: int) -> tuple[RateIntegral, float]:
+    """The integral at so many evenly spaced draws, and the draws per one."""
+    num_chains, length = integral.shape
+    kept = evenly_spaced(length, num_draws // num_chains)
     return replace(integral, drawn={name: value[:, kept] for name, value in integral.drawn.items()}), length / len(kept)
 
 
-def kinds_of(cells: xr.Dataset, model: Model) -> tuple[Kinds, np.ndarray]:
+def _blocks(kinds: Kinds, integral: RateIntegral) -> Iterator[Kinds]:
+    """The kinds in blocks whose values at all draws can be held at once."""
+    return itertools.batched(kinds, max(1, predictive.BLOCK // max(1, math.prod(integral.shape))))
+
+
+def kinds_of(counts: Counts, model: Model) -> tuple[Kinds, np.ndarray]:
     """Rows with the same probability given all others of their rate, and the kind of each cell, (C,)."""
-    group, *columns = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity"))
-    group = np.zeros_like(group) if model.pooling.is_shared else group
-    found: dict[Kind, int] = {}
-    which = np.zeros(len(group), int)
-    for of_group in np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1):
-        rows = Rows.of(*(column[of_group] for column in columns))
-        for cell in of_group:
-            kind = rows, float(columns[0][cell]), int(columns[1][cell])
-            which[cell] = found.setdefault(kind, len(found))
-    return tuple(found), which
+    group = np.zeros_like(counts.cell_group) if model.pooling.is_shared else counts.cell_group
+    statistics = model.likelihood.statistics
+    of_group = np.zeros(1, int) if model.pooling.is_shared else statistics.alike(statistics.of(counts)).kind
+    columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
+    _, first, which = np.unique(codes(of_group[group], *columns[:2]), return_index=True, return_inverse=True)
+    bounds = np.append(run_starts(group), len(group))  # cells are in the order of the groups
+    rows_of = functools.cache(lambda g: Rows.of(*(column[bounds[g] : bounds[g + 1]] for column in columns)))
+    kinds = ((rows_of(group[cell]), float(columns[0][cell]), int(columns[1][cell])) for cell in first)
+    return tuple(kinds), which
 
 
-def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> Iterator[np.ndarray]:
-    """Log p(one row of the kind | other rows of its rate, h), each (chain, draw) or ()."""
-    # a group has several kinds, and groups without one row repeat each other
-    log_marginal = functools.lru_cache(maxsize=128)(integral.log_marginal)
-    for rows, exposure, count in kinds:
-        yield log_marginal(rows) - log_marginal(rows.less_one(exposure, count))
+def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
+    """Log p(one row of the kind | other rows of its rate, h), (K, chain, draw) or (K,)."""
+    return _of_row(kinds, integral, rest=-1)
+
+
+def _of_row(kinds: Kinds, integral: RateIntegral, *, rest: int) -> np.ndarray:
+    """Log p(a row of the kind | its rows and `rest` more of its kind, h)."""
+    gamma = integral.gammas([rows.plus(*row, rest) for rows, *row in kinds])
+    if gamma is not None:
+        _, *row = zip(*kinds, strict=True)
+        log_prob = predictive.log_prob_of(NEGATIVE_BINOMIAL)
+        exposure, count = (np.reshape(each, (-1, *(1 for _ in integral.shape))).astype(float) for each in row)
+        return np.asarray(log_prob(count, exposure * gamma.mean, {"phi": gamma.shape}))
+    pairs = [tuple(rows.plus(*row, number) for number in (rest, rest + 1)) for rows, *row in kinds]
+    distinct = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))  # each F is computed once
+    place = {rows: i for i, rows in enumerate(distinct)}
+    log_marginal = integral.log_marginals(distinct)
+    low, high = np.array([[place[rows] for rows in pair] for pair in pairs]).T
+    return log_marginal[high] - log_marginal[low]
 
 
 def _is_even(block: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Loo:
     cell_elpd, pareto_k : (C,), one row of each cell left out
     k_threshold : above it `cell_elpd` is not reliable
     bad_rows : rows whose cell lies above it
-    psis : the PSIS values, if integrated ones replace them here
+    psis : the PSIS values, if integrated ones replace them here; NaN if they were not computed
     refitted_rows : rows whose value is from a refit without them
     """
 
@@ -46,8 +46,14 @@ class Loo:
 
     @property
     def k_max_psis(self) -> float:
-        """The largest Pareto k of PSIS."""
+        """The largest Pareto k of PSIS; NaN if it was not computed."""
         return float((self.psis or self).pareto_k.max())
+
+
+def not_computed(num_cells: int) -> Loo:
+    """In place of PSIS, where the rates are stored at too few draws."""
+    unknown = np.full(num_cells, np.nan)
+    return Loo(np.nan, np.nan, np.nan, np.nan, unknown, unknown, np.nan, 0)
 
 
 def psis_loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, r_eff: float) -> Loo:

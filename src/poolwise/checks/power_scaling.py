@@ -24,7 +24,11 @@ from arviz_stats.base import array_stats
 
 from poolwise.checks import loo, summary
 from poolwise.checks.base import Check, FitView, Result, Settings
+from poolwise.checks.integrated_loo import integral_of
+from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
+from poolwise.inference.datatree import STORED_DRAW
+from poolwise.inference.rates import evenly_spaced
 from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.priors import PriorValues, distribution
 from poolwise.text import listed, one_line
@@ -42,7 +46,7 @@ WORK, LEAST = 2_000_000, 1000
 
 def run(view: FitView, _: Settings) -> Result:
     """Sensitivity of the posterior to the priors."""
-    table = power_scaling(view.posterior, view.cells, view.model, view.prior_values)
+    table = power_scaling(view.posterior, view.counts, view.cells, view.model, view.prior_values)
     dominant, found = tag(table), tuple(lines(table))
     return Result(
         metrics={"prior_sensitivity_max": float(table["prior"].max())},
@@ -57,7 +61,9 @@ def run(view: FitView, _: Settings) -> Result:
 CHECK = Check("power_scaling", "sensitivity", run)
 
 
-def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values: PriorValues) -> pd.DataFrame:
+def power_scaling(
+    posterior: xr.Dataset, counts: Counts, cells: xr.Dataset, model: Model, values: PriorValues
+) -> pd.DataFrame:
     """One row per parameter: sensitivity to each top-level prior, to all of them and to the likelihood; diagnosis.
 
     Parameters
@@ -68,12 +74,19 @@ def power_scaling(posterior: xr.Dataset, cells: xr.Dataset, model: Model, values
     Returns
     -------
     `prior.<site>` for every site that takes a prior, `prior` (all at once), `likelihood` and `diagnosis`; NaN if no
-    alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are omitted.
+    alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are omitted, and so
+    are the rates of more groups than are stored at every draw: of these the likelihood is the marginal one.
     """
-    posterior = _thinned(posterior)
+    is_marginal = STORED_DRAW in posterior.dims and model.has_gamma_rates
+    posterior = _thinned(posterior.drop_vars("lam") if is_marginal else posterior)
     flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in WITHOUT_MEAN}
     scaled = {f"prior.{site}": density for site, density in log_priors(posterior, model, values).items()}
-    scaled |= {"prior": np.sum(list(scaled.values()), axis=0), "likelihood": log_likelihood(model, posterior, cells)}
+    scaled |= {
+        "prior": np.sum(list(scaled.values()), axis=0),
+        "likelihood": log_marginal(model, posterior, counts, values)
+        if is_marginal
+        else log_likelihood(model, posterior, cells),
+    }
     table = pd.DataFrame(
         {name: _sensitivities(log_density, list(flat.values())) for name, log_density in scaled.items()},
         index=pd.Index(list(flat), name="parameter"),
@@ -85,6 +98,8 @@ def log_priors(posterior: xr.Dataset, model: Model, values: PriorValues) -> dict
     """Log density of each top-level prior at the draws, (chain, draw); of rates their sum."""
     found = {}
     for site, family in model.families:
+        if site not in posterior:
+            continue
         draws = posterior[site].transpose("chain", "draw", ...).values
         log_density = np.asarray(distribution(family, values[site]).log_prob(draws))
         found[site] = log_density.reshape(*draws.shape[:2], -1).sum(axis=2)
@@ -99,6 +114,11 @@ def log_likelihood(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> np
         total += np.tensordot(multiplicity[begin : begin + len(block)], block, axes=1)
         begin += len(block)
     return total
+
+
+def log_marginal(model: Model, posterior: xr.Dataset, counts: Counts, values: PriorValues) -> np.ndarray:
+    """Log probability of all rows with the rates integrated out under each draw, (chain, draw)."""
+    return integral_of(posterior, model, values).log_marginal_of(model.likelihood.statistics.of_kinds(counts))
 
 
 def diagnosis(prior: float, likelihood: float) -> str:
@@ -173,4 +193,4 @@ def _thinned(posterior: xr.Dataset) -> xr.Dataset:
     """Evenly spaced draws of each chain, if there are too many parameters for all draws."""
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     per_chain = max(WORK // len(summary.parameters(posterior)), LEAST) // num_chains
-    return posterior.isel(draw=predictive.evenly_spaced(length, per_chain))
+    return posterior.isel(draw=evenly_spaced(length, per_chain))

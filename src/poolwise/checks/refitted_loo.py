@@ -43,7 +43,6 @@ def refitted_where_bad(
     loo: Loo,
     counts: Counts,
     posterior: xr.Dataset,
-    cells: xr.Dataset,
     model: Model,
     values: PriorValues,
     settings: Settings,
@@ -53,9 +52,8 @@ def refitted_where_bad(
     Parameters
     ----------
     loo : integrated values
-    cells : the `constant_data` of `datatree.to_tree`
     """
-    kinds, which = kinds_of(cells, model)
+    kinds, which = kinds_of(counts, model)
     _, first = np.unique(which, return_index=True)
     k = np.nan_to_num(loo.pareto_k[first], nan=np.inf)
     chosen = np.argsort(-k, kind="stable")[:MOST]
@@ -78,7 +76,7 @@ def refitted_where_bad(
         if not is_converged(*state_of(refit), settings.sampler.num_chains):
             return loo
         both = (integral, RateIntegral.of(model, values, refit.posterior))
-        cell_elpd[alike], mcse = bridge(*(next(rows_given_rest((kinds[kind],), each)) for each in both))
+        cell_elpd[alike], mcse = bridge(*(rows_given_rest((kinds[kind],), each)[0] for each in both))
         pareto_k[alike] = 0.0  # bounded
         variance += (counts.cell_multiplicity[alike].sum() * mcse) ** 2
     elpd, se = weighted_sum(cell_elpd, counts.cell_multiplicity)

@@ -1,7 +1,8 @@
 """Counts to the arrays from which a density is computed.
 
 A kind of statistics summarises a table: `CELLS` keeps every distinct (group, exposure, count) and serves any
-likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need.
+likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need. Groups with the same statistics
+are alike: their rates have the same law given everything else, so one of them stands for all.
 """
 
 from collections.abc import Callable
@@ -26,11 +27,76 @@ class Statistics:
     of : counts -> all arrays; always with `group_total` and `group_exposure`, (G,)
     design : counts -> the arrays that do not depend on the counts of the rows
     of_table : (count, group, exposure), each (N,) in canonical order -> the arrays that depend on them
+    parts : of the arrays of `of`, those that tell groups apart; the first is the group of each part
     """
 
     of: Callable[[Counts], Arrays]
     design: Callable[[Counts], Arrays]
     of_table: Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], Arrays]
+    parts: tuple[str, ...]
+
+    def alike(self, statistics: Arrays) -> "Alike":
+        """The groups with the same parts."""
+        group, *columns = (statistics[name] for name in self.parts)
+        part, first = codes(*columns), run_starts(group)
+        num_parts = np.diff(first, append=len(group))
+        kind, found = np.empty(len(first), np.int64), 0
+        for size in np.unique(num_parts):
+            some = np.flatnonzero(num_parts == size)
+            distinct, which = np.unique(part[first[some, None] + np.arange(size)], axis=0, return_inverse=True)
+            kind[some] = found + which.ravel()
+            found += len(distinct)
+        _, first, kind, number = np.unique(kind, return_index=True, return_inverse=True, return_counts=True)
+        order = np.argsort(first)
+        return Alike(first[order], np.argsort(order)[kind], number[order])
+
+    def of_groups(self, statistics: Arrays, groups: NDArray[np.int64]) -> Arrays:
+        """The arrays with some of the groups, ascending; what belongs to no group stays."""
+        part = self.parts[0].removesuffix("group")
+        is_kept = np.isin(statistics[self.parts[0]], groups)
+
+        def chosen(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            if name == self.parts[0]:
+                return np.searchsorted(groups, array[is_kept]).astype(array.dtype)
+            return array[is_kept] if name.startswith(part) else array[groups] if name.startswith("group_") else array
+
+        return {name: chosen(name, array) for name, array in statistics.items()}
+
+    def of_kinds(self, counts: Counts) -> Arrays:
+        """One group of each kind, for a density with the rates integrated out: `groups_alike`, (K,), is their number.
+
+        The arrays of `of` if no two groups are alike.
+        """
+        statistics = self.of(counts)
+        alike = self.alike(statistics)
+        if len(alike.first) == len(alike.kind):
+            return statistics
+        return self.of_groups(statistics, alike.first) | {"groups_alike": alike.number.astype(float)}
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Kinds of groups.
+
+    Attributes
+    ----------
+    first : (K,), the first group of each kind, ascending
+    kind : (G,), of each group
+    number : (K,), groups of each kind
+    """
+
+    first: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+
+def codes(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each row, equal where all columns are."""
+    code = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        distinct, place = np.unique(column, return_inverse=True)
+        _, code = np.unique(code * len(distinct) + place, return_inverse=True)
+    return code
 
 
 def filled_up(statistics: Arrays, *, to: Callable[[str, int], int]) -> Arrays:
@@ -148,5 +214,12 @@ def _cell_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[A
     return {"group_total": np.add.reduceat(count, run_starts(group)), "cell_count": count}
 
 
-SUFFICIENT = Statistics(sufficient_statistics, _sufficient_design, _sufficient_of_table)
-CELLS = Statistics(cell_statistics, _cell_design, _cell_of_table)
+SUFFICIENT = Statistics(
+    sufficient_statistics,
+    _sufficient_design,
+    _sufficient_of_table,
+    parts=("stratum_group", "stratum_exposure", "stratum_rows", "stratum_total"),
+)
+CELLS = Statistics(
+    cell_statistics, _cell_design, _cell_of_table, parts=("cell_group", "cell_exposure", "cell_rows", "cell_count")
+)

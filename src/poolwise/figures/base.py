@@ -17,6 +17,7 @@ from poolwise.figures.bins import edges_of, tabulate
 from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
+from poolwise.inference.datatree import STORED_DRAW
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
@@ -98,6 +99,12 @@ class Drawing:
     def sites(self) -> list[str]:
         """The sampled sites, the rates last; without alpha, beta and phi, which are functions of these."""
         return [*(site for site, _ in self.view.model.families if site != "lam"), "lam"]
+
+    @property
+    def sites_at_all_draws(self) -> list[str]:
+        """The sites, without rates that are stored at some of the draws only, unless there is nothing else."""
+        is_thinned = STORED_DRAW in self.view.posterior.dims
+        return [site for site in self.sites if site != "lam" or not is_thinned] or self.sites
 
     @property
     def is_pooled(self) -> bool:

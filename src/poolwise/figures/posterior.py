@@ -50,7 +50,7 @@ MAX_POINTS = 800  # of a line: two thirds of its pixels
     ),
 )
 def _rank(fit: Drawing) -> Picture:
-    draws = parameters(fit.view.posterior[fit.sites])
+    draws = parameters(fit.view.posterior[fit.sites_at_all_draws])
     by_r_hat = (
         fit.view.summary["r_hat"].loc[list(draws)].sort_values(ascending=False, na_position="first", kind="stable")
     )
@@ -112,7 +112,7 @@ def _ecdf_difference(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
     ),
 )
 def _trace(fit: Drawing) -> Picture:
-    draws = parameters(fit.view.posterior[fit.sites])
+    draws = parameters(fit.view.posterior[fit.sites_at_all_draws])
     ess = fit.view.summary.loc[list(draws), ["ess_bulk", "ess_tail"]].min(axis=1)
     ess = ess.sort_values(na_position="first", kind="stable")
     lowest = set(ess.index[:MAX_TRACES])

@@ -2,7 +2,8 @@
 
 Groups: `posterior` and `sample_stats` (chain, draw[, group]), `observed_data` (the counts by row, in canonical
 order), `constant_data` (group, exposure and number of every row; the cells) and, once simulated, `posterior_predictive`
-by row, `prior`, and `prior_predictive_cells` by cell. `runs.arviz_tree` converts it to what ArviZ expects.
+by row, `prior`, and `prior_predictive_cells` by cell. `runs.arviz_tree` converts it to what ArviZ expects. The rates of
+many groups are (chain, stored_draw, group), at some of the draws: see `inference.rates`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ import numpy as np
 import xarray as xr
 
 from poolwise.counts.cells import Counts
+from poolwise.inference.rates import evenly_spaced
 
+STORED_DRAW = "stored_draw"  # the dimension of rates that are not stored at every draw; its values number the draws
 FORM = (
     "rows are sorted by group, exposure and count, and draws of some groups are thinned; poolwise.load(run_id) gives "
     "the form that ArviZ expects"
@@ -23,7 +26,7 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
 
     Parameters
     ----------
-    posterior : site -> (chain, draw) or, by group, (chain, draw, G)
+    posterior : site -> (chain, draw) or, by group, (chain, stored draw, G)
     sample_stats : statistic -> (chain, draw)
     """
     group, exposure, count = counts.rows()
@@ -38,10 +41,11 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
     constant |= {name: ("cell", values) for name, values in cells.items()}
     if counts.row_number.size:
         constant["row_number"] = ("row", counts.row_number)
+    shape = next(iter(sample_stats.values())).shape
     tree = xr.DataTree.from_dict(
         {
-            "posterior": _by_draw(posterior).assign_coords(labels),
-            "sample_stats": _by_draw(sample_stats),
+            "posterior": _by_draw(posterior, *shape).assign_coords(labels),
+            "sample_stats": _by_draw(sample_stats, *shape),
             "observed_data": xr.Dataset({"y": ("row", count)}),
             "constant_data": xr.Dataset(constant, coords=labels),
         }
@@ -50,8 +54,20 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
     return tree
 
 
-def _by_draw(values: Mapping[str, np.ndarray]) -> xr.Dataset:
-    dims = ("chain", "draw", "group")
-    variables = {name: (dims[: value.ndim], value) for name, value in values.items()}
-    num_chains, num_draws = next(iter(values.values())).shape[:2]
-    return xr.Dataset(variables, coords={"chain": np.arange(num_chains), "draw": np.arange(num_draws)})
+def joint(posterior: xr.Dataset) -> xr.Dataset:
+    """All parameters at the draws at which the rates are stored, along `draw`; most posteriors store them at all."""
+    if STORED_DRAW not in posterior.dims:
+        return posterior
+    others = posterior.drop_vars(["lam", STORED_DRAW]).isel(draw=posterior[STORED_DRAW].values)
+    return others.assign(lam=(("chain", "draw", "group"), posterior["lam"].values))
+
+
+def _by_draw(values: Mapping[str, np.ndarray], num_chains: int, num_draws: int) -> xr.Dataset:
+    coords = {"chain": np.arange(num_chains), "draw": np.arange(num_draws)}
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    for name, value in values.items():
+        num_stored = value.shape[1]
+        if num_stored < num_draws:
+            coords[STORED_DRAW] = evenly_spaced(num_draws, num_stored)
+        variables[name] = (("chain", "draw" if num_stored == num_draws else STORED_DRAW, "group")[: value.ndim], value)
+    return xr.Dataset(variables, coords=coords)

@@ -16,6 +16,7 @@ Spiegelhalter (2005), Statistics in Medicine 24(8):1185-1202, doi:10.1002/sim.19
 import numpy as np
 import xarray as xr
 
+from poolwise.inference.datatree import joint
 from poolwise.inference.predictive import draws_of
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import Model
@@ -51,7 +52,7 @@ def funnel(
     exposures : (E,), of the group
     row_exposure : a group has as many rows of this exposure as its exposure holds, at least one
     """
-    draws, rng = _repeated(draws_of(model, posterior)), named_generator(seed, "funnel")
+    draws, rng = _repeated(draws_of(model, joint(posterior))), named_generator(seed, "funnel")
     if model.pooling.informs_new_group:
         rate = model.pooling.new_rates(draws, dict(model.families), values, rng)
     else:

@@ -13,6 +13,8 @@ import pandas as pd
 import xarray as xr
 from numpyro import handlers
 
+from poolwise.inference.datatree import joint
+from poolwise.inference.rates import evenly_spaced
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood, Params
@@ -58,14 +60,9 @@ def pointwise_log_likelihood(likelihood: Likelihood, posterior: xr.Dataset, cell
     ----------
     cells : the `constant_data` of `datatree.to_tree`
     """
-    log_prob, params = _log_prob(likelihood), likelihood.params_of(_arrays(posterior))
+    log_prob, params = log_prob_of(likelihood), likelihood.params_of(_arrays(posterior))
     for count, rate in _blocks(posterior, cells):
         yield np.asarray(log_prob(count, rate, params))
-
-
-def evenly_spaced(length: int, num: int) -> np.ndarray:
-    """Indices of about `num` of `length` draws of a chain."""
-    return np.linspace(0, length - 1, min(length, num)).round().astype(int)
 
 
 def pointwise_log_below(
@@ -93,6 +90,7 @@ def posterior_predictive(
 
     Large tables use fewer draws, at least 20 in total.
     """
+    posterior = joint(posterior)
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
     num_draws = min(num_draws, max(20, REPLICATED // rows.sizes["row"]))
     per_chain = -(-num_draws // num_chains)
@@ -132,7 +130,7 @@ def new_group(
     A new group has the rate that the pooling gives it; a group of the data, named by its label, has its own rate.
     """
     rng = named_generator(seed, "new_group")
-    draws = draws_of(model, posterior)
+    draws = draws_of(model, posterior if label is None else joint(posterior))
     if label is None or model.pooling.is_shared:
         rate = model.pooling.new_rates(draws, dict(model.families), values, rng)
         first, square = model.pooling.new_rate_moments(draws, rate)
@@ -214,7 +212,7 @@ def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.
     simulated = np.sort(model.likelihood.sample(rate, params, rng))
     top = int(np.quantile(simulated, LEVELS[-1]))
     if top < TABLE_ROWS:  # the conditional probabilities averaged: smoother than counting draws
-        count, log_prob = np.arange(top + 1), _log_prob(model.likelihood)
+        count, log_prob = np.arange(top + 1), log_prob_of(model.likelihood)
         probability = np.array([np.exp(log_prob(float(k), rate, params)).mean() for k in count])
         return pd.DataFrame({"count": count, "probability": probability, "cumulative": probability.cumsum()})
     count = np.unique(np.quantile(simulated, LEVELS, method="inverted_cdf"))
@@ -223,7 +221,8 @@ def _count_table(model: Model, rate: np.ndarray, params: Params, rng: np.random.
 
 
 @functools.lru_cache(maxsize=16)
-def _log_prob(likelihood: Likelihood) -> Callable:
+def log_prob_of(likelihood: Likelihood) -> Callable:
+    """The compiled log probability of single counts."""
     return jax.jit(likelihood.log_prob)
 
 
@@ -240,7 +239,8 @@ def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarr
 
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     """Site -> draws (chain, draw[, group])."""
-    return {str(name): each.transpose("chain", "draw", ...).values for name, each in dataset.data_vars.items()}
+    at_draws = {str(name): each for name, each in dataset.data_vars.items() if "draw" in each.dims}
+    return {name: each.transpose("chain", "draw", ...).values for name, each in at_draws.items()}
 
 
 def _rates(posterior: xr.Dataset) -> np.ndarray:

@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 import numpyro
 
+from poolwise.counts.cells import Counts
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.poolings import POOLINGS
 from poolwise.model.poolings.base import Pooling, RateLaw
-from poolwise.model.priors import Arrays, Priors, PriorValues, distribution, prior_moments
+from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
 from poolwise.model.special import concentration_of, positive
 
@@ -53,10 +55,21 @@ class Model:
         """Whether `log_joint` integrates the rates out, so they are drawn afterwards."""
         return self.parameterisation == "marginal"
 
+    @property
+    def has_gamma_rates(self) -> bool:
+        """Whether the rates can be integrated out: they have a gamma law, which the likelihood integrates."""
+        is_gamma = self.pooling.has_population or dict(self.families)["lam"] in GAMMAS
+        return self.likelihood.has_marginal and not self.pooling.is_shared and is_gamma
+
     def log_joint(self, statistics: Arrays, values: PriorValues) -> None:
         """The joint density of parameters and counts, from `likelihood.statistics`; NUTS samples it."""
         density = self.pooling.parameterisations[self.parameterisation]
         density(self.prior(values), statistics, self.likelihood)
+
+    def statistics_of(self, counts: Counts) -> dict[str, np.ndarray]:
+        """The statistics of a table that `log_joint` takes: without rates, one group stands for all that are alike."""
+        statistics = self.likelihood.statistics
+        return statistics.of_kinds(counts) if self.is_marginal else statistics.of(counts)
 
     def parameters(self, values: PriorValues, num_groups: int) -> tuple[jax.Array, Params]:
         """The rates (G,) and the parameters of the likelihood, from their priors."""

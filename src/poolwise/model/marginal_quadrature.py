@@ -11,7 +11,8 @@ Trefethen and Weideman (2014), The exponentially convergent trapezoidal rule, SI
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -29,6 +30,7 @@ from poolwise.model.priors import FAMILIES, Arrays, PriorValues, distribution
 from poolwise.model.special import exp_remainder, log_gamma_scale
 
 BLOCK = 2**20  # values held at once
+TOGETHER = 64  # most tables of one shape in a call
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
 FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped here, so squares are finite
 LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
@@ -48,16 +50,29 @@ class Rows:
         order = np.lexsort((count, exposure))
         return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
 
-    def less_one(self, exposure: float, count: int) -> "Rows":
-        """Without one row of this kind, in the same shape."""
+    def plus(self, exposure: float, count: int, number: int) -> "Rows":
+        """With so many more rows of this kind, in the same shape; with fewer if the number is negative."""
         at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
-        return replace(self, multiplicity=tuple(m - (i == at) for i, m in enumerate(self.multiplicity)))
+        return replace(self, multiplicity=tuple(m + number * (i == at) for i, m in enumerate(self.multiplicity)))
 
     def counts(self) -> Counts:
         """A table of one group, without a name or digest."""
         exposure, count, multiplicity = (np.array(each) for each in (self.exposure, self.count, self.multiplicity))
         group, columns = np.zeros(len(count), int), Columns("", "", None)
         return Counts("", ("",), group, exposure, count, multiplicity, "", "", "", columns)
+
+
+@dataclass(frozen=True)
+class Gammas:
+    """Gamma laws of rates given rows and h, (K, chain, draw) or (K,)."""
+
+    shape: np.ndarray
+    rate: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of the rates."""
+        return self.shape / self.rate
 
 
 @dataclass(frozen=True)
@@ -94,16 +109,51 @@ class RateIntegral:
         )
         return len(strata) * (1 if is_closed else marginal.NODES if self.likelihood.has_marginal else NODES)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the draws: (chain, draw), or () if F depends on none."""
+        return next((value.shape for value in self.drawn.values()), ())
+
     def log_marginal(self, rows: Rows) -> np.ndarray:
         """Log F(rows; h), (chain, draw); () if there is no h."""
-        shape = next((value.shape for value in self.drawn.values()), ())
-        if not any(rows.multiplicity):
-            return np.zeros(shape)
+        return self.log_marginals([rows])[0]
+
+    def log_marginals(self, many: Sequence[Rows]) -> np.ndarray:
+        """Log F(rows; h) of each, (K, chain, draw); (K,) if there is no h. Those of one shape are computed together."""
+        found = np.zeros((len(many), *self.shape))
+        statistics = {i: self._statistics(rows) for i, rows in enumerate(many) if any(rows.multiplicity)}
+        by_shape: dict[tuple, list[int]] = {}
+        for i, each in statistics.items():
+            by_shape.setdefault(tuple(array.shape for array in each.values()), []).append(i)
+        for alike in by_shape.values():
+            for some in itertools.batched(alike, TOGETHER):
+                padded = [*some, *some[-1:] * (_power_of_two("", len(some)) - len(some))]
+                stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *(statistics[i] for i in padded))
+                found[list(some)] = self._integrated(stacked)[: len(some)]
+        return found
+
+    def log_marginal_of(self, statistics: Arrays) -> np.ndarray:
+        """Log probability of all rows of a table of many groups, from `of_kinds`, (chain, draw)."""
+        return self._integrated({name: np.asarray(each)[None] for name, each in statistics.items()})[0]
+
+    def _integrated(self, stacked: Arrays) -> np.ndarray:
+        """Log F of stacked statistics, (K, chain, draw); (K,) if there is no h."""
         given = self._flat() or {"none": np.zeros(1)}
-        found = _integrate(
-            self._statistics(rows), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
-        )
-        return np.asarray(found).reshape(shape)
+        found = _integrate(stacked, dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family)
+        return np.asarray(found).T.reshape(-1, *self.shape)
+
+    def gammas(self, many: Sequence[Rows]) -> "Gammas | None":
+        """The law of the rate given each rows and h; None if it is no gamma law."""
+        if self.law.family != "Gamma":
+            return None
+        axes = tuple(range(1, 1 + len(self.shape)))
+        statistics = {
+            "group_total": np.expand_dims([float(np.dot(rows.multiplicity, rows.count)) for rows in many], axes),
+            "group_exposure": np.expand_dims([float(np.dot(rows.multiplicity, rows.exposure)) for rows in many], axes),
+        }
+        law = {**self.law.values, **self.drawn}
+        found = self.likelihood.rates_given(statistics, np.asarray(law["mu"]), np.minimum(law["shape"], LARGEST))
+        return found and Gammas(*found)
 
     def rates(self, rows: Rows, quantile: np.ndarray) -> np.ndarray:
         """Quantiles of the rate given these rows and h, one per draw of h, in the shape of `quantile`.
@@ -134,14 +184,18 @@ def _power_of_two(name: str, length: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("likelihood", "family"))
 def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
-    """Log F for draws (D,) of h."""
+    """Log F of K tables, stacked, for draws (D,) of h: (D, K)."""
 
     def one(given: dict[str, jax.Array]) -> jax.Array:
         law = {**fixed, **given}
-        if family == "Gamma" and likelihood.has_marginal:
-            params = {name: given[name] for name in likelihood.parameters}
-            return likelihood.log_marginal(statistics, law["mu"], law["shape"], params)
-        return logsumexp(_terms(statistics, law, likelihood, family)[1])
+
+        def of_table(statistics: Arrays) -> jax.Array:
+            if family == "Gamma" and likelihood.has_marginal:
+                params = {name: given[name] for name in likelihood.parameters}
+                return likelihood.log_marginal(statistics, law["mu"], law["shape"], params)
+            return logsumexp(_terms(statistics, law, likelihood, family)[1])
+
+        return jax.vmap(of_table)(statistics)
 
     return jax.lax.map(one, drawn, batch_size=_batch(statistics))
 
@@ -159,7 +213,7 @@ def _rates(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Like
 
 
 def _batch(statistics: Arrays) -> int:
-    return max(1, BLOCK // (NODES * max(len(each) for each in statistics.values() if each.ndim)))
+    return max(1, BLOCK // (NODES * max(each.size for each in statistics.values())))
 
 
 def _terms(statistics: Arrays, law: Arrays, likelihood: Likelihood, family: str) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,6 @@
 """A fit in text: the last terminal lines and the note of the run."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -147,11 +148,10 @@ def integrated(view: "FitView") -> list[str]:
     """The estimator of elpd_loo, if it is not PSIS."""
     if view.loo.psis is None:
         return []
+    k = view.loo.k_max_psis
+    why = "" if math.isnan(k) else f" (Pareto k of PSIS was up to {k:.2f})"
     refits = f"; of {number_of(view.loo.refitted_rows, 'row')} by refits without them" if view.loo.refitted_rows else ""
-    return [
-        f"elpd of all {view.counts.num_rows:,} rows computed by integrated importance sampling "
-        f"(Pareto k of PSIS was up to {view.loo.k_max_psis:.2f}){refits}"
-    ]
+    return [f"elpd of all {view.counts.num_rows:,} rows computed by integrated importance sampling{why}{refits}"]
 
 
 def note(view: "FitView", again: str) -> str:

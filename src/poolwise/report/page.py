@@ -268,11 +268,16 @@ def _integrated(view: "FitView") -> str:
     if loo.psis is None:
         return ""
     rows = number_of(loo.refitted_rows, "row")
+    why = (
+        "Pareto-smoothed importance sampling needs the rates of all groups at every draw"
+        if math.isnan(loo.k_max_psis)
+        else f"the largest Pareto k of Pareto-smoothed importance sampling is {loo.k_max_psis:.2f}: above "
+        f"{INTEGRATE_ABOVE_K:g} its sum over rows may be biased"
+    )
     refits = f" These weights are uneven for {rows}, whose values are from refits." if loo.refitted_rows else ""
     return (
         f"The leave-one-out values of all {view.counts.num_rows:,} rows are computed by integrated importance "
-        f"sampling, because the largest Pareto k of Pareto-smoothed importance sampling is {loo.k_max_psis:.2f}: above "
-        f"{INTEGRATE_ABOVE_K:g} its sum over rows may be biased.{refits} The conditions judge the new values."
+        f"sampling, because {why}.{refits} The conditions judge the new values."
     )
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from poolwise.checks.power_scaling import log_priors
 from poolwise.inference import predictive
+from poolwise.inference.datatree import STORED_DRAW, joint
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood
@@ -31,6 +32,7 @@ TAKEN = frozenset(  # by the tree, then by dimensions that functions of ArviZ 1.
     )
 )
 SUFFIX = "_label"
+MANY_GROUPS = "the rates of so many groups are stored at some of the draws; they are in the group `rates`"
 
 
 def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_column: str, seed: int) -> xr.DataTree:
@@ -50,6 +52,9 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
     tree, attrs = tree.isel(row=order), {"rows": TABLE_ORDER if "row_number" in cells else CANONICAL_ORDER}
     posterior, prior = (tree[name].to_dataset().astype("float64") for name in ("posterior", "prior"))
     rows = tree["constant_data"].to_dataset()
+    at_stored, is_thinned = joint(posterior), STORED_DRAW in posterior.dims
+    if is_thinned:
+        posterior, attrs["rates"] = posterior.drop_vars(["lam", STORED_DRAW]), MANY_GROUPS
     sites = [name for name in posterior.data_vars if name in SITES]
     groups = {
         "posterior": posterior[sites],
@@ -57,12 +62,13 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
         **{name: tree[name].to_dataset() for name in ("sample_stats", "observed_data", "posterior_predictive")},
         "constant_data": xr.Dataset({"exposure": ("row", rows["row_exposure"].values)}),
         "prior": prior,
+        **({"rates": at_stored[["lam"]]} if is_thinned else {}),
     }
     num_rows, num_draws = len(order), posterior.sizes["chain"] * posterior.sizes["draw"]
     with jax.enable_x64(True):  # also if the process uses float32
         groups["log_prior"] = _log_prior(model, posterior, values)
         groups["prior_predictive"] = _prior_predictive(model, prior, rows, seed=seed)
-        if num_rows * num_draws <= MOST_VALUES:
+        if num_rows * num_draws <= MOST_VALUES and not is_thinned:
             groups["log_likelihood"] = _log_likelihood(model.likelihood, posterior, cells, cell_of_row)
             groups["posterior_predictive"] = _posterior_predictive(model.likelihood, posterior, rows, seed=seed)
         else:

@@ -42,7 +42,8 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     run = store.logged(store.run_id_of(run_id, uri=uri), uri=uri)
     tree = stored_tree(run.run_id, uri=uri)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    rates = group_rates(posterior, cells)
+    summary = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
+    rates = group_rates(posterior, cells, pd.read_csv(summary, index_col="parameter", dtype={"parameter": str}))
     judged = one_line(run.tags.get("verdict", "not judged"))
     checked = one_line(run.tags.get("model_check", "not checked"))
     head = f"{one_line(run.name)} ({run.run_id}), {judged}, model check {checked}"

@@ -1,5 +1,6 @@
 """Load a logged run as a tree for ArviZ."""
 
+import math
 import warnings
 
 import xarray as xr
@@ -13,8 +14,8 @@ from poolwise.tracking import store
 from poolwise.tracking.credentials import store_uri
 
 INTEGRATED = (
-    "elpd_loo of this run is computed with the rates integrated out, because importance sampling of its draws is in "
-    "doubt (Pareto k up to {k:.2f}); arviz.loo has importance sampling alone"
+    "elpd_loo of this run is computed with the rates integrated out, because importance sampling of its draws {why}; "
+    "arviz.loo has importance sampling alone"
 )
 
 
@@ -33,7 +34,9 @@ def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
         seed=config.seed,
     )
     if record.run.metrics.get("loo_replaced"):
-        tree.attrs["elpd_loo"] = INTEGRATED.format(k=record.run.metrics["pareto_k_max_psis"])
+        k = record.run.metrics["pareto_k_max_psis"]
+        why = "needs the rates at every draw" if math.isnan(k) else f"is in doubt (Pareto k up to {k:.2f})"
+        tree.attrs["elpd_loo"] = INTEGRATED.format(why=why)
     for each in set(tree.attrs.values()) - {TABLE_ORDER}:
         warnings.warn(each, stacklevel=3)  # of the caller of `poolwise.load`
     return tree

@@ -4,6 +4,8 @@ The parameters that are not rates are one to three numbers. Their posterior, wit
 grid and drawn from by rejection (`inference.density_grid`); the rates are then drawn given each of these draws. So all
 draws are independent, and their law differs from the posterior by a total variation distance that is stated.
 
+Groups that are alike share every term of that posterior, so its cost follows the distinct groups.
+
 Proposals and rates come in blocks of fixed size, each with its own random numbers, which the devices share. The bits of
 the draws therefore depend on neither the number of devices nor on how many draws are asked for beyond them. A fit takes
 less time than a checkpoint would save, so none is written: a killed fit is drawn again, to the same bits.
@@ -11,8 +13,7 @@ less time than a checkpoint would save, so none is written: a killed fit is draw
 
 import functools
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,19 +24,16 @@ from numpyro.infer.util import constrain_fn, potential_energy
 from poolwise.counts.cells import Counts
 from poolwise.counts.statistics import Arrays
 from poolwise.errors import FitError
-from poolwise.inference import density_grid
+from poolwise.inference import density_grid, rates
+from poolwise.inference.blocks import BLOCK, Blocks, over_rows
 from poolwise.inference.density_grid import NoGridError
 from poolwise.inference.engines.base import Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot
-from poolwise.inference.streams import named_generator, named_key
+from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import AUXILIARY, Model
-from poolwise.model.marginal_quadrature import LARGEST
 from poolwise.model.priors import GAMMAS, PriorValues, law
-from poolwise.model.special import positive
 
-BLOCK, SMALL = 4096, 512  # points of one call; a call of fewer points is padded to one of these
-WORK = 2**20  # values held at once in a call
 MOST = 3  # parameters on a grid
 TAIL = 1e-3  # of each prior, outside the first box on either side
 AROUND = 3.0  # units of the unconstrained parameter around what the counts show, in the first box
@@ -55,20 +53,24 @@ def sample(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
     """Independent draws, all in one chunk, so nothing is resumed; see `Sample`."""
-    statistics = model.likelihood.statistics.of(counts)
+    kind = model.likelihood.statistics
+    given = (kind.of(counts) if model.pooling.is_shared else kind.of_kinds(counts), values)
     num, shape = sampler.num_chains * sampler.num_samples, (sampler.num_chains, sampler.num_samples)
     began = time.perf_counter()
-    with _Blocks(device.num_devices, (statistics, values)) as blocks:
+    with Blocks(device.num_devices, given) as blocks:
         _compile(model, blocks)
         compiled = time.perf_counter()
         points, log_density, log_ratio = _hyperparameters(model, blocks, num, seed)
         drawn = blocks.mapped(_programs(model).sites, points)
-        if not model.pooling.is_shared:
-            drawn["lam"] = _rates(model, blocks, drawn, num, seed)
-    posterior = {name: drawn[name].reshape(*shape, *drawn[name].shape[1:]) for name in sorted(drawn)}
+    posterior = {name: each.reshape(shape) for name, each in drawn.items()}
+    others = dict(posterior)
+    if not model.pooling.is_shared:
+        num_devices = device.num_devices
+        posterior["lam"] = rates.draw(model, counts, values, posterior, shape, seed=seed, num_devices=num_devices)
+    posterior = dict(sorted(posterior.items()))
     stats = {"lp": log_density.reshape(shape), "log_ratio": log_ratio.reshape(shape)}
     whole = sampler.num_samples
-    on_progress(Progress("sampling", whole, whole, 0, None, posterior=lambda: posterior))
+    on_progress(Progress("sampling", whole, whole, 0, None, posterior=lambda: others or posterior))
     return Fit(posterior, stats, {"compile": compiled - began, "sample": time.perf_counter() - compiled})
 
 
@@ -93,48 +95,11 @@ def _sites(model: Model) -> tuple[str, ...]:
     return tuple(site for site, _ in model.families if site != "lam" or model.pooling.is_shared)
 
 
-class _Blocks:
-    """Points and draws in blocks of `BLOCK`, which the devices share: a block has the same bits on any of them."""
-
-    def __init__(self, num_devices: int | None, args: tuple[Any, PriorValues]):
-        self.args = args
-        self._given = [jax.device_put(args, each) for each in jax.devices()[:num_devices]]
-        self.num_devices = len(self._given)
-        self._pool = ThreadPoolExecutor(self.num_devices)
-
-    def __enter__(self) -> "_Blocks":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def each(self, task: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
-        """The results of numbered tasks, in their order."""
-        return list(self._pool.map(task, numbers))
-
-    def call(self, program: Callable, number: int, *block: np.ndarray) -> Any:
-        """A program at up to `BLOCK` rows, and the statistics and values, on the device of this number."""
-        num = len(block[0])
-        size = SMALL if num <= SMALL else BLOCK
-        filled = (np.pad(each, [(0, size - num)] + [(0, 0)] * (each.ndim - 1), mode="edge") for each in block)
-        found = jax.device_get(program(*filled, *self._given[number % len(self._given)]))
-        return jax.tree.map(lambda leaf: leaf[:num], found)
-
-    def mapped(self, program: Callable, *rows: np.ndarray) -> Any:
-        """A program at any number of rows."""
-        parts = self.each(
-            lambda number: self.call(program, number, *(each[number * BLOCK : (number + 1) * BLOCK] for each in rows)),
-            range(-(-len(rows[0]) // BLOCK)),
-        )
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
 class _Programs(NamedTuple):
     """Compiled programs of B rows, statistics and prior values."""
 
     log_density: Callable  # of unconstrained points (B, d): (B,)
     sites: Callable  # of the same: site -> (B,), with the sites derived from them
-    rates: Callable  # of keys, mu, shape and the parameters of the likelihood, (B,) each: (B, G)
 
 
 @functools.lru_cache(maxsize=16)
@@ -147,10 +112,6 @@ def _programs(model: Model) -> _Programs:
     def named(point: jax.Array) -> dict[str, jax.Array]:
         return {site: point[i] for i, site in enumerate(_sites(model))}
 
-    def over_rows(one: Callable, rows: Any, args: tuple) -> Any:
-        size = max(1, WORK // max(each.size for each in jax.tree.leaves(args)))
-        return jax.lax.map(one, rows, batch_size=min(size, BLOCK))
-
     def log_density(points: jax.Array, *args: Any) -> jax.Array:
         return over_rows(lambda point: -potential_energy(joint, args, {}, named(point)), points, args)
 
@@ -161,23 +122,13 @@ def _programs(model: Model) -> _Programs:
 
         return over_rows(one, points, args)
 
-    def rates(keys: jax.Array, mu: jax.Array, shape: jax.Array, *rest: Any) -> jax.Array:
-        *params, statistics, values = rest
-        names = model.likelihood.parameters
-
-        def one(row: tuple) -> jax.Array:
-            key, mu, shape, *params = row
-            return model.likelihood.draw_rates(key, statistics, mu, shape, dict(zip(names, params, strict=True)))
-
-        return over_rows(one, (jax.random.wrap_key_data(keys), mu, shape, *params), (statistics, values))
-
-    return _Programs(jax.jit(log_density), jax.jit(sites), jax.jit(rates))
+    return _Programs(jax.jit(log_density), jax.jit(sites))
 
 
-def _compile(model: Model, blocks: _Blocks) -> None:
+def _compile(model: Model, blocks: Blocks) -> None:
     """Compile the log density and the sites for all devices."""
     if _sites(model):
-        log_density, sites, _ = _programs(model)
+        log_density, sites = _programs(model)
         nowhere = np.zeros((BLOCK, len(_sites(model))))
 
         def compile_for(device: int) -> None:
@@ -188,7 +139,7 @@ def _compile(model: Model, blocks: _Blocks) -> None:
         blocks.each(compile_for, range(blocks.num_devices))
 
 
-def _hyperparameters(model: Model, blocks: _Blocks, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hyperparameters(model: Model, blocks: Blocks, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Independent draws (num, d) of the unconstrained parameters, their log density, and their log ratio (num,).
 
     The ratio is that of the density to the proposal, relative to its bound: a draw where it is above 1 is too rare.
@@ -239,28 +190,6 @@ def _box(model: Model, statistics: Any, values: PriorValues) -> tuple[np.ndarray
             ends.append([min([*bulk, *(around - AROUND)]), max([*bulk, *(around + AROUND)])])
     low, high = np.array(ends).T
     return low, high
-
-
-def _rates(model: Model, blocks: _Blocks, drawn: dict[str, np.ndarray], num: int, seed: int) -> np.ndarray:
-    """The rates (num, G) given draws (num,) of all other parameters."""
-    statistics, values = blocks.args
-    law_of_rate = model.rate_law(values)
-    given = dict(law_of_rate.values) | {name: drawn[site] for name, site in law_of_rate.drawn.items()}
-    mu, shape = np.broadcast_to(given["mu"], num), np.broadcast_to(np.minimum(given["shape"], LARGEST), num)
-    params = model.likelihood.params_of(drawn)
-    key = named_key(seed, "rates")
-
-    def block(number: int) -> np.ndarray:
-        rows = slice(number * BLOCK, min((number + 1) * BLOCK, num))
-        gammas = model.likelihood.rates_given(statistics, mu[rows, None], shape[rows, None])
-        if gammas is not None:
-            rng = named_generator(seed, "rates_given", number)
-            return rng.standard_gamma(gammas[0]) / gammas[1]
-        keys = jax.random.key_data(jax.random.split(jax.random.fold_in(key, number), BLOCK))[: rows.stop - rows.start]
-        given = mu[rows], shape[rows], *(params[name][rows] for name in model.likelihood.parameters)
-        return blocks.call(_programs(model).rates, number, np.asarray(keys), *given)
-
-    return positive(np.concatenate(blocks.each(block, range(-(-num // BLOCK)))))
 
 
 EXACT_ENGINE = Engine("exact", sample, refusal=refusal)

@@ -23,11 +23,11 @@ from numpyro.infer import NUTS
 
 from poolwise.counts.cells import Counts
 from poolwise.errors import FitError
+from poolwise.inference import rates
 from poolwise.inference.engines.base import Draws, Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot, check, leaves_of, restored
 from poolwise.inference.starts import started
-from poolwise.inference.streams import named_key
 from poolwise.model.count_model import AUXILIARY, Model
 from poolwise.model.priors import PriorValues
 
@@ -45,7 +45,7 @@ def sample(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Fit:
     """Draws by NUTS; see `Sample`. A chunk of the warm-up can be resumed from too."""
-    args = (model.likelihood.statistics.of(counts), values)
+    args = (model.statistics_of(counts), values)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
     batches = _batches(sampler.num_chains, device)
@@ -84,7 +84,7 @@ def sample(
             on_chunk(Snapshot(steps, state, drawn, time.perf_counter() - sampling_began))
         on_progress(_progress(phase, done, total, states, kept))
     drawn = _joined(kept)
-    posterior = _with_rates(model, _sites(drawn), args[0], seed)
+    posterior = _with_rates(model, counts, values, _sites(drawn), seed=seed, num_devices=device.num_devices)
     seconds = {"compile": compiled - began, "sample": time.perf_counter() - sampling_began}
     return Fit(posterior, _sample_stats(drawn), seconds)
 
@@ -202,20 +202,18 @@ def _sites(drawn: Draws) -> Draws:
     return {name.removeprefix("site/"): value for name, value in drawn.items() if name.startswith("site/")}
 
 
-def _with_rates(model: Model, posterior: Draws, statistics: Mapping[str, np.ndarray], seed: int) -> Draws:
-    """The draws with the integrated-out rates, drawn given each draw: on one device, after all chunks."""
-    if not model.is_marginal:
+def _with_rates(
+    model: Model, counts: Counts, values: PriorValues, posterior: Draws, *, seed: int, num_devices: int | None
+) -> Draws:
+    """The draws with the integrated-out rates, drawn after all chunks, or with rates at the draws that are stored."""
+    shape = next(iter(posterior.values())).shape[:2]
+    if model.is_marginal:
+        lam = rates.draw(model, counts, values, posterior, shape, seed=seed, num_devices=num_devices)
+    elif model.pooling.is_shared:
         return posterior
-    key = named_key(seed, "rates")
-    chains = next(iter(posterior.values())).shape[:2]
-    flat = {name: draws.reshape(-1) for name, draws in posterior.items()}
-    lam = np.asarray(_rates_program(model)(key, flat, statistics))  # (D, G)
-    return dict(sorted((posterior | {"lam": lam.reshape(*chains, -1)}).items()))
-
-
-@functools.lru_cache(maxsize=16)
-def _rates_program(model: Model) -> Callable:
-    return jax.jit(model.draw_rates)
+    else:
+        lam = posterior["lam"][:, rates.stored_draws(*shape, counts.num_groups)]
+    return dict(sorted((posterior | {"lam": lam}).items()))
 
 
 def _sample_stats(drawn: Draws) -> Draws:

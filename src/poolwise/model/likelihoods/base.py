@@ -8,6 +8,7 @@ the sites (`delta`) and the values derived from them (`phi`).
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -66,7 +67,7 @@ class Likelihood(ABC):
         """Values derived from the sites and stored with them."""
         return {}
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of the sites and of the derived values."""
         shapes = {site.name: jax.ShapeDtypeStruct((), jnp.result_type(float)) for site in self.sites}

@@ -12,6 +12,7 @@ from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
 from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
+from poolwise.model.marginal import over_groups
 from poolwise.model.priors import Arrays
 from poolwise.model.special import log_rising
 
@@ -43,7 +44,7 @@ class Poisson(Likelihood):
         total = statistics["group_total"]
         spread = (shape + total) * jnp.log1p(statistics["group_exposure"] * mu / shape)
         by_group = total * jnp.log(mu) - spread + log_rising(shape, total)
-        return jnp.sum(by_group) + statistics["constant"]
+        return over_groups(by_group, statistics) + statistics["constant"]
 
     def draw_rates(
         self, key: jax.Array, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params

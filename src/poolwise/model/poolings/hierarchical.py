@@ -59,8 +59,10 @@ class Hierarchical(Pooling):
 
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """The rates, their mean, and their standard deviation, at least a tenth of the mean: equal rates may differ."""
-        lam = group_rates(statistics)
-        return {"lam": lam, "mu": jnp.mean(lam), "sigma": jnp.maximum(jnp.std(lam), 0.1 * jnp.mean(lam))}
+        lam, alike = group_rates(statistics), statistics.get("groups_alike")
+        mean = jnp.average(lam, weights=alike)
+        spread = jnp.std(lam) if alike is None else jnp.sqrt(jnp.average((lam - mean) ** 2, weights=alike))
+        return {"lam": lam, "mu": mean, "sigma": jnp.maximum(spread, 0.1 * mean)}
 
     def offered(self, likelihood: Likelihood) -> list[str]:
         """The marginal parameterisation needs a likelihood that integrates the rates out."""
