@@ -415,7 +415,7 @@ def test_a_hierarchy_has_the_parameterisation_that_is_asked_for(parameterisation
     ],
 )
 def test_a_parameterisation_that_a_hierarchy_does_not_have_is_refused_with_those_that_it_has(asked, told):
-    with pytest.raises(ConfigError, match=just(f"{told} 'standardised', 'centred' or 'marginal'.")):
+    with pytest.raises(ConfigError, match=just(f"{told} 'auto', 'standardised', 'centred' or 'marginal'.")):
         altered({"pooling.parameterisation": asked})
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from poolwise.model.count_model import Model
 
 
+AUTO = "auto"  # the parameterisation that suits the number of groups
 RENAMED = {"pooling.rates": "pooling.parameterisation"}  # keys in the records of earlier versions
 RENAMED_CHOICES = {"pooling.rates": {"sampled": "centred", "integrated": "marginal"}}  # and their values
 LATER = {
@@ -187,7 +188,10 @@ class Config(Section):
         """The model to fit."""
         from poolwise.model.count_model import count_model
 
-        return count_model(self.pooling.name, self.likelihood.name, dict(self.families), self.pooling.parameterisation)
+        asked = self.pooling.parameterisation
+        return count_model(
+            self.pooling.name, self.likelihood.name, dict(self.families), None if asked == AUTO else asked
+        )
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -202,6 +206,14 @@ class Config(Section):
     def on_devices(self, num_devices: int) -> "Config":
         """The same settings with the number of devices actually used."""
         return self.model_copy(update={"device": replace(self.device, num_devices=num_devices)})
+
+    def for_groups(self, num_groups: int) -> "Config":
+        """The same settings with the parameterisation that `auto` stands for in a table of so many groups."""
+        if self.pooling.parameterisation != AUTO:
+            return self
+        model = self.model
+        chosen = {"parameterisation": model.pooling.chosen(model.likelihood, num_groups)}
+        return self.model_copy(update={"pooling": self.pooling.model_copy(update=chosen)})
 
     def predicting_at(self, exposure: float) -> "Config":
         """The same settings with the exposure of the predicted count, unless they give one."""
@@ -359,7 +371,7 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
     if "rates" in pooling or likelihood not in LIKELIHOODS:  # both are reported elsewhere
         return pooling, []
     asked, offered = pooling.get("parameterisation"), used.offered(LIKELIHOODS[likelihood])
-    if asked in offered:
+    if asked == AUTO or asked in offered:
         return pooling, []
     if asked in used.parameterisations:
         return pooling, [
@@ -370,7 +382,7 @@ def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
         if asked is None
         else f"pooling.parameterisation is {asked!r}; it must be"
     )
-    return pooling, [f"{place} {_either(map(repr, offered))}."]
+    return pooling, [f"{place} {_either(map(repr, (AUTO, *offered)))}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

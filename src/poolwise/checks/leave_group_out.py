@@ -25,6 +25,7 @@ from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.streams import named_seed
 from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
+from poolwise.model.poolings.base import MARGINAL
 from poolwise.model.priors import PriorValues
 from poolwise.text import listed, one_line
 
@@ -146,10 +147,10 @@ def leave_group_out(
                 device=device,
             )
             found = refit(model)
-            if not is_converged(*state_of(found), sampler.num_chains) and "marginal" in model.pooling.offered(
+            if not is_converged(*state_of(found), sampler.num_chains) and MARGINAL in model.pooling.offered(
                 model.likelihood
             ):  # repeated without a funnel
-                found = refit(replace(model, parameterisation="marginal"))
+                found = refit(replace(model, parameterisation=MARGINAL))
             draws, state = found.posterior, state_of(found)
         integral = RateIntegral.of(model, values, draws)
         rows.append((*_mean(_group_given_rest(counts, g, model, integral)), *state))

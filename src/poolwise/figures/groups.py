@@ -76,7 +76,8 @@ def _most_informative(rates: GroupRates) -> np.ndarray:
     """At most `PAIRS` groups, by rate: those that are most clearly above or below the overall rate."""
     if len(rates.labels) <= PAIRS:
         return rates.order
-    distance = np.abs(np.mean(rates.draws - rates.overall, axis=1)) / np.std(rates.draws - rates.overall, axis=1)
+    difference = rates.draws - rates.overall
+    distance = np.abs(difference.mean(axis=1)) / difference.std(axis=1)
     kept = np.argsort(-distance, kind="stable")[:PAIRS]
     return rates.order[np.isin(rates.order, kept)]
 

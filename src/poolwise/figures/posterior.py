@@ -15,13 +15,14 @@ from poolwise.checks.conditions import R_HAT_MAX
 from poolwise.checks.gate import BFMI_MIN
 from poolwise.checks.summary import parameters
 from poolwise.figures.base import INTERVAL, Drawing, Picture, figure
-from poolwise.figures.bins import BAND, bins_of
+from poolwise.figures.bins import BAND, bins_of, spread_out
 from poolwise.figures.style import (
     BLACK,
     BLUE,
     CHAINS,
     GREY,
     MAX_LABELS,
+    MAX_MARKS,
     MAX_PANELS,
     ORANGE,
     SKY,
@@ -183,8 +184,8 @@ def _forest(fit: Drawing) -> Picture:
     intervals = None if pooled else fit.view.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
     rate = own if intervals is None else intervals[:, 1]
     many = len(labels) > MAX_LABELS
-    order = np.argsort(-rate, kind="stable")
-    y, size = np.arange(len(labels)), 3 if many else 6
+    order = spread_out(np.argsort(-rate, kind="stable"), MAX_MARKS)
+    y, size = np.arange(len(order)), 3 if many else 6
     figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
     common = [float(value) for value in fit.view.summary[INTERVAL].T[centre]] if centre else []
     if common:
@@ -196,14 +197,18 @@ def _forest(fit: Drawing) -> Picture:
         axes.plot(rate[order], y, "o", color=BLUE, markersize=size)
         axes.plot([], [], "-o", color=BLUE, linewidth=2, label=f"rate, with {BAND:.0%} interval")
     axes.plot(own[order], y, "D", mfc="none", mec=BLACK, markersize=size, label="the group's own mean")
-    every = -(-len(labels) // MAX_LABELS)
+    every = -(-len(order) // MAX_LABELS)
     axes.set_yticks(y[::every], [fit.label(g) for g in order[::every]], parse_math=False)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_ylim(len(order) - 0.4, -0.6)
     style(axes, f"rate, {fit.unit}", fit.grouping)
     legend_below(figure, axes)
     marks = _forest_marks(fit, is_shrunk_to_mu=bool(common)) + fit.own_words()
+    if len(order) < len(labels):
+        marks += f" Drawn are {len(order):,} of the {len(labels):,} groups, evenly spaced by rate."
     if many:
-        marks += f" One in {every} of the {len(labels)} groups is labelled."
+        marks += (
+            f" One in {every} of {'these' if len(order) < len(labels) else f'the {len(labels)}'} groups is labelled."
+        )
     return Picture(figure, _forest_shows(fit, rate, common), how_to_read=marks)
 
 

@@ -1,5 +1,7 @@
 """The prior in pictures: prior predictive rates and counts, and the update by the data."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,6 +26,8 @@ from poolwise.figures.style import (
     whole_numbers,
 )
 from poolwise.text import number, share, short
+
+BLOCK = 2**22  # values held at once
 
 MAX_ROWS = 20  # groups or parameters, one line each
 VISIBLE = 0.05  # height of the lower of two densities by the higher; below it the lower is hardly seen
@@ -219,13 +223,19 @@ def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 
 def _learnt(prior: dict[str, np.ndarray], posterior: dict[str, np.ndarray]) -> pd.DataFrame:
     """Quantiles of both, and the ratio of the interval widths, posterior to prior."""
-    lines = {}
-    for name, draws in posterior.items():
-        before, after = (np.quantile(each, QUANTILES) for each in (prior[name], draws))
-        lines[name] = (*before, *after, (after[2] - after[0]) / (before[2] - before[0]))
     ends = ("3%", "median", "97%")
+    before, after = (_quantiles([each[name] for name in posterior]) for each in (prior, posterior))  # (P, 3)
+    ratio = (after[:, 2] - after[:, 0]) / (before[:, 2] - before[:, 0])
     columns = [*(f"prior_{end}" for end in ends), *(f"posterior_{end}" for end in ends), "width_ratio"]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("parameter")
+    values = np.column_stack([before, after, ratio])
+    return pd.DataFrame(values, columns=columns, index=pd.Index(list(posterior), name="parameter"))
+
+
+def _quantiles(draws: list[np.ndarray]) -> np.ndarray:
+    """`QUANTILES` of each of many draws, (P, 3); some of one size together."""
+    of_size = itertools.groupby(draws, key=np.size)
+    blocks = (block for size, some in of_size for block in itertools.batched(some, max(1, BLOCK // size)))
+    return np.concatenate([np.quantile([each.ravel() for each in block], QUANTILES, axis=1).T for block in blocks])
 
 
 def _learnt_words(table: pd.DataFrame, shown: int) -> str:

@@ -27,6 +27,7 @@ BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 CHAINS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
 WIDTH, DPI = 9.6, 110  # inches, pixels per inch: 1056 pixels across
 MAX_PANELS, MAX_LABELS, MAX_BARS, MAX_STEPS, MAX_NAMED = 12, 40, 60, 400, 5
+MAX_MARKS = 2000  # groups in one picture, of which no more can be told apart
 
 
 def png(figure: Figure) -> bytes:

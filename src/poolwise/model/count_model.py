@@ -18,7 +18,7 @@ from poolwise.counts.cells import Counts
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.poolings import POOLINGS
-from poolwise.model.poolings.base import Pooling, RateLaw
+from poolwise.model.poolings.base import MARGINAL, Pooling, RateLaw
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
 from poolwise.model.special import concentration_of, positive
@@ -53,7 +53,7 @@ class Model:
     @property
     def is_marginal(self) -> bool:
         """Whether `log_joint` integrates the rates out, so they are drawn afterwards."""
-        return self.parameterisation == "marginal"
+        return self.parameterisation == MARGINAL
 
     @property
     def has_gamma_rates(self) -> bool:

@@ -14,6 +14,7 @@ from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import look_alikes
 from poolwise.counts.cells import Counts
 from poolwise.figures.bins import count_quantile
+from poolwise.inference.datatree import STORED_DRAW
 from poolwise.inference.predictive import NewGroup
 from poolwise.model.count_model import Model
 from poolwise.paths import ROOT
@@ -32,7 +33,8 @@ RATES = f"mean rate and {INTERVAL:.0%} interval"
 def subject(counts: Counts, model: Model) -> str:
     """Model and data of the fit, in one line."""
     groups = number_of(counts.num_groups, "group")
-    return f"{model.name} fit of {counts.num_rows} counts ({one_line(counts.columns.count)}) in {groups}"
+    form = ", rates integrated out" if model.is_marginal else ""
+    return f"{model.name} fit of {counts.num_rows} counts ({one_line(counts.columns.count)}) in {groups}{form}"
 
 
 def judgement(verdict: Verdict) -> list[str]:
@@ -141,7 +143,18 @@ def reproduction(run_id: str) -> str:
 def checked(view: "FitView") -> list[str]:
     """The LOO estimator, if it is not PSIS, and the lines of the checks beyond the gate."""
     others = [result for name, result in view.results.items() if name != COMPARED.name]  # see `differences`
-    return [*integrated(view), *(line for result in others for line in result.lines)]
+    return [*stored(view), *integrated(view), *(line for result in others for line in result.lines)]
+
+
+def stored(view: "FitView") -> list[str]:
+    """At which draws the rates are stored, if not at all."""
+    kept, length = (view.posterior.sizes.get(name, 0) for name in (STORED_DRAW, "draw"))
+    if not kept:
+        return []
+    return [
+        f"the rates of {view.counts.num_groups:,} groups are stored at {kept:,} of {length:,} draws of each chain; "
+        "means and intervals are those of more draws, given the other parameters"
+    ]
 
 
 def integrated(view: "FitView") -> list[str]:

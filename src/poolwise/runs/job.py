@@ -96,7 +96,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
     )
     if config.predict.group is not None and config.predict.group not in counts.labels:
         raise ConfigError(unknown_group("predict.group", config.predict.group, counts.labels))
-    config = config.model_copy(update={"prior": resolved(config.prior, counts)})
+    config = config.model_copy(update={"prior": resolved(config.prior, counts)}).for_groups(counts.num_groups)
     return Job(
         config=config.predicting_at(description.median_exposure(counts)),
         overrides=overrides,

@@ -17,6 +17,9 @@ from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 
+MARGINAL = "marginal"  # the parameterisation with the rates integrated out
+# groups from which it is chosen: it gives more effective draws a second with fewer too, but others suffice for them
+MANY = 200
 Families = Mapping[str, str]  # site -> family of its prior
 Draws = Mapping[str, np.ndarray]  # site -> (S,), or (S, G) for rates that differ by group
 Density = Callable[[Priors, Arrays, Likelihood], None]
@@ -121,6 +124,11 @@ class Pooling(ABC):
             return RateLaw(family, given)
         shape = np.asarray(given.get("concentration", 1.0), float)
         return RateLaw("Gamma", {"shape": shape, "mu": shape / given["rate"]})
+
+    def chosen(self, likelihood: Likelihood, num_groups: int) -> str:
+        """The parameterisation that suits a table: the first; of many groups, the marginal one if it is offered."""
+        offered = self.offered(likelihood)
+        return MARGINAL if num_groups >= MANY and MARGINAL in offered else offered[0]
 
     @abstractmethod
     def new_rates(self, draws: Draws, families: Families, values: PriorValues, rng: np.random.Generator) -> np.ndarray:

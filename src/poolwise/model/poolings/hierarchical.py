@@ -7,7 +7,16 @@ import numpyro
 import numpyro.distributions as dist
 
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.poolings.base import Density, Draws, Families, NewGroupWords, Pooling, RateLaw, group_rates
+from poolwise.model.poolings.base import (
+    MARGINAL,
+    Density,
+    Draws,
+    Families,
+    NewGroupWords,
+    Pooling,
+    RateLaw,
+    group_rates,
+)
 from poolwise.model.priors import Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, exp_remainder, log_gamma_scale, mean_one_gamma
@@ -55,7 +64,7 @@ class Hierarchical(Pooling):
     @property
     def parameterisations(self) -> dict[str, Density]:
         """Three, with the same posterior."""
-        return {"standardised": standardised, "centred": self.centred, "marginal": self.marginal}
+        return {"standardised": standardised, "centred": self.centred, MARGINAL: self.marginal}
 
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """The rates, their mean, and their standard deviation, at least a tenth of the mean: equal rates may differ."""
@@ -66,7 +75,7 @@ class Hierarchical(Pooling):
 
     def offered(self, likelihood: Likelihood) -> list[str]:
         """The marginal parameterisation needs a likelihood that integrates the rates out."""
-        return [name for name in self.parameterisations if name != "marginal" or likelihood.has_marginal]
+        return [name for name in self.parameterisations if name != MARGINAL or likelihood.has_marginal]
 
     def rate_law(self, families: Families, values: PriorValues) -> RateLaw:
         """Gamma with mean mu and shape alpha."""
