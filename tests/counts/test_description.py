@@ -52,7 +52,9 @@ def test_dispersion_of_poisson_counts_is_within_its_interval_as_often_as_it_says
 def test_variance_of_the_statistic_is_that_of_multinomial_tables():
     # Haldane's formula, by simulation: total 30 over three rows with exposures 1, 2 and 3
     exposure = np.array([1.0, 2.0, 3.0])
-    _, freedom, spread, simulated = description._pearson(np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]))
+    _, freedom, spread, simulated = description._pearson(
+        np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]), np.ones(3, int)
+    )
     tables = np.random.default_rng(0).multinomial(30, exposure / 6, size=200_000)
     square = np.sum((tables - 30 * exposure / 6) ** 2 / (30 * exposure / 6), axis=1)
     assert square.mean() == pytest.approx(freedom[0], rel=0.01)
@@ -64,7 +66,7 @@ def test_variance_of_the_statistic_is_that_of_multinomial_tables():
 def test_simulated_tables_keep_the_total_of_every_group():
     # two groups of three rows with 6 and 2 events: the mean of X^2 is 2, its variance Haldane's
     group, exposure = np.repeat([0, 1], 3), np.tile([1.0, 2.0, 3.0], 2)
-    _, freedom, spread, simulated = description._pearson(group, exposure, np.array([2, 0, 4, 1, 1, 0]))
+    _, freedom, spread, simulated = description._pearson(group, exposure, np.array([2, 0, 4, 1, 1, 0]), np.ones(6, int))
     assert simulated.mean(axis=0) == pytest.approx(freedom, abs=5 * np.sqrt(spread.max() / len(simulated)))
     assert simulated.var(axis=0) == pytest.approx(spread, rel=0.25)
 
