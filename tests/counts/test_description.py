@@ -105,6 +105,30 @@ def test_groups_of_one_wide_rate_differ_no_more_often_than_said(num_groups, num_
     assert found <= 8  # Binomial(100, 0.03) exceeds 8 in 0.3% of cases
 
 
+def test_permutations_of_many_rows_have_the_moments_of_the_formula():
+    # heavy tails and groups of 1 and 19 rows: the kurtosis makes most of the variance
+    rng, group = np.random.default_rng(0), np.repeat(np.arange(40), [1, 19] * 20)
+    count, one = rng.poisson(9 * rng.gamma(0.3, 1 / 0.3, len(group))), np.ones(len(group), int)
+    found = [description._between(group, one, rng.permutation(count), one) for _ in range(4000)]
+    between, spread = np.array(found).T
+    assert between.mean() == pytest.approx(39, abs=4 * np.sqrt(spread[0] / 4000) + 39 / len(group))
+    assert between.var() == pytest.approx(spread[0], rel=0.1)
+
+
+def test_groups_of_a_large_table_that_differ_are_told_apart(monkeypatch):
+    monkeypatch.setattr("poolwise.counts.cells.MOST_ROWS", 0)
+    assert "the groups differ" in description.hint(table([9, 10] * 9, [90, 95] * 9))
+    assert "enough to explain the differences" in description.hint(table([0, 9, 30], [1, 8, 33]))
+
+
+def test_a_thousand_billion_rows_are_described_by_their_cells():
+    many = counts_from_rows(["a", "a", "b"], [1, 3, 2], None, [10**12, 10**12, 10**12])
+    row = description.summary(many).iloc[0]
+    assert row[["rows", "mean", "median", "max"]].tolist() == [3 * 10**12, 2, 2, 3]
+    assert row["var"] == pytest.approx(2 / 3)
+    assert "less than Poisson counts" in description.hint(many)
+
+
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=20), st.randoms())
 def test_dispersion_does_not_depend_on_the_order_of_rows(counts, random):

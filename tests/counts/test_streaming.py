@@ -73,6 +73,12 @@ def test_batches_are_merged(path, monkeypatch):
     assert sum(grouped(path).values()) == 500
 
 
+def test_a_line_break_in_quotes_may_lie_at_the_end_of_a_block(path, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCK", 64)
+    path.write_bytes(b"location,chips\n" + b'"a\nb",1\n' * 100)
+    assert grouped(path) == Counter({("1", "a\nb"): 100})
+
+
 @pytest.mark.parametrize(
     "content",
     [

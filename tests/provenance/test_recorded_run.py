@@ -495,7 +495,7 @@ def test_a_name_that_is_a_way_out_is_refused(record, tmp_path, name, given):
     "data",
     [
         *({key: value} for key in ("path", "group", "count", "name") for value in (None, 3, ["x"], {"x": "y"}, True)),
-        *({"exposure": value} for value in (3, ["x"], {"x": "y"}, True)),
+        *({key: value} for key in ("exposure", "multiplicity") for value in (3, ["x"], {"x": "y"}, True)),
     ],
 )
 def test_columns_that_are_no_texts_are_refused(record, data):

@@ -221,21 +221,26 @@ def _groups_differ(counts: "Counts") -> bool:
 
 
 def _tail_of_shuffled(counts: "Counts") -> float:
-    """Share of permutations of many rows with groups that differ as much, by the gamma law of the same moments.
+    """Share of permutations of many rows with groups that differ as much, by the gamma law of the same moments."""
+    found, spread = _between(*_cells(counts))
+    mean = counts.num_groups - 1
+    return float(gamma.sf(found, mean**2 / spread, scale=spread / mean))
+
+
+def _between(group: np.ndarray, exposure: np.ndarray, count: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """How far groups differ, and its variance over permutations of the rows; arguments by cell.
 
     With d_i = y_i - e_i R about the common rate R, of variance s^2 and excess kurtosis k over N rows, the sum over G
-    groups of (sum of d)^2 / (n s^2) has mean G - 1 and variance 2 (G - 1) (N - G) / N + k (sum of 1 / n - G^2 / N).
-    Box and Andersen (1955), JRSS B 17(1).
+    groups of (sum of d)^2 / (n s^2) has mean G - 1 and, for many rows, variance
+    2 (G - 1) (N - G) / N + k (sum of 1 / n - G^2 / N). Box and Andersen (1955), JRSS B 17(1).
     """
-    group, exposure, count, rows = _cells(counts)
     deviation = count - exposure * (rows @ count) / (rows @ exposure)
-    size, num_rows, num_groups = np.bincount(group, rows), rows.sum(), counts.num_groups
-    square = rows @ deviation**2 / num_rows
+    size, num_rows = np.bincount(group, rows), rows.sum()
+    square, num_groups = rows @ deviation**2 / num_rows, len(size)
     kurtosis = rows @ deviation**4 / num_rows / square**2 - 3
     found = np.sum(np.bincount(group, rows * deviation) ** 2 / size) / square
     spread = 2 * (num_groups - 1) * (num_rows - num_groups) / num_rows
-    spread += kurtosis * (np.sum(1 / size) - num_groups**2 / num_rows)
-    return float(gamma.sf(found, (num_groups - 1) ** 2 / spread, scale=spread / (num_groups - 1)))
+    return float(found), float(spread + kurtosis * (np.sum(1 / size) - num_groups**2 / num_rows))
 
 
 def _range(found: Dispersion) -> str:

@@ -237,7 +237,7 @@ def _violin(axes: Axes, values: np.ndarray, times: np.ndarray, grid: np.ndarray,
     mean = rows @ distinct / num_rows
     # Silverman's rule (1986, eq. 3.31), but not narrower than the grid or the spacing of integers
     sd, iqr = np.sqrt(rows @ (distinct - mean) ** 2 / num_rows), (high - low) / 1.34
-    width = max(0.9 * min(sd, iqr or sd) * float(num_rows) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
+    width = max(0.9 * min(sd, iqr or sd) * float(num_rows) ** -0.2, grid[1] - grid[0], 0.5 if whole else 0)
     reach = 0.5 if whole else 0
     height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
     height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
