@@ -58,6 +58,14 @@ def test_a_stratum_of_few_rows_or_of_many_counts_is_simulated_by_row():
     assert entries[2] < 60
 
 
+def test_a_distribution_function_that_rounding_keeps_from_one_has_an_end():
+    class Rounded(type(LIKELIHOODS["poisson"])):
+        def below(self, count, rate, params):
+            return np.minimum(super().below(count, rate, params), 1 - 1e-9)
+
+    assert tables._range(Rounded(), np.array([[[3.0]]]), {})[1] < 60
+
+
 def test_one_rate_serves_all_groups():
     found = simulated("poisson", [100, 200], lam=(3.0,))
     assert sorted(set(found["entry_group"].values)) == [0, 1]

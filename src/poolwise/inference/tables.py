@@ -157,7 +157,7 @@ def _range(likelihood: Likelihood, rate: np.ndarray, params: Params) -> tuple[in
     first, last, width = float(np.floor(rate.min())), float(np.ceil(rate.max())), 1.0
     while first > 0 and below(first).max() > BEYOND:
         first, width = max(first - width, 0.0), 2 * width
-    width = 1.0
-    while last < LARGEST and below(last + 1).min() < 1 - BEYOND:
-        last, width = last + width, 2 * width
+    width, before = 1.0, -1.0
+    while last < LARGEST and before < (now := below(last + 1).min()) < 1 - BEYOND:  # rounding may keep it from 1
+        last, width, before = last + width, 2 * width, now
     return int(first), int(min(last, LARGEST))
