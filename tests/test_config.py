@@ -97,6 +97,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "count": "chips",
             "exposure": None,
             "per": 1.0,
+            "multiplicity": None,
         },
         "pooling": {"name": "hierarchical", "parameterisation": "standardised"},
         "likelihood": {"name": "poisson"},
@@ -456,7 +457,7 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    engine = {"sampler.name": "nuts", "data.per": 1.0}  # of every earlier version
+    engine = {"sampler.name": "nuts", "data.per": 1.0, "data.multiplicity": None}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
         "seed": 0,
@@ -670,8 +671,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 6 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 44
+    # 7 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 45
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

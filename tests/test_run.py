@@ -205,7 +205,7 @@ def test_a_run_without_draws_cannot_be_loaded(outputs):
 def test_a_log_likelihood_that_is_too_large_is_left_out_with_the_reason(quick_run, monkeypatch):
     _, outputs, run, _ = quick_run
     monkeypatch.setattr("poolwise.runs.arviz_tree.MOST_VALUES", 599_999)
-    with pytest.warns(UserWarning, match="left out.*150 rows x 4000 draws are more than 599999 values") as said:
+    with pytest.warns(UserWarning, match="left out.*150 rows x 4000 draws are too many values") as said:
         tree = poolwise.load(run.info.run_id, f"sqlite:///{outputs}/mlflow.db")
     assert said[0].filename == __file__
     assert "log_likelihood" not in tree.children

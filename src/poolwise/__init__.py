@@ -41,8 +41,8 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
 
     - `elpd_loo`: where importance sampling is in doubt, this project integrates the rates out; ArviZ cannot.
     - `log_likelihood`: it is left out, and `posterior_predictive` is thinned, above 1e8 values.
-    - `rows`: a run of version 0.1 did not keep the order of its table, so its rows are sorted. ArviZ compares rows by
-      position: compare runs of one file.
+    - `rows`: the order of the table is not kept in a run of version 0.1, of more than 100,000 rows, or of a table that
+      was grouped elsewhere, so the rows are sorted. ArviZ compares rows by position: compare runs of one file.
 
     Raises
     ------
@@ -50,6 +50,8 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
         if the store has no such run, or several whose ids begin so, or the run has no draws.
     ReproductionError
         if the run is not a finished fit, or its record is damaged.
+    RequestError
+        if the table has more than 1e8 rows.
     """
     from poolwise.runs.load import load  # jax and mlflow are loaded when a run is, not when the package is
 

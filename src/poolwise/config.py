@@ -41,6 +41,7 @@ RENAMED_CHOICES = {"pooling.rates": {"sampled": "centred", "integrated": "margin
 LATER = {
     "sampler.name": "nuts",
     "data.per": 1.0,
+    "data.multiplicity": None,
 }  # keys that earlier versions lacked, with the value they implied
 if TYPE_CHECKING:
     FigureName = str
@@ -105,6 +106,7 @@ class Data(Section):
     count: Name
     exposure: Unnamed
     per: Annotated[float, Field(gt=0, lt=1e300)]
+    multiplicity: Unnamed
 
 
 class Pooling(Section):

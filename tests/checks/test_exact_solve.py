@@ -1,6 +1,7 @@
 """The exact oracle: against a second implementation, SciPy's quadrature, its own other routes, and limits."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -231,6 +232,37 @@ def test_rounding_of_a_million_rows_is_no_lack_of_agreement():
     assert other.elpd_loo == pytest.approx(one.elpd_loo, abs=5e-3)
     np.testing.assert_allclose(other.leave_group_out, one.leave_group_out, rtol=1e-13)
     assert exact.TOLERANCE < other.error < 5e-3
+
+
+def test_a_million_rows_are_settled_by_two_grids(monkeypatch):
+    # error relative to log p(y) near -2.5e6; the finer grids are a reference
+    rng, made = np.random.default_rng(1), []
+    rate, group = rng.gamma(9.0, 1.0, 4), rng.integers(0, 4, 1_000_000)
+    counts = counts_from_rows(group, rng.poisson(rate[group]))
+    integrate = exact._integrate
+    monkeypatch.setattr(exact, "_integrate", lambda *args: made.append(args) or integrate(*args))
+    coarse = answer("unpooled", "negative_binomial", counts)
+    assert len(made) == 2
+    assert coarse.error < exact.RELATIVE * abs(coarse.log_marginal)
+    monkeypatch.setattr(exact, "STEPS", (0.29, 0.24))
+    fine = answer("unpooled", "negative_binomial", counts)
+    assert abs(coarse.elpd_loo - fine.elpd_loo) < coarse.error
+    assert abs(coarse.log_marginal - fine.log_marginal) < coarse.error
+
+
+@pytest.mark.parametrize("moving", ["log_z", "cell_elpd"])
+def test_refinement_that_does_not_help_is_stopped(monkeypatch, moving):
+    integrate, made = exact._integrate, []
+
+    def unsettled(*args):
+        made.append(integrate(*args))
+        return replace(made[-1], **{moving: getattr(made[-1], moving) + (-1) ** len(made)})
+
+    monkeypatch.setattr(exact, "_integrate", unsettled)
+    monkeypatch.setattr(exact, "WORK", 0)
+    with pytest.raises(exact.NotExact):
+        answer("unpooled", "negative_binomial", small())
+    assert len(made) == 3 < len(exact.STEPS)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

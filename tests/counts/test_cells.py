@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import re
+from collections import Counter
 from math import lgamma, log, log1p
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poolwise.counts import cells
 from poolwise.counts.cells import Counts, counts_from_rows, read_counts
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.errors import DataError, RequestError
@@ -49,6 +51,13 @@ def write(tmp_path):
         return path
 
     return write_table
+
+
+@pytest.fixture(params=["as a small table", "as a large table"])
+def any_size(request, monkeypatch):
+    """The table is read in both ways: with the place of every row, and streamed."""
+    if request.param == "as a large table":
+        monkeypatch.setattr(cells, "MOST_ROWS", 0)
 
 
 def read(path, **columns) -> Counts:
@@ -108,6 +117,7 @@ def test_cookies_have_the_hashes_that_the_readme_names(cookies):
     assert re.findall(r"`([0-9a-f]{64})`", readme) == [cookies.file_sha256, cookies.sha256]
 
 
+@pytest.mark.usefixtures("any_size")
 def test_file_sha256_is_that_of_the_bytes_on_disk(write):
     content = gzip.compress(b"chips,location\n1,a\n")
     assert read(write(content)).file_sha256 == hashlib.sha256(content).hexdigest()
@@ -148,6 +158,7 @@ def test_integer_labels_become_text():
     assert counts_from_rows(np.array([10, 9]), np.array([1, 2])).labels == ("9", "10")
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("label", ["007", "NA", "nan", " padded ", "a, b", 'say "hi"', "two\nlines", "Zürich ☃", "1,5"])
 def test_labels_are_kept_exactly_as_written(write, label):
     frame = pd.DataFrame({"chips": [1], "location": [label]})
@@ -155,6 +166,7 @@ def test_labels_are_kept_exactly_as_written(write, label):
     assert read(path).labels == (label,)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_007_and_7_are_different_groups(write):
     assert read(write("chips,location\n1,7\n1,007\n")).labels == ("007", "7")
 
@@ -191,7 +203,7 @@ def test_the_source_is_kept_with_the_table(write):
     path = write("n,g,h\n1,a,1\n", "visits.csv.gz")  # told from the bytes, not from the ending
     counts = read_counts(path, group="g", count="n", exposure="h")
     assert (counts.name, counts.path) == ("visits", str(path))
-    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0)
+    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0, None)
 
 
 def test_a_given_name_beats_the_file_name():
@@ -238,21 +250,25 @@ FORMATS = {
 }
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("content", FORMATS.values(), ids=FORMATS)
 def test_every_format_gives_the_same_sha256(write, cookies, content):
     assert read(write(content, "table.txt")).sha256 == cookies.sha256
 
 
+@pytest.mark.usefixtures("any_size")
 def test_the_separator_is_the_first_that_holds_all_names(write):
     # comma and space both give a header with both names; the comma is tried first
     assert read(write("chips,location,a chips location b\n1,g,h\n")).labels == ("g",)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_a_separator_that_holds_only_some_names_is_passed_over(write):
     # the comma gives "chips;location;x" and "location"
     assert read(write("chips;location;x,location\n1;b;2,y\n")).labels == ("b",)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_parquet_keeps_na_as_a_label(write):
     assert read(write(parquet(pd.DataFrame({"chips": [1], "location": ["NA"]})))).labels == ("NA",)
 
@@ -289,6 +305,7 @@ GAP = "A missing value is not a zero: fill in the cell or drop the row."
 PLAIN = "Write it like 1000 or 0.5: no thousands separator, a decimal point."
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -324,6 +341,7 @@ def test_a_gap_is_never_read_as_a_count(cell):
         counts_from_rows(["a"], [cell])
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -341,6 +359,7 @@ def test_a_bad_exposure_is_refused_with_its_remedy(write, cell, message):
         read(path, exposure="hours")
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("label", ["", "  ", '" "'])
 def test_a_blank_label_is_refused(write, label):
     path = write(f"chips,location\n3,{label}\n")
@@ -358,6 +377,7 @@ def test_the_first_bad_row_is_reported_and_the_others_counted(counts, more):
         counts_from_rows(["a"] * len(values), values, name="chips")
 
 
+@pytest.mark.usefixtures("any_size")
 def test_a_row_is_named_by_its_physical_line(write):
     # line 1 blank, header 2, record 3-4 with a newline in quotes, blank 5, record 6-7 is bad
     path = write('\nchips,location\n1,"two\nlines"\n\nx,"two\nlines"\n')
@@ -365,12 +385,14 @@ def test_a_row_is_named_by_its_physical_line(write):
         read(path)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_a_parquet_row_is_named_by_its_number(write):
     path = write(parquet(pd.DataFrame({"chips": pd.array([1, None], "Int64"), "location": ["a", "b"]})))
     with pytest.raises(DataError, match=re.escape(f"{path}: row 2: chips is empty; {COUNT_RULE}. {GAP}")):
         read(path)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_integers_with_a_null_stay_integers(write):
     # plain pandas dtypes would read -2 beside a null as -2.0
     columns = pa.table({"chips": pa.array([-2, None]), "location": ["a", "b"]})
@@ -379,6 +401,7 @@ def test_integers_with_a_null_stay_integers(write):
         read(path)
 
 
+@pytest.mark.usefixtures("any_size")
 def test_a_null_label_in_parquet_is_refused(write):
     path = write(parquet(pd.DataFrame({"chips": [1, 2], "location": ["a", None]})))
     with pytest.raises(DataError, match="row 2: location is empty"):
@@ -437,6 +460,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
 def test_a_bad_file_is_refused_with_its_remedy(write, content, message):
     path = write(content)
@@ -482,7 +506,7 @@ def test_one_column_for_two_uses_is_refused():
 
 
 def test_columns_of_other_lengths_are_refused():
-    with pytest.raises(DataError, match=r"table: labels, counts, exposures have lengths \[2, 1\]"):
+    with pytest.raises(DataError, match=r"table: the columns have lengths \[2, 1\]"):
         counts_from_rows(["a", "b"], [1])
 
 
@@ -500,6 +524,52 @@ def test_bad_numbers_in_arrays_are_refused(value):
 def test_a_data_error_is_a_wrong_request():
     assert issubclass(DataError, RequestError)
     assert DataError.exit_code == 2
+
+
+# Multiplicities: a table that was grouped elsewhere.
+
+
+MULTIPLICITY_RULE = "multiplicities, numbers of equal rows, must be integers from 1 to 2**53"
+
+
+def test_multiplicities_give_the_counts_of_the_rows_that_they_stand_for(write):
+    # also a (group, count) that several lines hold, as the parts of a warehouse write it
+    path = write("chips,location,n\n4,b,2\n3,a,1\n4,b,1.0\n0,a,2\n")
+    grouped, by_row = read(path, multiplicity="n"), counts_from_rows([*"abbbaa"], [3, 4, 4, 4, 0, 0])
+    assert (grouped.sha256, grouped.num_rows) == (by_row.sha256, 6)
+
+
+@given(TABLES)
+def test_a_grouped_table_is_the_table_that_it_groups(table):
+    distinct, times = zip(*Counter(table).items(), strict=True)
+    grouped, by_row = counts_from_rows(*zip(*distinct, strict=True), times), from_table(table)
+    assert (grouped.sha256, table_of(grouped)) == (by_row.sha256, table_of(by_row))
+    assert grouped.row_number.size == 0  # its rows have no order
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("0", f"is 0; {MULTIPLICITY_RULE}. {CORRECT}"),
+        ("-3", f"is -3; {MULTIPLICITY_RULE}. {CORRECT}"),
+        ("2.5", f"is 2.5; {MULTIPLICITY_RULE}. {CORRECT}"),
+        (str(2**53 + 1), f"is 9007199254740993; {MULTIPLICITY_RULE}. {CORRECT}"),
+        ("", f"is empty; {MULTIPLICITY_RULE}. {GAP}"),
+        ('"1,000"', f"is '1,000'; {MULTIPLICITY_RULE}. {PLAIN}"),
+    ],
+)
+def test_a_bad_multiplicity_is_refused_with_its_remedy(write, cell, message):
+    path = write(f"chips,location,n\n3,a,1\n3,a,{cell}\n")
+    with pytest.raises(DataError, match=re.escape(f"{path}:3: n {message}")):
+        read(path, multiplicity="n")
+
+
+@pytest.mark.usefixtures("any_size")
+def test_multiplicities_beyond_float64_in_total_are_refused(write):
+    path = write(f"chips,location,n\n3,a,{2**53}\n4,a,{2**53}\n")
+    with pytest.raises(DataError, match=r"the multiplicities in n sum to 1\.8e\+16; above 2\*\*53"):
+        read(path, multiplicity="n")
 
 
 # Invariances and sufficient statistics.

@@ -52,7 +52,9 @@ def test_dispersion_of_poisson_counts_is_within_its_interval_as_often_as_it_says
 def test_variance_of_the_statistic_is_that_of_multinomial_tables():
     # Haldane's formula, by simulation: total 30 over three rows with exposures 1, 2 and 3
     exposure = np.array([1.0, 2.0, 3.0])
-    _, freedom, spread, simulated = description._pearson(np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]))
+    _, freedom, spread, simulated = description._pearson(
+        np.zeros(3, int), exposure, np.array([5.0, 10.0, 15.0]), np.ones(3, int)
+    )
     tables = np.random.default_rng(0).multinomial(30, exposure / 6, size=200_000)
     square = np.sum((tables - 30 * exposure / 6) ** 2 / (30 * exposure / 6), axis=1)
     assert square.mean() == pytest.approx(freedom[0], rel=0.01)
@@ -64,7 +66,7 @@ def test_variance_of_the_statistic_is_that_of_multinomial_tables():
 def test_simulated_tables_keep_the_total_of_every_group():
     # two groups of three rows with 6 and 2 events: the mean of X^2 is 2, its variance Haldane's
     group, exposure = np.repeat([0, 1], 3), np.tile([1.0, 2.0, 3.0], 2)
-    _, freedom, spread, simulated = description._pearson(group, exposure, np.array([2, 0, 4, 1, 1, 0]))
+    _, freedom, spread, simulated = description._pearson(group, exposure, np.array([2, 0, 4, 1, 1, 0]), np.ones(6, int))
     assert simulated.mean(axis=0) == pytest.approx(freedom, abs=5 * np.sqrt(spread.max() / len(simulated)))
     assert simulated.var(axis=0) == pytest.approx(spread, rel=0.25)
 
@@ -101,6 +103,30 @@ def test_groups_of_one_wide_rate_differ_no_more_often_than_said(num_groups, num_
         counts = rng.poisson(9 * rng.gamma(2, 1 / 2, len(group)))
         found += description._groups_differ(counts_from_rows(group, counts))
     assert found <= 8  # Binomial(100, 0.03) exceeds 8 in 0.3% of cases
+
+
+def test_permutations_of_many_rows_have_the_moments_of_the_formula():
+    # heavy tails and groups of 1 and 19 rows: the kurtosis makes most of the variance
+    rng, group = np.random.default_rng(0), np.repeat(np.arange(40), [1, 19] * 20)
+    count, one = rng.poisson(9 * rng.gamma(0.3, 1 / 0.3, len(group))), np.ones(len(group), int)
+    found = [description._between(group, one, rng.permutation(count), one) for _ in range(4000)]
+    between, spread = np.array(found).T
+    assert between.mean() == pytest.approx(39, abs=4 * np.sqrt(spread[0] / 4000) + 39 / len(group))
+    assert between.var() == pytest.approx(spread[0], rel=0.1)
+
+
+def test_groups_of_a_large_table_that_differ_are_told_apart(monkeypatch):
+    monkeypatch.setattr("poolwise.counts.cells.MOST_ROWS", 0)
+    assert "the groups differ" in description.hint(table([9, 10] * 9, [90, 95] * 9))
+    assert "enough to explain the differences" in description.hint(table([0, 9, 30], [1, 8, 33]))
+
+
+def test_a_thousand_billion_rows_are_described_by_their_cells():
+    many = counts_from_rows(["a", "a", "b"], [1, 3, 2], None, [10**12, 10**12, 10**12])
+    row = description.summary(many).iloc[0]
+    assert row[["rows", "mean", "median", "max"]].tolist() == [3 * 10**12, 2, 2, 3]
+    assert row["var"] == pytest.approx(2 / 3)
+    assert "less than Poisson counts" in description.hint(many)
 
 
 @settings(max_examples=15)

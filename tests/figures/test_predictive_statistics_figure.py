@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from pictures import (
     make_tree,
@@ -13,7 +12,7 @@ from pictures import (
 def test_statistics_of_a_table_as_simulated_are_as_the_model_expects():
     tree = make_tree()
     simulated = tree["posterior_predictive"]["y"].values[0, 50]  # a table as the model simulates them
-    tree["observed_data"]["y"] = xr.DataArray(simulated, dims="row")
+    tree["constant_data"] = make_tree(counts=simulated)["constant_data"]
     assert set(picture("statistics", tree).table["finding"]) == {"as the model expects"}
 
 

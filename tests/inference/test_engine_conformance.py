@@ -8,6 +8,7 @@ from arviz_stats.base import array_stats
 
 from poolwise.checks import gate, loo
 from poolwise.checks.summary import summarise
+from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines import ENGINES
 from poolwise.model.priors import prior_values
@@ -44,6 +45,13 @@ def test_draws_are_named_and_shaped(engine, cookies):
     assert "lp" in fit.sample_stats
     assert {each.shape for each in fit.sample_stats.values()} == {(4, 500)}
     assert fit.seconds.keys() == {"compile", "sample"}
+
+
+def test_a_grouped_table_has_the_draws_of_its_rows_to_the_bit(engine, cookies):
+    labels, cells = np.array(cookies.labels)[cookies.cell_group], (cookies.cell_count, None, cookies.cell_multiplicity)
+    grouped = counts_from_rows(labels[::-1], *(each if each is None else each[::-1] for each in cells))
+    one, other = (sampled(engine, counts, num_samples=100).posterior for counts in (grouped, cookies))
+    assert same_bits(one, other)
 
 
 def test_statistics_are_judged_by_the_gate(engine, cookies):

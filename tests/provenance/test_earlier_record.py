@@ -33,7 +33,7 @@ def earlier(command, outputs) -> tuple[str, str]:
     settings = json.loads((then / "config/resolved.json").read_text())
     (then / "config/resolved.json").unlink()
     settings["pooling"] = {"name": "hierarchical", "rates": settings["pooling"]["parameterisation"]}
-    del settings["sampler"]["name"], settings["data"]["per"]
+    del settings["sampler"]["name"], settings["data"]["per"], settings["data"]["multiplicity"]
     (then / "config/resolved.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     (then / "config/overrides.yaml").write_text(yaml.safe_dump([*ASKED, "pooling.rates=standardised"]))
     (then / "code/files.json").write_text(json.dumps(OLD_FILES))

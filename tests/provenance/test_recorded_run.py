@@ -18,7 +18,7 @@ TABLE = "location,chips\nA,3\nA,5\nB,0\n"
 COLUMNS = {"group": "location", "count": "chips", "exposure": None, "name": "cookies"}
 SETTINGS: dict[str, Any] = {
     "data": {"name": "cookies", "path": "tables/cookies.csv"}
-    | {"group": "location", "count": "chips", "exposure": None, "per": 1.0},
+    | {"group": "location", "count": "chips", "exposure": None, "per": 1.0, "multiplicity": None},
     "pooling": {"name": "pooled"},
     "likelihood": {"name": "poisson"},
     "prior": {"lam": {"name": "Gamma", "concentration": 2.0, "rate": 0.2}},
@@ -183,7 +183,7 @@ def test_a_run_of_an_older_version_has_its_settings_as_yaml_alone(record, text):
 
 def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
     then = changed(pooling={"name": "hierarchical", "rates": "integrated"})
-    del then["sampler"]["name"], then["data"]["per"]  # there was one engine, and one unit
+    del then["sampler"]["name"], then["data"]["per"], then["data"]["multiplicity"]  # there was one engine, and one unit
     overrides = ["pooling.rates=sampled", "seed=1", "prior/sigma=half_normal"]
     found = of_folder(record(then, {"config/overrides.yaml": yaml.safe_dump(overrides)}))
     assert found.settings == then  # as its own code wants it
@@ -495,7 +495,7 @@ def test_a_name_that_is_a_way_out_is_refused(record, tmp_path, name, given):
     "data",
     [
         *({key: value} for key in ("path", "group", "count", "name") for value in (None, 3, ["x"], {"x": "y"}, True)),
-        *({"exposure": value} for value in (3, ["x"], {"x": "y"}, True)),
+        *({key: value} for key in ("exposure", "multiplicity") for value in (3, ["x"], {"x": "y"}, True)),
     ],
 )
 def test_columns_that_are_no_texts_are_refused(record, data):

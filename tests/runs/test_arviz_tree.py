@@ -1,7 +1,7 @@
 """Plain ArviZ calls on a loaded tree: every number is that of the run, every row is that of the table."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import arviz as az
 import matplotlib.pyplot as plt
@@ -15,6 +15,7 @@ from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import examine
 from poolwise.checks.summary import HIGH, LOW, relative_efficiency
 from poolwise.counts.cells import read_counts
+from poolwise.errors import RequestError
 from poolwise.inference.engines.base import Fit
 from poolwise.model.priors import prior_values
 from poolwise.runs import arviz_tree
@@ -290,6 +291,28 @@ def test_a_column_whose_name_is_taken_makes_a_tree(of, column):
     dim = arviz_tree.group_dim(column)
     assert named["posterior"]["lam"].dims == ("chain", "draw", dim)
     assert list(named["observed_data"][dim].values) == found.labels
+
+
+def test_the_cells_of_a_large_table_are_expanded_to_rows(of, monkeypatch):
+    found = of(WARDS)
+    monkeypatch.setattr("poolwise.counts.cells.MOST_ROWS", 0)
+    counts = replace(found.view.counts, row_number=found.view.counts.row_number[:0])
+    rows = pd.DataFrame({"ward name": found.labels, "falls": found.y})
+    large = loaded(counts, "unpooled", "poisson", conjugate(counts), "ward name", rows)
+    stored = large.view.tree
+    assert "row" not in (*stored["constant_data"].dims, *stored["posterior_predictive"].dims)
+    assert sorted(large.tree["observed_data"]["y"].values) == sorted(found.y)
+    assert large.tree.attrs == {"rows": arviz_tree.CANONICAL_ORDER}
+    assert az.loo(large.tree).elpd == pytest.approx(az.loo(found.tree).elpd, abs=1e-9)
+
+    def limited(most: int) -> xr.DataTree:
+        monkeypatch.setattr(arviz_tree, "MOST_VALUES", most)
+        given = {"model": large.view.model, "values": large.view.prior_values}
+        return arviz_tree.to_arviz(stored, group_column="ward name", seed=3, **given)
+
+    assert limited(len(found.y))["posterior_predictive"].sizes["row"] == len(found.y)  # thinned
+    with pytest.raises(RequestError, match=r"the table has 10 rows; a tree by row has at most 9"):
+        limited(len(found.y) - 1)
 
 
 def test_an_unlabelled_tree_of_an_earlier_version_is_sorted_and_says_so(of):

@@ -18,6 +18,7 @@ from poolwise.checks.summary import INTERVAL
 LEVELS = np.arange(1, 100) / 100
 NOTICED = 1.88  # standard errors: 94%
 SIMULATED = 2000  # uniform samples behind a band
+ENOUGH_ROWS = 100_000  # of a sample: the tail probabilities of more rows have nearly the same distribution
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ def band(num_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Vehtari (2022), Statistics and Computing 32(32), by simulation: the counts between levels are multinomial, so the
     cost does not depend on the number of rows.
     """
-    rng = np.random.default_rng(0)
-    between = rng.multinomial(num_rows, np.diff(LEVELS, prepend=0, append=1), size=SIMULATED)
-    least = np.sort(_tails(between.cumsum(axis=1)[:, :-1], num_rows).min(axis=1))
+    rng, size = np.random.default_rng(0), min(num_rows, ENOUGH_ROWS)
+    between = rng.multinomial(size, np.diff(LEVELS, prepend=0, append=1), size=SIMULATED)
+    least = np.sort(_tails(between.cumsum(axis=1)[:, :-1], size).min(axis=1))
     level = np.quantile(least, 1 - INTERVAL)
     low, high = binom.ppf(level / 2, num_rows, LEVELS), binom.isf(level / 2, num_rows, LEVELS)
     return low / num_rows, high / num_rows, least

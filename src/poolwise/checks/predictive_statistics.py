@@ -14,6 +14,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from poolwise.checks.summary import INTERVAL
+from poolwise.inference.tables import Tables, observed_table, simulated_tables
 
 OVERALL, WITHIN, ZEROS, LARGEST = (
     *("variance / mean", "variance / mean within groups"),
@@ -25,10 +26,9 @@ QUANTILES = [TAIL, 0.5, 1 - TAIL]
 FEW_VALUES = 5  # of a simulated statistic: its tail is then not normal
 
 
-def observed_and_simulated(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
-    """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
-    simulated = tree["posterior_predictive"].to_dataset()["y"].transpose("chain", "draw", "row").values
-    return tree["observed_data"].to_dataset()["y"].values, simulated.reshape(-1, simulated.shape[-1])
+def observed_and_simulated(tree: xr.DataTree) -> tuple[Tables, Tables]:
+    """The observed table, and the simulated ones."""
+    return observed_table(tree), simulated_tables(tree)
 
 
 def statistics(tree: xr.DataTree) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -43,14 +43,8 @@ def statistics(tree: xr.DataTree) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     p_tail : two-sided, extended beyond the simulated values (`_p_tail`); never 0
     finding : in words
     """
-    cells = tree["constant_data"].to_dataset()
-    exposure, group = cells["row_exposure"].values, cells["row_group"].values
-    tables = np.vstack(observed_and_simulated(tree))
-    starts = np.flatnonzero(np.diff(group, prepend=-1))  # rows of a group are contiguous
-    found = {OVERALL: pearson(tables, exposure, np.array([0]))}
-    if len(starts) > 1:
-        found[WITHIN] = pearson(tables, exposure, starts)
-    found |= {ZEROS: np.sum(tables == 0, axis=1), LARGEST: tables.max(axis=1)}
+    each = [_values(tables) for tables in observed_and_simulated(tree)]
+    found = {name: np.concatenate([values[name] for values in each]) for name in each[0]}
     lines, simulated = {}, {}
     for name, values in found.items():
         at_least, p = two_sided(values)
@@ -63,11 +57,20 @@ def statistics(tree: xr.DataTree) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     return table.assign(finding=[_finding(row) for row in table.itertuples()]), simulated
 
 
-def pearson(tables: np.ndarray, exposure: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """X^2 of every table (D, N) about its groups' rates, over its degrees of freedom; nan if there are none."""
-    size, rows = np.add.reduceat(exposure, starts), np.diff(starts, append=len(exposure))
-    total = np.add.reduceat(tables, starts, axis=1).astype(float)  # (D, G)
-    squares = np.add.reduceat(tables**2.0 / exposure, starts, axis=1)
+def _values(tables: Tables) -> dict[str, np.ndarray]:
+    """Every test statistic of every table, (D,)."""
+    whole = np.array([0])
+    starts = np.flatnonzero(np.diff(tables.group, prepend=-1))  # rows of a group are contiguous
+    within = {WITHIN: pearson(tables, starts)} if len(starts) > 1 else {}
+    zeros = tables.sums((tables.count == 0).astype(np.int64), whole)[:, 0]
+    return {OVERALL: pearson(tables, whole), **within, ZEROS: zeros, LARGEST: tables.seen.max(axis=1)}
+
+
+def pearson(tables: Tables, starts: np.ndarray) -> np.ndarray:
+    """X^2 of every table about its groups' rates, (D,), over its degrees of freedom; nan if there are none."""
+    size, rows = np.add.reduceat(tables.weight * tables.exposure, starts), np.add.reduceat(tables.weight, starts)
+    total = tables.sums(tables.count, starts).astype(float)  # (D, G)
+    squares = tables.sums(tables.count**2.0 / tables.exposure, starts)
     known = (total > 0) & (rows > 1)
     excess = np.where(known, squares * size / np.where(total > 0, total, 1) - total, 0).sum(axis=1)
     freedom = np.where(known, rows - 1, 0).sum(axis=1)

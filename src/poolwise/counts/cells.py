@@ -5,11 +5,15 @@ exposure (the time, area or number of items that the count covers). Rows that ag
 one cell with a multiplicity, so later steps cost per cell and not per row.
 
 columns of text -> each distinct text parsed once -> cells in canonical order, hashed -> `Counts`
+
+A row may stand for many equal rows: those that a large table has (`streaming`), or as many as a column of
+multiplicities says, in a table that was grouped elsewhere.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -20,16 +24,21 @@ from numpy.typing import NDArray
 
 from poolwise.counts.parsing import (
     INTEGER,
+    LARGEST,
     Column,
     parse_column,
     parse_count,
     parse_exposure,
     parse_label,
+    parse_multiplicity,
 )
 from poolwise.counts.reading import Where, read_texts
+from poolwise.counts.streaming import distinct_rows
 from poolwise.errors import DataError
 
-__all__ = ["Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
+MOST_ROWS = 100_000  # of a table whose rows are kept in their order; of a larger one only the cells are known
+
+__all__ = ["MOST_ROWS", "Columns", "Counts", "counts_from_rows", "read_counts", "run_starts"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,12 @@ class Columns:
     count: str
     exposure: str | None
     per: float = 1.0
+    multiplicity: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        """The columns of the table."""
+        return [name for name in (self.group, self.count, self.exposure, self.multiplicity) if name is not None]
 
     def denominator(self, exposure: str) -> str:
         """What a rate is per, with the words for the exposure column: "unit of hours", "1000 hours"."""
@@ -61,9 +76,9 @@ class Counts:
     sha256            : of the canonical cells; equal for any row order, file format and machine
     file_sha256       : of the bytes of the file; empty if there was none
     path              : the file as given; empty if there was none
-    columns           : names of the columns (group, count, exposure or None)
+    columns           : names of the columns
     row_number        : (N,)  int32, the rows of `rows()` in the table: 1 is its first row below the header, and blank
-                        lines are not counted; empty if there was no table
+                        lines are not counted; empty for more than `MOST_ROWS` rows or given multiplicities
     """
 
     name: str
@@ -98,6 +113,11 @@ class Counts:
         """Whether any exposure differs from 1."""
         return bool(np.any(self.cell_exposure != 1.0))
 
+    @property
+    def is_by_row(self) -> bool:
+        """Whether a step may take the rows one by one."""
+        return self.num_rows <= MOST_ROWS
+
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
         """Group, exposure and count of every row, each (N,), in canonical order."""
         cell = np.repeat(np.arange(self.num_cells), self.cell_multiplicity)  # (N,)
@@ -112,6 +132,7 @@ def read_counts(
     exposure: str | None = None,
     name: str | None = None,
     per: float = 1.0,
+    multiplicity: str | None = None,
 ) -> Counts:
     """Read a table of counts: CSV, TSV, semicolons or spaces, optionally gzipped, or parquet.
 
@@ -123,34 +144,40 @@ def read_counts(
     exposure : column of exposures, > 0; if not given every row has exposure 1
     name     : name of the table; the file's name without extensions if not given
     per      : exposures are divided by it, so that rates are per 1000 hours, for example
+    multiplicity : column of the number of equal rows that a row stands for, integers >= 1; if not given, 1
 
     Raises
     ------
     DataError
-        The file cannot be read, lacks a column, or holds an invalid label, count or exposure.
+        The file cannot be read, lacks a column, or holds an invalid label, count, exposure or multiplicity.
     """
-    columns = Columns(group, count, exposure, per)
-    asked = [column for column in (group, count, exposure) if column is not None]
-    if len(set(asked)) < len(asked):
-        raise DataError(f"{path}: the same column is named twice ({', '.join(asked)}). Name different columns.")
-    texts, where, file_sha256 = read_texts(path, asked)
-    return counts_from_rows(
-        texts[0],
-        texts[1],
-        texts[2] if exposure is not None else None,
-        name=name or Path(Path(path).name.removesuffix(".gz")).stem,
-        path=str(path),
-        file_sha256=file_sha256,
-        columns=columns,
-        where=where,
-    )
+    columns = Columns(group, count, exposure, per, multiplicity)
+    if len(set(columns.named)) < len(columns.named):
+        raise DataError(f"{path}: the same column is named twice ({', '.join(columns.named)}). Name different columns.")
+    name = name or Path(Path(path).name.removesuffix(".gz")).stem
+    file: dict[str, Any] = {"columns": columns, "name": name, "path": str(path)}
+    large = distinct_rows(path, columns.named, more_than=MOST_ROWS)
+    if large is not None:
+        with suppress(DataError):  # the reader below says where
+            return _counts_of(large.texts, times=large.times, file_sha256=large.file_sha256, **file)
+    texts, where, file_sha256 = read_texts(path, columns.named)
+    return _counts_of(texts, where=where, file_sha256=file_sha256, **file)
+
+
+def _counts_of(texts: Sequence[Column], *, columns: Columns, **more: Any) -> Counts:
+    """The counts of the texts of the named columns."""
+    of = dict(zip(columns.named, texts, strict=True))
+    exposures, multiplicities = (name and of[name] for name in (columns.exposure, columns.multiplicity))
+    return counts_from_rows(of[columns.group], of[columns.count], exposures, multiplicities, columns=columns, **more)
 
 
 def counts_from_rows(
     labels_of_rows: Column,
     counts_of_rows: Column,
     exposures: Column | None = None,
+    multiplicities: Column | None = None,
     *,
+    times: NDArray[np.int64] | None = None,
     name: str = "table",
     path: str = "",
     file_sha256: str = "",
@@ -164,17 +191,20 @@ def counts_from_rows(
     labels_of_rows : (N,)  not blank; converted to text, so 7 is "7"
     counts_of_rows : (N,)  integers >= 0
     exposures      : (N,)  > 0; 1 everywhere if not given
+    multiplicities : (N,)  integers >= 1, the number of equal rows that each stands for; 1 everywhere if not given
+    times          : (N,)  how often each row occurs in the table; once if not given
     name, path, file_sha256, columns : stored in the result, see `Counts`
     where          : place of row i (from 0) in errors; by default ``<name>: row <i + 1>``
 
     Raises
     ------
     DataError
-        There are no rows, the lengths differ, or a value is not a valid label, count or exposure.
+        There are no rows, the lengths differ, or a value is not a valid label, count, exposure or multiplicity.
     """
-    lengths = [len(column) for column in (labels_of_rows, counts_of_rows, exposures) if column is not None]
+    given = (labels_of_rows, counts_of_rows, exposures, multiplicities)
+    lengths = [len(column) for column in given if column is not None]
     if len(set(lengths)) > 1:
-        raise DataError(f"{name}: labels, counts, exposures have lengths {lengths}. Give one of each per row.")
+        raise DataError(f"{name}: the columns have lengths {lengths}. Give one value of each per row.")
     if not lengths[0]:
         raise DataError(f"{path or name}: there are no rows. Give at least one.")
     columns = columns or Columns("group", "count", None if exposures is None else "exposure")
@@ -189,15 +219,36 @@ def counts_from_rows(
     if exposures is not None:
         parsed = parse_column(exposures, parse_exposure, column=columns.exposure or "exposure", where=where)
         exposure = np.array(parsed, np.float64) / columns.per
+    rows = np.ones(len(label), np.int64) if times is None else times  # (N,), equal rows that each stands for
+    if multiplicities is not None:
+        called = columns.multiplicity or "multiplicity"
+        parsed = parse_column(multiplicities, parse_multiplicity, column=called, where=where)
+        rows = _product(rows, np.array(parsed, np.int64), place=path or name, column=called)
 
     order = np.lexsort((count, exposure, group))
     group, exposure, count = group[order], exposure[order], count[order]
     first = run_starts(group, exposure, count)  # (C,)
-    cells = (group[first], exposure[first], count[first], np.diff(first, append=len(group)))
-    row_number = (1 + order).astype(np.int32)  # 4 bytes a row; the sort is stable, so equal rows keep their order
+    cells = (group[first], exposure[first], count[first], np.add.reduceat(rows[order], first))
+    is_by_row = times is None and multiplicities is None and len(order) <= MOST_ROWS
+    row_number = (1 + order[: len(order) * is_by_row]).astype(
+        np.int32
+    )  # the sort is stable: equal rows keep their order
     for array in (*cells, row_number):
         array.flags.writeable = False
     return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number)
+
+
+def _product(
+    times: NDArray[np.int64], multiplicity: NDArray[np.int64], *, place: str, column: str
+) -> NDArray[np.int64]:
+    """Rows that each stands for; refused if their total is beyond float64."""
+    total = float(times.astype(float) @ multiplicity)
+    if total > LARGEST:
+        raise DataError(
+            f"{place}: the multiplicities in {column} sum to {total:.3g}; above 2**53 a number of rows is not exact in "
+            "float64. Correct the cells."
+        )
+    return times * multiplicity
 
 
 # Cells: canonical order and hash.

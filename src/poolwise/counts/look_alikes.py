@@ -35,6 +35,9 @@ def _spelled(label: str) -> str:
 
 
 def _rows(counts: Counts, label: str) -> str:
-    """The number of rows with a label, and the first of them in the table."""
-    numbers = counts.row_number[np.flatnonzero(counts.rows()[0] == counts.labels.index(label))]
-    return f"{number_of(len(numbers), 'row')}, first in row {numbers.min()}"
+    """The number of rows with a label, and the first of them in the table if their order is known."""
+    of_label = counts.cell_group == counts.labels.index(label)
+    number = number_of(int(counts.cell_multiplicity[of_label].sum()), "row")
+    if not counts.row_number.size:
+        return number
+    return f"{number}, first in row {counts.row_number[np.repeat(of_label, counts.cell_multiplicity)].min()}"

@@ -1,4 +1,4 @@
-"""One text to one label, count or exposure; a ValueError states the rule and the remedy."""
+"""One text to one label, count, exposure or multiplicity; a ValueError states the rule and the remedy."""
 
 import re
 import reprlib
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from poolwise.counts.reading import Where
 from poolwise.errors import DataError
 
-_MAX_COUNT = 2**53  # float64 holds every integer up to here
+LARGEST = 2**53  # float64 holds every integer up to here
+CORRECT = "Correct the cell or drop the row."
 INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _GROUPED_DIGITS = re.compile(r"[+-]?[0-9][0-9_,.' ]*")  # 1,000 or 1_000 or 3,5
@@ -51,11 +52,20 @@ def parse_count(text: str) -> int:
     rule = "counts must be integers >= 0"
     value = Decimal(_plain_number(text, rule))
     if value < 0:
-        raise ValueError(f"{rule}. Correct the cell or drop the row.")
-    if value > _MAX_COUNT:
+        raise ValueError(f"{rule}. {CORRECT}")
+    if value > LARGEST:
         raise ValueError("counts above 2**53 are not exact in float64. Correct the cell or count in larger units.")
     if value != value.to_integral_value():
         raise ValueError(f"{rule}. If it is a rate, give the count and an exposure instead.")
+    return int(value)
+
+
+def parse_multiplicity(text: str) -> int:
+    """An integer from 1 to 2**53."""
+    rule = "multiplicities, numbers of equal rows, must be integers from 1 to 2**53"
+    value = Decimal(_plain_number(text, rule))
+    if not 1 <= value <= LARGEST or value != value.to_integral_value():
+        raise ValueError(f"{rule}. {CORRECT}")
     return int(value)
 
 
@@ -64,7 +74,7 @@ def parse_exposure(text: str) -> float:
     rule = "exposures must be finite numbers > 0"
     value = float(_plain_number(text, rule))
     if not 0 < value < np.inf:
-        raise ValueError(f"{rule}. Correct the cell or drop the row.")
+        raise ValueError(f"{rule}. {CORRECT}")
     return value
 
 
@@ -73,7 +83,7 @@ def _plain_number(text: str, rule: str) -> str:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return text
-    remedy = "Correct the cell or drop the row."
+    remedy = CORRECT
     if text.casefold() in _HOLES:
         remedy = "A missing value is not a zero: fill in the cell or drop the row."
     elif text.casefold().lstrip("+-") in _INFINITIES:

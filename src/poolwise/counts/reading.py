@@ -3,6 +3,7 @@
 CSV, TSV, semicolons or spaces, optionally gzipped, or parquet; the bytes of the file decide the format.
 """
 
+import codecs
 import csv
 import difflib
 import gzip
@@ -15,10 +16,13 @@ from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
 from poolwise.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", " ")  # in the order tried
+BOM, GZIP = codecs.BOM_UTF8, b"\x1f\x8b"  # the first bytes of UTF-8 text, at times, and of gzip data
 
 type Where = Callable[[int], str]  # row, from 0 -> "data/cookies.csv:17"
 type _Texts = tuple[list[Sequence[str]], Where]  # the requested columns, each (N,)
@@ -33,9 +37,14 @@ def read_texts(path: str | Path, asked: Sequence[str]) -> tuple[list[Sequence[st
         The file cannot be read, is not a table, or lacks a column.
     """
     content = _read_bytes(path)
-    is_parquet = content.startswith(b"PAR1") or Path(path).suffix in {".parquet", ".pq"}
-    texts, where = (_read_parquet if is_parquet else _read_text)(path, content, asked)
+    read = _read_parquet if is_parquet(path, content) else _read_text
+    texts, where = read(path, content, asked)
     return texts, where, hashlib.sha256(content).hexdigest()
+
+
+def is_parquet(path: str | Path, start: bytes) -> bool:
+    """Whether a file is parquet, by its first bytes or its name."""
+    return start.startswith(b"PAR1") or Path(path).suffix in {".parquet", ".pq"}
 
 
 def _read_bytes(path: str | Path) -> bytes:
@@ -60,9 +69,19 @@ def _read_parquet(path: str | Path, content: bytes, asked: Sequence[str]) -> _Te
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path}: cannot be read as parquet ({reason}). Write the file again.") from error
     _check_header(path, list(map(str, frame.columns)), asked)
+    return _texts_of_frame(frame, asked), lambda row: f"{path}: row {row + 1}"
+
+
+def texts_of_parquet(table: pa.Table, asked: Sequence[str]) -> list[Sequence[str]]:
+    """Texts of the columns of a table, each (N,), as of the parquet file that it makes."""
+    buffer = io.BytesIO()
+    pa.parquet.write_table(table, buffer)
+    return _texts_of_frame(_parquet_frame(buffer.getvalue(), asked), asked)
+
+
+def _texts_of_frame(frame: pd.DataFrame, asked: Sequence[str]) -> list[Sequence[str]]:
     columns = [zip(frame[name].tolist(), frame[name].isna(), strict=True) for name in asked]
-    texts = [["" if is_null else str(value) for value, is_null in column] for column in columns]
-    return list(texts), lambda row: f"{path}: row {row + 1}"
+    return [["" if is_null else str(value) for value, is_null in column] for column in columns]
 
 
 def _parquet_frame(content: bytes, columns: Sequence[str] | None) -> pd.DataFrame:
@@ -75,7 +94,7 @@ def _parquet_frame(content: bytes, columns: Sequence[str] | None) -> pd.DataFram
 def _read_text(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts:
     """Texts of the requested columns of a text table, with any separator."""
     text = _decode(path, content)
-    separator = _find_separator(path, text, asked)
+    separator = find_separator(path, text, asked)
     records = _records(path, text, separator)
     _, header = next(records)
     width, pick = len(header), itemgetter(*map(header.index, asked))
@@ -99,7 +118,7 @@ def _read_text(path: str | Path, content: bytes, asked: Sequence[str]) -> _Texts
 
 def _decode(path: str | Path, content: bytes) -> str:
     try:
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        content = gzip.decompress(content) if content.startswith(GZIP) else content
         text = content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -111,7 +130,7 @@ def _decode(path: str | Path, content: bytes) -> str:
     return text
 
 
-def _find_separator(path: str | Path, text: str, asked: Sequence[str]) -> str:
+def find_separator(path: str | Path, text: str, asked: Sequence[str]) -> str:
     """The first separator for which the header holds the requested names."""
     headers = {sep: next(_records(path, text, sep, is_strict=False), (1, []))[1] for sep in _SEPARATORS}
     best = max(headers, key=lambda sep: len(headers[sep]))

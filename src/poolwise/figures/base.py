@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
 from poolwise.inference.datatree import STORED_DRAW
+from poolwise.inference.tables import Tables
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
@@ -196,8 +196,8 @@ class Drawing:
         return {f"lam.{label}": group for group, label in enumerate(self.labels)}
 
     @cached_property
-    def counted(self) -> tuple[np.ndarray, np.ndarray]:
-        """Observed counts of the rows, (N,), and simulated ones, (draw, N)."""
+    def counted(self) -> tuple[Tables, Tables]:
+        """The observed table and the simulated ones."""
         return observed_and_simulated(self.view.tree)
 
     @cached_property
@@ -230,24 +230,23 @@ class Drawing:
             distance
         var_over_mean, p_var_over_mean : Pearson's X^2 over the rows minus one, and its two-sided p
         """
-        observed, replicated = self.counted
-        exposure = self.view.cells["row_exposure"].values
         lines = []
-        for label, rows in zip(self.labels, self.by_group(), strict=True):
-            tables = np.vstack([observed[rows], replicated[:, rows]])
-            edges = edges_of(tables[0], tables[1:], most=MAX_STEPS)
-            shares = tabulate(tables, edges).cumsum(axis=1) / tables.shape[1]
+        for g, label in enumerate(self.labels):
+            both = [tables.of_group(g) for tables in self.counted]
+            edges, num_rows = edges_of(*both, most=MAX_STEPS), both[0].num_rows
+            shares = np.vstack([tabulate(tables, edges) for tables in both]).cumsum(axis=1) / num_rows
             far = np.abs(shares - shares[1:].mean(axis=0)).max(axis=1)  # (1 + draw,)
             p = float(np.mean(far[1:] >= far[0] - 1e-12))
-            ratio = pearson(tables, exposure[rows], np.array([0]))
-            lines.append((label, tables.shape[1], far[0], p, ratio[0], two_sided(ratio)[1]))
+            ratio = np.concatenate([pearson(tables, np.array([0])) for tables in both])
+            lines.append((label, num_rows, far[0], p, ratio[0], two_sided(ratio)[1]))
         columns = ["group", "rows", "distance", "p_value", "var_over_mean", "p_var_over_mean"]
         return pd.DataFrame(lines, columns=columns).set_index("group")
 
-    def by_group(self) -> list[slice]:
-        """The rows of every group, which are contiguous."""
-        ends = np.searchsorted(self.view.cells["row_group"].values, np.arange(len(self.labels) + 1))
-        return [slice(int(begin), int(end)) for begin, end in pairwise(ends)]
+    @cached_property
+    def group_rows(self) -> np.ndarray:
+        """Number of rows of each group, (G,)."""
+        cells = self.view.cells
+        return np.bincount(cells["cell_group"].values, cells["cell_multiplicity"].values).astype(np.int64)
 
 
 def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:

@@ -5,16 +5,17 @@ import pandas as pd
 
 from poolwise.checks.predictive_statistics import QUANTILES, TAIL
 from poolwise.checks.summary import INTERVAL
+from poolwise.inference.tables import Tables
 
 __all__ = ["BAND", "QUANTILES", "TAIL"]
 
 BAND = INTERVAL  # as the intervals of the summary
 
 
-def edges_of(observed: np.ndarray, simulated: np.ndarray, *, most: int) -> np.ndarray:
+def edges_of(observed: Tables, simulated: Tables, *, most: int) -> np.ndarray:
     """Integer edges (K + 1,), K <= most, of bins that hold all observed and 99% of the simulated counts."""
-    low, high = np.quantile(simulated, [0.005, 0.995], method="inverted_cdf")
-    return whole_edges(min(low, observed.min()), max(high, observed.max()), most=most)
+    low, high = simulated.quantiles([0.005, 0.995])
+    return whole_edges(min(low, observed.count.min()), max(high, observed.count.max()), most=most)
 
 
 def whole_edges(low: int, high: int, *, most: int) -> np.ndarray:
@@ -23,11 +24,12 @@ def whole_edges(low: int, high: int, *, most: int) -> np.ndarray:
     return low + width * np.arange(-(-(high - low + 1) // width) + 1)
 
 
-def tabulate(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Frequencies by table of the bins, and below and above them: (D, N) -> (D, K + 2)."""
+def tabulate(tables: Tables, edges: np.ndarray) -> np.ndarray:
+    """Number of rows in each bin, and below and above them, by table, (D, K + 2)."""
     size = len(edges) + 1
-    index = np.searchsorted(edges, counts, side="right") + size * np.arange(len(counts))[:, None]
-    return np.bincount(index.ravel(), minlength=size * len(counts)).reshape(-1, size)
+    index = np.searchsorted(edges, tables.count, side="right") + size * np.arange(len(tables))[:, None]
+    rows = None if tables.rows is None else tables.rows.ravel()
+    return np.bincount(index.ravel(), rows, size * len(tables)).astype(np.int64).reshape(-1, size)
 
 
 def bins_of(values: np.ndarray, *, low: float = 0.0, high: float = 1.0, number: int = 60) -> np.ndarray:

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.stats import poisson
 
 from poolwise.counts import description
+from poolwise.counts.weighted import row_quantiles
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.bins import BAND, spread_out, tabulate, whole_edges
 from poolwise.figures.style import (
@@ -14,6 +15,7 @@ from poolwise.figures.style import (
     BLUE,
     GREY,
     MAX_BARS,
+    MAX_MARKS,
     MAX_PANELS,
     ORANGE,
     SKY,
@@ -24,6 +26,7 @@ from poolwise.figures.style import (
     style,
     whole_numbers,
 )
+from poolwise.inference.tables import Tables
 from poolwise.text import about, number, number_of
 
 FEW_ROWS = 20  # groups with fewer rows have no density
@@ -62,13 +65,14 @@ def _counts(fit: Drawing) -> Picture:
 def _histogram(fit: Drawing, axes: Axes) -> None:
     """Draw the number of rows with each count, and the number expected from Poisson noise about one rate."""
     observed, _ = fit.counted
-    edges = whole_edges(observed.min(), observed.max(), most=MAX_BARS)
+    mean = float(observed.weight @ observed.count[0] / observed.num_rows)
+    edges = whole_edges(observed.count.min(), observed.count.max(), most=MAX_BARS)
     width = int(edges[1] - edges[0])
     middle = edges[:-1] + (width - 1) / 2
-    tops = tabulate(observed[None], edges)[0, 1:-1]
+    tops = tabulate(observed, edges)[0, 1:-1]
     axes.bar(middle, tops, width=0.86 * width, color=SKY, label="observed rows")
-    axes.axvline(observed.mean(), color=BLACK, linewidth=1.2, linestyle=":", label=f"mean, {number(observed.mean())}")
-    expected = _one_rate(observed, fit.view.cells["row_exposure"].values, edges)
+    axes.axvline(mean, color=BLACK, linewidth=1.2, linestyle=":", label=f"mean, {number(mean)}")
+    expected = _one_rate(observed, edges)
     axes.plot(middle, expected, "o", color=ORANGE, mec=BLACK, mew=0.4, markersize=4, label="Poisson, one rate")
     rooted = max(tops.max(), expected.max()) > 100 * tops[tops > 0].min() or expected.max() > 4 * tops.max()
     bar = "" if width == 1 else f" (each bar spans {width:,})"
@@ -78,21 +82,22 @@ def _histogram(fit: Drawing, axes: Axes) -> None:
         square_root(axes, 1.1 * max(tops.max(), expected.max()))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_title(f"All {len(observed):,} rows" if len(observed) > 1 else "The only row", fontsize=11)
+    axes.set_title(f"All {observed.num_rows:,} rows" if observed.num_rows > 1 else "The only row", fontsize=11)
 
 
 def _quartile(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
-def _one_rate(observed: np.ndarray, exposure: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _one_rate(observed: Tables, edges: np.ndarray) -> np.ndarray:
     """Rows expected in every bin from Poisson noise if all rows share one rate, (K,)."""
-    size = exposure
+    size, rows = observed.exposure, observed.weight
+    rate = (rows @ observed.count[0]) / (rows @ size)
     if len(size) > MAX_SIZES:  # enough for a picture
-        size = np.quantile(exposure, (np.arange(MAX_SIZES) + 0.5) / MAX_SIZES)
-    rate = observed.sum() / exposure.sum()
+        size = row_quantiles(size, rows, (np.arange(MAX_SIZES) + 0.5) / MAX_SIZES)[0]
+        rows = np.full(MAX_SIZES, observed.num_rows / MAX_SIZES)
     below = poisson.cdf(edges[:, None] - 1, size * rate)  # (K + 1, sizes)
-    return len(exposure) * np.diff(below.mean(axis=1))
+    return np.diff(below @ rows)
 
 
 def _variance(fit: Drawing, axes: Axes) -> str:
@@ -107,15 +112,17 @@ def _variance(fit: Drawing, axes: Axes) -> str:
         axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center")
         axes.set(xticks=[], yticks=[])
         return ""
-    group, _, count = counts.rows()
-    mean = (np.bincount(group, count) / np.bincount(group))[known]
+    group, rows = counts.cell_group, counts.cell_multiplicity
+    mean = (np.bincount(group, rows * counts.cell_count) / np.bincount(group, rows))[known]
     ratio, low, high = np.array([(found.ratio, found.low, found.high) for found in each])[known].T
-    axes.vlines(mean, mean * low, mean * high, color=GREY, linewidth=1.1)
     outside = (ratio < low) | (ratio > high)
+    shown = np.isin(np.arange(len(mean)), spread_out(np.argsort(mean, kind="stable"), MAX_MARKS))
+    axes.vlines(mean[shown], (mean * low)[shown], (mean * high)[shown], color=GREY, linewidth=1.1)
     for kind, colour, marker, name in (
         (~outside, BLUE, "o", "group, as Poisson"),
         (outside, VERMILLION, "D", "group, not as Poisson"),
     ):
+        kind &= shown
         if kind.any():
             axes.plot(mean[kind], (mean * ratio)[kind], marker, color=colour, markersize=5, label=name)
     _equality(axes, mean, top=float(max(mean.max(), (mean * high).max(), (mean * ratio).max())))
@@ -124,7 +131,8 @@ def _variance(fit: Drawing, axes: Axes) -> str:
     lie = f"{outside.sum()} {'lies' if outside.sum() == 1 else 'lie'} outside the interval of Poisson noise"
     chance = about((1 - BAND) * known.sum())
     judged = f"{number_of(int(known.sum()), 'group')} that can be judged"
-    return f" Of {judged}, {lie}; {chance} expected by chance alone."
+    drawn = "" if shown.all() else f" Drawn are {MAX_MARKS:,} of them, evenly spaced by mean."
+    return f" Of {judged}, {lie}; {chance} expected by chance alone.{drawn}"
 
 
 def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
@@ -154,17 +162,18 @@ def _equality(axes: Axes, mean: np.ndarray, *, top: float) -> None:
     ),
 )
 def _groups(fit: Drawing) -> Picture:
-    observed, _ = fit.counted
-    value = observed / fit.view.cells["row_exposure"].values if fit.has_exposure else observed.astype(float)
-    slices = fit.by_group()
-    mean = np.array([value[rows].mean() for rows in slices])
-    many = len(slices) > MAX_PANELS
-    shown = spread_out(np.argsort(mean, kind="stable"), MAX_PANELS) if many else np.arange(len(slices))
+    groups, sizes = np.arange(len(fit.labels)), fit.group_rows
+    cells = fit.view.counts
+    value = cells.cell_count / cells.cell_exposure
+    mean = np.bincount(cells.cell_group, cells.cell_multiplicity * value) / sizes
+    many = len(groups) > MAX_PANELS
+    shown = spread_out(np.argsort(mean, kind="stable"), MAX_PANELS) if many else groups
     figure = blank(1.5 + 0.62 * max(2, len(shown)))
     left, right = figure.subplots(1, 2, sharey=True, sharex=True)
-    rooted = _draw_groups(left, right, [value[slices[g]] for g in shown], whole=not fit.has_exposure)
-    sizes = [slices[g].stop - slices[g].start for g in shown]
-    beside = "dots" if max(sizes) < FEW_ROWS else "violins" if min(sizes) >= FEW_ROWS else "violins and dots"
+    drawn = [(value[mine], cells.cell_multiplicity[mine]) for mine in (cells.cell_group == g for g in shown)]
+    rooted = _draw_groups(left, right, drawn, whole=not fit.has_exposure)
+    least, most = sizes[shown].min(), sizes[shown].max()
+    beside = "dots" if most < FEW_ROWS else "violins" if least >= FEW_ROWS else "violins and dots"
     for axes, title in ((left, f"histogram{' (square-root scale)' if rooted else ''}"), (right, beside)):
         style(axes, fit.unit if fit.has_exposure else fit.counted_in)
         axes.set_title(title, fontsize=11)
@@ -172,26 +181,29 @@ def _groups(fit: Drawing) -> Picture:
             whole_numbers(axes, most=6)
     left.set_yticks(np.arange(len(shown)) - 0.42, [fit.label(g) for g in shown], parse_math=False)
     left.set_ylabel(fit.grouping, parse_math=False)
-    one = len(slices) == 1
+    one = len(groups) == 1
     figure.suptitle("How do the counts of the group spread?" if one else "How do the groups differ?", fontsize=12)
     table = description.by_group(fit.view.counts)
-    shows = _groups_words(fit, table, mean, len(value))
+    shows = _groups_words(fit, table, mean, int(sizes.sum()))
     if many:
-        shows += f" Shown are {len(shown)} of the {len(slices)} groups, sorted by mean and evenly spaced in that order."
+        shows += f" Shown are {len(shown)} of the {len(groups)} groups, sorted by mean and evenly spaced in that order."
     return Picture(figure, shows, table)
 
 
-def _draw_groups(left: Axes, right: Axes, values: list[np.ndarray], *, whole: bool) -> bool:
-    """Draw a histogram and a violin, or dots, per group; returns whether the histograms have a square-root scale."""
-    edges = _value_edges(np.concatenate(values), whole=whole)
+def _draw_groups(left: Axes, right: Axes, drawn: list[tuple[np.ndarray, np.ndarray]], *, whole: bool) -> bool:
+    """Draw a histogram and a violin, or dots, of the values and rows of each group.
+
+    Returns whether the histograms have a square-root scale.
+    """
+    edges = _value_edges(np.concatenate([value for value, _ in drawn]), whole=whole)
     grid = np.linspace(edges[0], edges[-1], 201)
-    tops = [np.histogram(each, bins=edges)[0] for each in values]
+    tops = [np.histogram(value, bins=edges, weights=rows)[0] for value, rows in drawn]
     rooted = any(heights.max() > 100 * heights[heights > 0].min() for heights in tops)
-    for place, (each, rows) in enumerate(zip(values, tops, strict=True)):
-        heights = np.sqrt(rows) if rooted else rows
+    for place, (each, top) in enumerate(zip(drawn, tops, strict=True)):
+        heights = np.sqrt(top) if rooted else top
         left.stairs(place - 0.85 * heights / heights.max(), edges, baseline=place, fill=True, color=SKY)
-        _violin(right, each, grid, place - 0.42, whole=whole)
-    left.set_ylim(len(values) - 0.85, -1.0)
+        _violin(right, *each, grid, place - 0.42, whole=whole)
+    left.set_ylim(len(drawn) - 0.85, -1.0)
     left.set_xlim(edges[0], edges[-1])
     return rooted
 
@@ -221,24 +233,26 @@ def _value_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
     return np.linspace(0, 1.02 * top if top > 0 else 1.0, 41)
 
 
-def _violin(axes: Axes, values: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
+def _violin(axes: Axes, values: np.ndarray, times: np.ndarray, grid: np.ndarray, centre: float, *, whole: bool) -> None:
     """Draw one group: its density on both sides of a line with quartiles and median, or its rows as dots; the mean."""
-    distinct, rows = np.unique(values, return_counts=True)
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    distinct, which = np.unique(values, return_inverse=True)
+    rows, num_rows = np.bincount(which, times).astype(np.int64), times.sum()
+    low, median, high = row_quantiles(values, times, [0.25, 0.5, 0.75])[0]
+    mean = rows @ distinct / num_rows
     # Silverman's rule (1986, eq. 3.31), but not narrower than the grid or the spacing of integers
-    sd, iqr = values.std(), (high - low) / 1.34
-    width = max(0.9 * min(sd, iqr or sd) * len(values) ** -0.2, grid[1] - grid[0], 0.25 if whole else 0)
+    sd, iqr = np.sqrt(rows @ (distinct - mean) ** 2 / num_rows), (high - low) / 1.34
+    width = max(0.9 * min(sd, iqr or sd) * float(num_rows) ** -0.2, grid[1] - grid[0], 0.5 if whole else 0)
     reach = 0.5 if whole else 0
     height = np.exp(-0.5 * ((grid[:, None] - distinct) / width) ** 2) @ rows
     height[(grid < distinct[0] - reach) | (grid > distinct[-1] + reach)] = 0
-    if len(values) < FEW_ROWS or not height.any():  # narrower than the grid: dots show as much
-        _dots(axes, distinct, rows if len(values) < FEW_ROWS else np.ones_like(rows), centre)
+    if num_rows < FEW_ROWS or not height.any():  # narrower than the grid: dots show as much
+        _dots(axes, distinct, rows if num_rows < FEW_ROWS else np.ones_like(rows), centre)
     else:
         half = 0.42 * height / height.max()
         axes.fill_between(grid, centre - half, centre + half, where=half > 0, color=SKY, linewidth=0)
         axes.hlines(centre, low, high, color=BLUE, linewidth=4)
         axes.plot(median, centre, "o", mfc="white", mec=BLUE, markersize=6, clip_on=False)
-    axes.plot(values.mean(), centre, "D", color=BLACK, markersize=4, clip_on=False)
+    axes.plot(mean, centre, "D", color=BLACK, markersize=4, clip_on=False)
 
 
 def _dots(axes: Axes, distinct: np.ndarray, rows: np.ndarray, centre: float) -> None:

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from poolwise.checks.group_contrasts import DECIDED, PAIRS, GroupRates
+from poolwise.counts.description import median_exposure
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.style import (
     BLACK,
@@ -137,7 +138,7 @@ def _expected(fit: Drawing) -> tuple[pd.DataFrame, pd.DataFrame]:
         view.prior_values,
         weights=exposure,
         exposures=at,
-        row_exposure=float(np.median(np.repeat(cells["cell_exposure"].values, rows))),
+        row_exposure=median_exposure(view.counts),
         seed=0,
     )
     names = [f"quantile_{share:.2%}" for share in SHARES]

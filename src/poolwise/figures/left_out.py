@@ -181,7 +181,7 @@ def _name_cells(fit: Drawing, axes: Axes, named: np.ndarray, k: np.ndarray) -> N
 )
 def _leave_group_out(fit: Drawing) -> Picture:
     table = fit.view.tables["leave_group_out"].set_axis(fit.labels)
-    rows = np.array([part.stop - part.start for part in fit.by_group()])
+    rows = fit.group_rows
     table = table.assign(rows=rows, per_row=table["elpd"] / rows).rename_axis("group")
     each = table["per_row"].to_numpy()
     shown = np.arange(len(each)) if len(each) <= MAX_LABELS else np.sort(np.argsort(each, kind="stable")[:MAX_LABELS])

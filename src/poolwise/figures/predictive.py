@@ -25,6 +25,7 @@ from poolwise.figures.style import (
     style,
     whole_numbers,
 )
+from poolwise.inference.tables import Tables
 from poolwise.text import about, number_of, p_value
 
 SURPRISING = 1 - BAND  # a p-value below it is outside the band
@@ -65,12 +66,13 @@ def _ecdf(fit: Drawing) -> Picture:
 
 
 def draw_ecdf(
-    axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
+    axes: Axes, observed: Tables, replicated: Tables, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw observed and simulated shares; returns (K + 1,) the counts, the observed share, the ends of the band."""
     at = edges - 1  # the largest count in a share
-    seen = tabulate(observed[None], edges).cumsum(axis=1)[0, :-1] / observed.size
-    simulated = tabulate(replicated, edges).cumsum(axis=1)[:, :-1] / observed.size  # (draw, K + 1)
+    num_rows = observed.num_rows
+    seen = tabulate(observed, edges).cumsum(axis=1)[0, :-1] / num_rows
+    simulated = tabulate(replicated, edges).cumsum(axis=1)[:, :-1] / num_rows  # (draw, K + 1)
     low, median, high = np.quantile(simulated, QUANTILES, axis=0)
     ends = np.append(at, 2 * at[-1] - at[-2])  # a share is constant from its count to the next
     tables = f"{BAND:.0%} of simulated tables"
@@ -121,10 +123,10 @@ def _rootogram(fit: Drawing) -> Picture:
 
 
 def _draw_rootogram(
-    axes: Axes, observed: np.ndarray, replicated: np.ndarray, edges: np.ndarray
+    axes: Axes, observed: Tables, replicated: Tables, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw observed and simulated frequencies; returns (K,) the observed ones and the ends of the band."""
-    seen = tabulate(observed[None], edges)[0, 1:-1]
+    seen = tabulate(observed, edges)[0, 1:-1]
     simulated = tabulate(replicated, edges)[:, 1:-1]  # (draw, K)
     low, median, high = np.quantile(simulated, QUANTILES, axis=0, method="inverted_cdf")
     missed = _missed(seen, low, high)
@@ -163,10 +165,10 @@ def _groups_predictive(fit: Drawing) -> Picture:
     table = fit.reproduced
     shown, titles = _worst(fit, table["rows"], table["p_value"])
     figure, grid = panels(len(shown), "Does the model reproduce each group?", height=2.15, x=fit.counted_in)
-    observed, replicated = fit.counted
-    for axes, rows, title in zip(grid, _rows(fit, shown), titles, strict=True):
-        edges = edges_of(observed[rows], replicated[:, rows], most=MAX_STEPS)
-        _, seen, low, _ = draw_ecdf(axes, observed[rows], replicated[:, rows], edges)
+    for axes, group, title in zip(grid, shown, titles, strict=True):
+        observed, replicated = (tables.of_group(group) for tables in fit.counted)
+        edges = edges_of(observed, replicated, most=MAX_STEPS)
+        _, seen, low, _ = draw_ecdf(axes, observed, replicated, edges)
         _zoom(axes, seen, low)
         whole_numbers(axes, most=5)
         axes.set_title(title, fontsize=9, parse_math=False)
@@ -194,11 +196,11 @@ def _groups_rootogram(fit: Drawing) -> Picture:
     shown, titles = _worst(fit, table["rows"], p)
     title = "In each group, is every count as frequent as expected?"
     figure, grid = panels(len(shown), title, height=2.15, x=fit.counted_in)
-    observed, replicated = fit.counted
     bars, inside = 0, 0
-    for axes, rows, title in zip(grid, _rows(fit, shown), titles, strict=True):
-        edges = edges_of(observed[rows], replicated[:, rows], most=MAX_SMALL)
-        missed = _missed(*_draw_rootogram(axes, observed[rows], replicated[:, rows], edges))
+    for axes, group, title in zip(grid, shown, titles, strict=True):
+        observed, replicated = (tables.of_group(group) for tables in fit.counted)
+        edges = edges_of(observed, replicated, most=MAX_SMALL)
+        missed = _missed(*_draw_rootogram(axes, observed, replicated, edges))
         bars, inside = bars + len(missed), inside + int(np.sum(missed <= 0))
         whole_numbers(axes, most=5)
         axes.set_title(title, fontsize=9, parse_math=False)
@@ -207,11 +209,6 @@ def _groups_rootogram(fit: Drawing) -> Picture:
     shows = f"{inside} of the {bars} bars drawn lie inside their interval; {BAND:.0%} or more are expected. "
     shows += f"{'By variance over mean' if judged else NO_VARIANCE}, {_tally(fit, p)}{_chosen(fit, shown)}"
     return Picture(figure, shows)
-
-
-def _rows(fit: Drawing, shown: np.ndarray) -> list[slice]:
-    slices = fit.by_group()
-    return [slices[g] for g in shown]
 
 
 def _worst(fit: Drawing, rows: pd.Series, p: pd.Series) -> tuple[np.ndarray, list[str]]:

@@ -92,11 +92,11 @@ def _rates(axes: Axes, fit: Drawing, lam: np.ndarray) -> None:
 def _counts(axes: Axes, fit: Drawing, y: np.ndarray, rows: np.ndarray) -> float:
     """Draw the counts of all groups; returns the share of the prior's counts beyond the edge."""
     observed, _ = fit.counted
-    edges = whole_edges(0, int(_right(y, observed.max(), rows)), most=MAX_BARS)
+    edges = whole_edges(0, int(_right(y, observed.count.max(), rows)), most=MAX_BARS)
     weight = np.broadcast_to(rows / (rows.sum() * len(y)), y.shape)
     prior, _ = np.histogram(y, bins=edges, weights=weight)
     axes.stairs(prior, edges - 0.5, color=SKY, fill=True, label="prior")
-    seen = tabulate(observed[None], edges)[0, 1:-1] / len(observed)
+    seen = tabulate(observed, edges)[0, 1:-1] / observed.num_rows
     axes.stairs(seen, edges - 0.5, color=BLACK, linewidth=1.3, label="observed (on the left: means of the groups)")
     style(axes, y="share of rows")
     whole_numbers(axes, most=6)
@@ -147,7 +147,7 @@ def _intervals(axes: Axes, table: pd.DataFrame, of: str) -> None:
 
 
 def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarray) -> str:
-    observed, _ = fit.counted
+    observed = fit.view.counts.cell_count
     low, middle, high = np.quantile(lam, QUANTILES)
     least, most = _quantiles(y, rows, [TAIL, 1 - TAIL])
     seen = ((y >= observed.min()) & (y <= observed.max())).mean(axis=0) @ rows / rows.sum()

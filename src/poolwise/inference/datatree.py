@@ -2,8 +2,9 @@
 
 Groups: `posterior` and `sample_stats` (chain, draw[, group]), `observed_data` (the counts by row, in canonical
 order), `constant_data` (group, exposure and number of every row; the cells) and, once simulated, `posterior_predictive`
-by row, `prior`, and `prior_predictive_cells` by cell. `runs.arviz_tree` converts it to what ArviZ expects. The rates of
-many groups are (chain, stored_draw, group), at some of the draws: see `inference.rates`.
+by row, `prior`, and `prior_predictive_cells` by cell. The rates of many groups are (chain, stored_draw, group), at some
+of the draws: see `inference.rates`. Of more than `cells.MOST_ROWS` rows nothing is by row: the table is in its cells,
+and `posterior_predictive` is by count. `runs.arviz_tree` converts it to what ArviZ expects.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,6 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
     posterior : site -> (chain, draw) or, by group, (chain, stored draw, G)
     sample_stats : statistic -> (chain, draw)
     """
-    group, exposure, count = counts.rows()
     labels = {"group": np.array(counts.labels, dtype=object)}
     cells = {
         "cell_group": counts.cell_group,
@@ -37,8 +37,12 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
         "cell_count": counts.cell_count,
         "cell_multiplicity": counts.cell_multiplicity,
     }
-    constant: dict[str, tuple[str, np.ndarray]] = {"row_group": ("row", group), "row_exposure": ("row", exposure)}
-    constant |= {name: ("cell", values) for name, values in cells.items()}
+    constant: dict[str, tuple[str, np.ndarray]] = {name: ("cell", values) for name, values in cells.items()}
+    observed: dict[str, tuple[str, np.ndarray]] = {}
+    if counts.is_by_row:
+        group, exposure, count = counts.rows()
+        constant |= {"row_group": ("row", group), "row_exposure": ("row", exposure)}
+        observed["y"] = ("row", count)
     if counts.row_number.size:
         constant["row_number"] = ("row", counts.row_number)
     shape = next(iter(sample_stats.values())).shape
@@ -46,7 +50,7 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
         {
             "posterior": _by_draw(posterior, *shape).assign_coords(labels),
             "sample_stats": _by_draw(sample_stats, *shape),
-            "observed_data": xr.Dataset({"y": ("row", count)}),
+            "observed_data": xr.Dataset(observed),
             "constant_data": xr.Dataset(constant, coords=labels),
         }
     )

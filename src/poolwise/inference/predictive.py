@@ -16,6 +16,7 @@ from numpyro import handlers
 from poolwise.inference.datatree import joint
 from poolwise.inference.rates import evenly_spaced
 from poolwise.inference.streams import named_generator, named_key
+from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues, prior_moments
@@ -24,7 +25,6 @@ BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
 TABLE_ROWS = 1000  # of the counts of a new group; larger counts are at these levels of their distribution:
 LEVELS = np.append(np.arange(1, 200) / 200, 0.9995)
-LARGEST = 2.0**53  # largest possible count
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,18 @@ def posterior_predictive(
 ) -> xr.Dataset:
     """Replicated counts: `y` (chain, draw, row), at evenly spaced draws of each chain.
 
-    Large tables use fewer draws, at least 20 in total.
+    Large tables use fewer draws, at least 20 in total. Where only the cells are known, the tables are those of
+    `tables.simulate_by_count`.
     """
-    posterior = joint(posterior)
+    posterior, unit = joint(posterior), "row" if "row" in rows.dims else "cell"
     num_chains, length = posterior.sizes["chain"], posterior.sizes["draw"]
-    num_draws = min(num_draws, max(20, REPLICATED // rows.sizes["row"]))
+    num_draws = min(num_draws, max(20, REPLICATED // rows.sizes[unit]))
     per_chain = -(-num_draws // num_chains)
-    return replicated(model.likelihood, posterior.isel(draw=evenly_spaced(length, per_chain)), rows, rng)
+    draws = posterior.isel(draw=evenly_spaced(length, per_chain))
+    if unit == "row":
+        return replicated(model.likelihood, draws, rows, rng)
+    params = model.likelihood.params_of(_arrays(draws))
+    return simulate_by_count(model.likelihood, _rates(draws), params, rows, rng)
 
 
 def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:

@@ -189,8 +189,9 @@ def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
         if there is no such file.
     """
     asked = evidence.settings.get("data", {})
-    names = {key: asked.get(key) for key in ("group", "count", "exposure", "name")}
-    texts = [asked.get("path"), *(value for key, value in names.items() if key != "exposure" or value is not None)]
+    names = {key: asked.get(key) for key in ("group", "count", "exposure", "multiplicity", "name")}
+    optional = ("exposure", "multiplicity")
+    texts = [asked.get("path"), *(value for key, value in names.items() if key not in optional or value is not None)]
     if not all(isinstance(each, str) for each in texts):
         raise ReproductionError(f"{evidence.name} did not record the table and columns that it was fitted to.")
     names["per"] = per = asked.get("per", 1.0)

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from poolwise.checks.base import FitView
     from poolwise.runs.job import Job
 
-COMPRESSED = {
-    f"/{name}": {"y": {"zlib": True, "complevel": 4}} for name in ("posterior_predictive", "prior_predictive_cells")
-}
+COMPRESSED, COUNTED = {"zlib": True, "complevel": 4}, ("posterior_predictive", "prior_predictive_cells")
 TABLE_OF = {"new_group": "group_rate"}  # figure -> name of its table, if the names differ
 
 
@@ -115,7 +113,8 @@ def write_tree(tree: xr.DataTree, path: Path) -> None:
     """Write a DataTree as netCDF, atomically; simulated counts are compressed, draws are not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
-    encoding = {group: settings for group, settings in COMPRESSED.items() if group[1:] in tree}
+    simulated = {name: tree[name].to_dataset() for name in COUNTED if name in tree}
+    encoding = {f"/{name}": dict.fromkeys(map(str, each.data_vars), COMPRESSED) for name, each in simulated.items()}
     tree.to_netcdf(scratch, engine="netcdf4", encoding=encoding)
     scratch.replace(path)
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from poolwise.checks.power_scaling import log_priors
+from poolwise.errors import RequestError
 from poolwise.inference import predictive
 from poolwise.inference.datatree import STORED_DRAW, joint
 from poolwise.inference.streams import named_generator
@@ -20,8 +21,8 @@ from poolwise.model.priors import PriorValues
 MOST_VALUES = 100_000_000  # rows times draws; 0.8 GB
 TABLE_ORDER = "rows are in the order of the table; row 1 is the first below its header, and blank lines are not counted"
 CANONICAL_ORDER = (
-    "rows are sorted by group, exposure and count, because the run was logged before the order of its table was kept; "
-    "arviz.compare it only with runs in this order"
+    "rows are sorted by group, exposure and count, because the order of its table is not kept: the table is large, was "
+    "grouped elsewhere, or logged by version 0.1; arviz.compare it only with runs in this order"
 )
 TAKEN = frozenset(  # by the tree, then by dimensions that functions of ArviZ 1.3 add (each was tried)
     (
@@ -40,11 +41,12 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
 
     Parameters
     ----------
-    tree : of `datatree.to_tree`, with `prior` and `posterior_predictive`
+    tree : of `datatree.to_tree`, with `prior` and `posterior_predictive`; a large table is expanded to its rows
     values : site -> parameter -> (), the values of the priors
     group_column : its name in the table
     seed : of the run, for the simulated counts
     """
+    tree = _by_row(tree)
     cells = tree["constant_data"].to_dataset()
     number = cells["row_number"].values if "row_number" in cells else 1 + np.arange(cells.sizes["row"])
     order = np.argsort(number)
@@ -68,18 +70,40 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
     with jax.enable_x64(True):  # also if the process uses float32
         groups["log_prior"] = _log_prior(model, posterior, values)
         groups["prior_predictive"] = _prior_predictive(model, prior, rows, seed=seed)
-        if num_rows * num_draws <= MOST_VALUES and not is_thinned:
+        has_all = num_rows * num_draws <= MOST_VALUES and not is_thinned
+        if has_all:
             groups["log_likelihood"] = _log_likelihood(model.likelihood, posterior, cells, cell_of_row)
             groups["posterior_predictive"] = _posterior_predictive(model.likelihood, posterior, rows, seed=seed)
-        else:
+        elif "row" not in groups["posterior_predictive"].dims:
+            groups["posterior_predictive"] = _thinned(model, at_stored, rows, seed=seed)
+        if not has_all:
             attrs["log_likelihood"] = (
                 f"log_likelihood is left out, and posterior_predictive is thinned: {num_rows} rows x {num_draws} draws "
-                f"are more than {MOST_VALUES} values"
+                "are too many values"
             )
     dim = group_dim(group_column)
     coords = {"row": number[order], dim: ("row", cells["group"].values[rows["row_group"].values])}
     labelled = {name: _labelled(each, dim, coords) for name, each in groups.items() if each.data_vars}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **labelled})
+
+
+def _by_row(tree: xr.DataTree) -> xr.DataTree:
+    """The tree with every row of the table, in canonical order, if it has only the cells."""
+    cells = tree["constant_data"].to_dataset()
+    if "row_group" in cells:
+        return tree
+    num_rows = int(cells["cell_multiplicity"].sum())
+    if num_rows > MOST_VALUES:
+        raise RequestError(
+            f"the table has {num_rows:,} rows; a tree by row has at most {MOST_VALUES:,}. Use the run's artifacts: "
+            "posterior/posterior.nc has its draws, loo/pointwise.csv its cells."
+        )
+    cell = np.repeat(np.arange(cells.sizes["cell"]), cells["cell_multiplicity"].values)  # (N,)
+    of_row = {name: cells[f"cell_{name}"].values[cell] for name in ("group", "exposure", "count")}
+    rows = cells.assign(row_group=("row", of_row["group"]), row_exposure=("row", of_row["exposure"]))
+    return tree.assign(
+        constant_data=xr.DataTree(rows), observed_data=xr.DataTree(xr.Dataset({"y": ("row", of_row["count"])}))
+    )
 
 
 def group_dim(column: str) -> str:
@@ -110,6 +134,12 @@ def _posterior_predictive(likelihood: Likelihood, posterior: xr.Dataset, rows: x
     rng = named_generator(seed, "posterior_predictive", 1)
     chains = (posterior.isel(chain=[chain]) for chain in range(posterior.sizes["chain"]))
     return xr.concat([predictive.replicated(likelihood, chain, rows, rng) for chain in chains], "chain")
+
+
+def _thinned(model: Model, posterior: xr.Dataset, rows: xr.Dataset, *, seed: int) -> xr.Dataset:
+    """`y` (chain, draw, row) at few draws of the posterior."""
+    rng, num_draws = named_generator(seed, "posterior_predictive", 1), min(20, MOST_VALUES // rows.sizes["row"])
+    return predictive.posterior_predictive(model, posterior, rows, num_draws=num_draws, rng=rng)
 
 
 def _prior_predictive(model: Model, prior: xr.Dataset, rows: xr.Dataset, *, seed: int) -> xr.Dataset:

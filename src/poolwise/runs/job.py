@@ -93,6 +93,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         exposure=asked.exposure,
         name=asked.name,
         per=asked.per,
+        multiplicity=asked.multiplicity,
     )
     if config.predict.group is not None and config.predict.group not in counts.labels:
         raise ConfigError(unknown_group("predict.group", config.predict.group, counts.labels))

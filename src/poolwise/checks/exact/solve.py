@@ -11,8 +11,8 @@ Integrals are trapezoid sums (`quadrature`) in the logarithm of a quantity, or t
 Uniform, on nested grids (lam in mu in sigma / mu in delta), each placed where its own integrand lies (`nodes`).
 
 Every result is verified: steps are refined until two in a row agree, and a leave-out with mass at the end of the grid
-of all data is integrated again on its own grid. Two results agree if they differ by at most `TOLERANCE` plus rounding,
-which grows with |log p(y)|.
+of all data is integrated again on its own grid. Two results agree if they differ by at most `TOLERANCE`, or `RELATIVE`
+times a large |log p(y)|, plus rounding. Refinement stops as soon as it no longer helps.
 """
 
 import itertools
@@ -31,6 +31,7 @@ from poolwise.model.count_model import SITES, Model
 from poolwise.model.priors import PriorValues
 
 TOLERANCE = 1e-5  # of log p(y), elpd_loo and each log p(y_g | y_-g), between two steps; rounding is added to it
+RELATIVE = 1e-9  # of log p(y), from 1e4 on: 1e-3 at a million, a hundredth of the Monte Carlo error of an elpd_loo
 # relative rounding error of log p(y) in float64, whatever the step; leaving out a row takes the difference of two
 ROUNDING = 16 * float(np.finfo(float).eps)
 STEPS = (0.62, 0.52, 0.43, 0.35, 0.29, 0.24)  # of t
@@ -44,7 +45,7 @@ Array = np.ndarray
 
 
 class NotExact(PoolwiseError):
-    """The quadrature does not converge to `TOLERANCE`, or would take longer than seconds."""
+    """The quadrature does not converge, or would take longer than seconds."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,17 @@ def solve(model: Model, counts: Counts, values: PriorValues) -> Exact:
             return _pooled_gamma_poisson(table, priors["lam"].gamma)
         last = np.inf
         for before, now in itertools.pairwise(_passes(problem)):
-            result = _result(problem, before, now)
-            if result is not None and result.error <= TOLERANCE + _rounding(now) * table.rows.sum():
+            excess = max(_excess(table, before, now))
+            is_last = now.is_last or not excess <= max(last / 2, 1.0)  # smaller steps do not help
+            result = _result(problem, before, now, is_last=is_last)
+            if result is not None and result.error <= _tolerance(now) + _rounding(now) * table.rows.sum():
                 return result
-            change = _change(before, now)
-            if result is None and not change <= max(last / 2, TOLERANCE):  # smaller steps do not help
+            if is_last:
                 break
-            last = change
+            last = excess
     raise NotExact(
         f"{counts.name}: the quadrature of {model.name} does not converge: between two grids log p(y) moves by "
-        f"{change:.1g}, or the grids do not hold the posterior."
+        f"{_change(before, now):.1g}, or the grids do not hold the posterior."
     )
 
 
@@ -177,9 +179,14 @@ def _log_marginal(problem: Problem) -> tuple[float, float]:
     if len(problem.table.rows):
         for before, now in itertools.pairwise(_passes(problem)):
             log_z, error = now.log_z, _change(before, now)
-            if error < TOLERANCE / 100 + _rounding(now):
+            if error < _tolerance(now) / 100 + _rounding(now):
                 break
     return log_z, error
+
+
+def _tolerance(now: _Pass) -> float:
+    """Change between two steps that is allowed."""
+    return max(TOLERANCE, RELATIVE * abs(now.log_z))
 
 
 def _rounding(now: _Pass) -> float:
@@ -192,17 +199,30 @@ def _change(before: _Pass, now: _Pass) -> float:
     return abs(now.log_z - before.log_z) + now.end
 
 
-def _result(problem: Problem, before: _Pass, now: _Pass) -> Exact | None:
+def _excess(table: Table, before: _Pass, now: _Pass) -> tuple[float, float]:
+    """Largest change over the allowed one: of log p(y), and of leave-outs whose mass the grids hold."""
+    limit, rounding = _tolerance(now) / 2, _rounding(now)
+    of_cell = table.rows * abs(now.cell_elpd - before.cell_elpd) / (limit / 20 + table.rows * rounding)
+    of_group = abs(now.left_out - before.left_out) / (limit + rounding)
+    held = np.concatenate([of_cell[~now.cell_is_far & ~_is_alone(table)], of_group[~now.group_is_far]])
+    return _change(before, now) / (limit + rounding), float(np.nan_to_num(held, nan=np.inf).max(initial=0.0))
+
+
+def _is_alone(table: Table) -> Array:
+    """Cells whose one row is its group, (C,)."""
+    return table.group_rows[table.group] == 1
+
+
+def _result(problem: Problem, before: _Pass, now: _Pass, *, is_last: bool) -> Exact | None:
     """Two passes as one answer, the leave-outs that have not converged integrated separately; None: refine."""
-    table, limit, rounding = problem.table, TOLERANCE / 2, _rounding(now)
+    table, limit, rounding = problem.table, _tolerance(now) / 2, _rounding(now)
     cell_elpd, left_out = now.cell_elpd.copy(), now.left_out.copy()
     cell_error, group_error = table.rows * abs(cell_elpd - before.cell_elpd), abs(left_out - before.left_out)
     cell_is_open = ~(cell_error <= limit / 20 + table.rows * rounding)
     group_is_open = ~(group_error <= limit + rounding)
-    is_alone = table.group_rows[table.group] == 1  # the row is its group
-    moves = (cell_is_open & ~now.cell_is_far & ~is_alone).any() or (group_is_open & ~now.group_is_far).any()
-    whole_error = _change(before, now)
-    if not whole_error <= limit + rounding or (moves and not now.is_last):
+    is_alone, whole_error = _is_alone(table), _change(before, now)
+    whole, held = _excess(table, before, now)
+    if not whole <= 1 or (held > 1 and not is_last):
         return None
     groups_alone = np.flatnonzero(group_is_open | now.group_is_far)
     cells_alone = np.flatnonzero((cell_is_open | now.cell_is_far) & ~is_alone)

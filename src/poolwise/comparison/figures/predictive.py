@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from poolwise.checks.predictive_statistics import observed_and_simulated
 from poolwise.comparison.figures.base import WIDE, ComparisonFigure, Ranked, without_draws
-from poolwise.figures.bins import BAND, edges_of
+from poolwise.figures.bins import BAND, edges_of, whole_edges
 from poolwise.figures.predictive import draw_ecdf
 from poolwise.figures.style import MAX_STEPS, blank, style
 from poolwise.text import short
@@ -16,8 +16,10 @@ def _predictive(ranked: Ranked) -> tuple[Figure, str]:
     counts = [(label, *observed_and_simulated(tree)) for label, tree in shown]
     ends = np.array([edges_of(observed, simulated, most=MAX_STEPS)[[0, -1]] for _, observed, simulated in counts])
     observed = counts[0][1]
-    top = observed.max() + max(10, 2 * np.ptp(observed))  # one model gone astray does not squeeze the others
-    edges = edges_of(observed, np.clip(ends - [0, 1], None, top), most=MAX_STEPS)
+    least, most = observed.count.min(), observed.count.max()
+    top = most + max(10, 2 * (most - least))  # one model gone astray does not squeeze the others
+    reach = np.append(np.minimum(ends - [0, 1], top), [[least, most]], axis=0)
+    edges = whole_edges(reach.min(), reach.max(), most=MAX_STEPS)
     at = edges - 1  # (K + 1,), the largest count that a share includes
     num_columns = min(3, len(counts))
     num_lines = -(-len(counts) // num_columns)
@@ -38,9 +40,9 @@ def _predictive(ranked: Ranked) -> tuple[Figure, str]:
     figure.supylabel("share of rows with at most this count", fontsize=10)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     what = "counts" if at[1] - at[0] == 1 else "points"
-    least = min(range(len(inside)), key=lambda place: (inside[place], -place))
-    text = f"The data leave the band of simulated tables most often for {short(counts[least][0], 60)}"
-    text += f": they are inside at {inside[least]} of {len(at) - 1} {what}."
+    worst = min(range(len(inside)), key=lambda place: (inside[place], -place))
+    text = f"The data leave the band of simulated tables most often for {short(counts[worst][0], 60)}"
+    text += f": they are inside at {inside[worst]} of {len(at) - 1} {what}."
     if min(inside) == len(at) - 1:
         text = (
             f"The data lie inside the band of simulated tables everywhere, at all {len(at) - 1} {what} of every model."
