@@ -95,7 +95,7 @@ def integrated_below(
         return np.array([_below(kind, integral, place).mean() for kind in kinds])[which]
     affordable = BELOW_WORK // sum(NODES * len(rows.count) for rows, _, _ in kinds)
     integral, stride = _at_some(integral, int(np.clip(affordable, LEAST, BELOW_DRAWS)))
-    place = np.arange(1, math.prod(integral.shape) + 1).reshape(integral.shape) * GOLDEN % 1.0
+    place = np.mod(np.arange(1, math.prod(integral.shape) + 1).reshape(integral.shape) * GOLDEN, 1.0)
     with np.errstate(divide="ignore"):  # P(Y < 0) = 0
         log_below = loo_below(
             (rows_given_rest(block, integral) for block in _blocks(kinds, integral)),
@@ -191,13 +191,15 @@ def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
 
 def _of_row(kinds: Kinds, integral: RateIntegral, *, rest: int) -> np.ndarray:
     """Log p(a row of the kind | its rows and `rest` more of its kind, h)."""
-    gamma = integral.gammas([rows.plus(*row, rest) for rows, *row in kinds])
+    gamma = integral.gammas([rows.plus(exposure, count, rest) for rows, exposure, count in kinds])
     if gamma is not None:
         _, *row = zip(*kinds, strict=True)
         log_prob = predictive.log_prob_of(NEGATIVE_BINOMIAL)
         exposure, count = (np.reshape(each, (-1, *(1 for _ in integral.shape))).astype(float) for each in row)
         return np.asarray(log_prob(count, exposure * gamma.mean, {"phi": gamma.shape}))
-    pairs = [tuple(rows.plus(*row, number) for number in (rest, rest + 1)) for rows, *row in kinds]
+    pairs = [
+        tuple(rows.plus(exposure, count, number) for number in (rest, rest + 1)) for rows, exposure, count in kinds
+    ]
     distinct = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))  # each F is computed once
     place = {rows: i for i, rows in enumerate(distinct)}
     log_marginal = integral.log_marginals(distinct)

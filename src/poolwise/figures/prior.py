@@ -224,14 +224,14 @@ def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
 def _learnt(prior: dict[str, np.ndarray], posterior: dict[str, np.ndarray]) -> pd.DataFrame:
     """Quantiles of both, and the ratio of the interval widths, posterior to prior."""
     ends = ("3%", "median", "97%")
-    before, after = (_quantiles([each[name] for name in posterior]) for each in (prior, posterior))  # (P, 3)
+    before, after = (_by_parameter([each[name] for name in posterior]) for each in (prior, posterior))  # (P, 3)
     ratio = (after[:, 2] - after[:, 0]) / (before[:, 2] - before[:, 0])
     columns = [*(f"prior_{end}" for end in ends), *(f"posterior_{end}" for end in ends), "width_ratio"]
     values = np.column_stack([before, after, ratio])
     return pd.DataFrame(values, columns=columns, index=pd.Index(list(posterior), name="parameter"))
 
 
-def _quantiles(draws: list[np.ndarray]) -> np.ndarray:
+def _by_parameter(draws: list[np.ndarray]) -> np.ndarray:
     """`QUANTILES` of each of many draws, (P, 3); some of one size together."""
     of_size = itertools.groupby(draws, key=np.size)
     blocks = (block for size, some in of_size for block in itertools.batched(some, max(1, BLOCK // size)))

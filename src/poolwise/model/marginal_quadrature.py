@@ -132,14 +132,16 @@ class RateIntegral:
                 found[list(some)] = self._integrated(stacked)[: len(some)]
         return found
 
-    def log_marginal_of(self, statistics: Arrays) -> np.ndarray:
+    def log_marginal_of(self, statistics: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log probability of all rows of a table of many groups, from `of_kinds`, (chain, draw)."""
         return self._integrated({name: np.asarray(each)[None] for name, each in statistics.items()})[0]
 
-    def _integrated(self, stacked: Arrays) -> np.ndarray:
+    def _integrated(self, stacked: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log F of stacked statistics, (K, chain, draw); (K,) if there is no h."""
         given = self._flat() or {"none": np.zeros(1)}
-        found = _integrate(stacked, dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family)
+        found = _integrate(
+            dict(stacked), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
+        )
         return np.asarray(found).T.reshape(-1, *self.shape)
 
     def gammas(self, many: Sequence[Rows]) -> "Gammas | None":

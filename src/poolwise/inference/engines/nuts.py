@@ -206,13 +206,13 @@ def _with_rates(
     model: Model, counts: Counts, values: PriorValues, posterior: Draws, *, seed: int, num_devices: int | None
 ) -> Draws:
     """The draws with the integrated-out rates, drawn after all chunks, or with rates at the draws that are stored."""
-    shape = next(iter(posterior.values())).shape[:2]
+    num_chains, length = next(iter(posterior.values())).shape[:2]
     if model.is_marginal:
-        lam = rates.draw(model, counts, values, posterior, shape, seed=seed, num_devices=num_devices)
+        lam = rates.draw(model, counts, values, posterior, (num_chains, length), seed=seed, num_devices=num_devices)
     elif model.pooling.is_shared:
         return posterior
     else:
-        lam = posterior["lam"][:, rates.stored_draws(*shape, counts.num_groups)]
+        lam = posterior["lam"][:, rates.stored_draws(num_chains, length, counts.num_groups)]
     return dict(sorted((posterior | {"lam": lam}).items()))
 
 

@@ -115,7 +115,7 @@ class Likelihood(ABC):
         """Independent draws of the rates, (G,), given the counts and everything else."""
         raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
 
-    def rates_given(self, statistics: Arrays, mu: ArrayLike, shape: ArrayLike) -> tuple[Any, Any] | None:
+    def rates_given(self, statistics: Mapping[str, Any], mu: ArrayLike, shape: ArrayLike) -> tuple[Any, Any] | None:
         """Shape and rate of the gamma law of each rate given its counts and its Gamma(shape, mean mu), (..., G).
 
         None if that is not a gamma law; `mu` and `shape` broadcast against (G,), in NumPy or JAX.

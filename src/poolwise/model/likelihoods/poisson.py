@@ -1,5 +1,6 @@
 """Poisson counts: the variance is the mean."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -53,7 +54,7 @@ class Poisson(Likelihood):
         size, rate = self.rates_given(statistics, mu, shape)
         return jax.random.gamma(key, size) / rate
 
-    def rates_given(self, statistics: Arrays, mu: ArrayLike, shape: ArrayLike) -> tuple[Any, Any]:
+    def rates_given(self, statistics: Mapping[str, Any], mu: ArrayLike, shape: ArrayLike) -> tuple[Any, Any]:
         """Gamma(a + S, a / mu + e)."""
         return shape + statistics["group_total"], shape / mu + statistics["group_exposure"]
 
