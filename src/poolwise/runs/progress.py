@@ -12,7 +12,7 @@ from poolwise.runs.job import Job
 from poolwise.tracking.run import Run
 
 SHARE = 0.1  # of the time of sampling, for R-hat and ESS
-FIRST_SECONDS = 0.05  # that R-hat and ESS are expected to take the first time
+FIRST_SECONDS = 0.2  # that R-hat and ESS are expected to take the first time, on a busy machine
 
 
 def report(
@@ -20,7 +20,7 @@ def report(
 ) -> Callable[[Progress], None]:
     """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, at most `checks.progress` times.
 
-    R-hat and ESS wait until they take less than `SHARE` of the time, so a fit of less than half a second logs only
+    R-hat and ESS wait until they take less than `SHARE` of the time, so a fit of less than two seconds logs only
     those of all draws (`log_last`).
     """
     sampler, points = job.config.sampler, job.config.checks.progress
