@@ -1,10 +1,11 @@
 """The text of `--help`: every choice with its comment, and every family of priors."""
 
+import contextlib
 import tomllib
 
 import pytest
 
-from poolwise import __main__, help
+from poolwise import __main__, help, run
 from poolwise.model.priors import FAMILIES
 from poolwise.paths import CONF, ROOT
 
@@ -30,6 +31,21 @@ def test_help_shows_every_choice_with_its_comment(process, module, files):
         assert f"{path.stem} {help.first_comment(path)}" in said
     for name, parameters in help.FAMILIES.items():
         assert f"{name} {', '.join(parameters)}" in said
+
+
+def test_the_help_is_that_of_hydra(capsys, monkeypatch):
+    arguments = ["--help", "pooling=pooled", "seed=3"]
+    assert help.shown(arguments, "config")
+    ours = capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["", *arguments])
+    with contextlib.suppress(SystemExit):
+        run.main()
+    assert ours == capsys.readouterr().out
+
+
+def test_a_command_line_that_asks_for_no_help_gets_none(capsys):
+    assert not help.shown(["seed=3"], "config")
+    assert capsys.readouterr().out == ""
 
 
 def test_choices_of_another_folder_are_shown_and_none_but_experiments_of_the_checkout(tmp_path):

@@ -12,21 +12,43 @@ import importlib.metadata
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
+from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException
 
 from poolwise.config import names_of
 from poolwise.errors import ConfigError
+from poolwise.paths import CONF
 from poolwise.text import one_line
 
 # one value of several: quoted texts may contain commas
 _ELEMENT = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""", re.DOTALL)
 _CHOICE = re.compile(r"choice\((.*)\)", re.DOTALL)
+
+
+@contextmanager
+def composing(config_dir: str | None) -> Iterator[None]:
+    """Compose configs as Hydra's command line does, with the choices of `--config-dir`."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir} is not a folder. It is relative to {Path.cwd()}.")
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        if config_dir is not None:
+            folder, schema = f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema")
+            path = create_config_search_path(str(CONF))
+            path.prepend(provider="command-line", path=folder, anchor=schema)
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2(task_name="app", config_search_path=path)
+        yield
 
 
 def parser(command: str, **told: Any) -> argparse.ArgumentParser:

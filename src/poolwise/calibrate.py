@@ -54,7 +54,8 @@ def cli() -> None:
                 )
         sys.argv[1:] = as_typed(credentials.hide(sys.argv[1:]))
         try:
-            main()
+            if not help.shown(sys.argv[1:], "calibrate"):
+                main()
         except HydraException as error:
             raise hydra_fault(error, Calibration) from None
 

@@ -5,11 +5,16 @@ here; a test holds them against `model.priors.FAMILIES`.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from textwrap import TextWrapper
 
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from poolwise.arguments import composing
 
 HIDDEN = ("hydra/help",)  # groups that hold no choices of a user
 ROOT_PROVIDER, IN_ROOT = "hydra.searchpath in main", "experiments/*.yaml"  # the checkout, which holds other files too
@@ -31,6 +36,23 @@ def register() -> None:
     """Register the resolvers `${poolwise.choices:}` and `${poolwise.families:}`."""
     OmegaConf.register_new_resolver("poolwise.choices", _choices, replace=True)
     OmegaConf.register_new_resolver("poolwise.families", families, replace=True)
+
+
+def shown(arguments: Sequence[str], config_name: str) -> bool:
+    """Print the help of the composed config if the command line asks for it.
+
+    Hydra would print the same, but takes most of its time for two lists of choices that the help does not contain.
+    """
+    asked = get_args_parser().parse_args(list(arguments))
+    if not asked.help:
+        return False
+    with composing(asked.config_dir):
+        composed = compose(asked.config_name or config_name, overrides=asked.overrides, return_hydra_config=True)
+    template = Template(composed.hydra.help.template)
+    with open_dict(composed):
+        del composed["hydra"]
+    print(template.substitute(CONFIG=OmegaConf.to_yaml(composed, resolve=asked.resolve)))
+    return True
 
 
 def choices(folders: Mapping[Path, str]) -> str:

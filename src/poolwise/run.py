@@ -49,6 +49,8 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises errors instead of printing them
     with exit_codes():
         sys.argv[1:] = as_typed(credentials.hide(sys.argv[1:]))
+        if help.shown(sys.argv[1:], "config"):
+            return
         request = sweep_request.requested(sys.argv[1:])
         if request is None:
             main()

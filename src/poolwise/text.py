@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TextIO
 
-import numpy as np
-
 NAMED = 5  # names in a sentence
 WIDTH = 120  # characters of a line, if the terminal does not say
 LISTED = 12  # names of which a message lists all
@@ -131,7 +129,7 @@ def share(value: float) -> str:
 
 def p_value(value: float, tables: int) -> str:
     """A p-value from this many simulated tables."""
-    if np.isnan(value):
+    if math.isnan(value):
         return "n/a"
     if value < 1 / tables:
         return f"under {1 / tables:.2g}"

@@ -35,6 +35,13 @@ def result_of(plain):
     return checked(view, replace(settings, checks=frozenset(check.key for check in CHECKS))).results
 
 
+def test_only_a_check_that_decides_adds_to_the_verdict(result_of):
+    # the verdict is reported before the other checks run
+    assert {name for name, result in result_of.items() if result.conditions} <= {
+        check.name for check in CHECKS if check.decides
+    }
+
+
 def test_names_and_keys_are_distinct():
     assert len({check.name for check in CHECKS}) == len({check.key for check in CHECKS}) == len(CHECKS)
 

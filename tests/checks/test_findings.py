@@ -99,6 +99,21 @@ def test_the_default_weighs_the_priors_and_holds_the_fit_against_the_exact_answe
     assert "leave_group_out" not in plain.results  # a refit for each group: only where it is asked for
 
 
+def test_the_answer_is_reported_before_predictive_draws_and_has_the_final_verdict(job_of, draws_of):
+    job, told = job_of(), []
+
+    def note(view):
+        told.append((view, set(view.tree.children), set(view.results)))
+
+    settings = replace(settings_of(job), on_answer=note)
+    found = examine(job.model, job.counts, job.prior_values, draws_of(job), settings)
+    ((view, groups, results),) = told
+    assert "posterior_predictive" not in groups
+    assert results == {"exact_agreement"}
+    assert view.verdict == found.verdict
+    assert (view.summary is found.summary, view.loo is found.loo) == (True, True)
+
+
 def test_one_check_moves_no_number_of_another(plain, bare):
     assert plain.summary.equals(bare.summary)
     assert (plain.loo.elpd, plain.loo.mcse) == (bare.loo.elpd, bare.loo.mcse)

@@ -75,6 +75,7 @@ class Settings:
     new_groups : of so many at once, if more than one
     num_draws : tables simulated from the priors and from the posterior
     on_group : called with its label before each group is left out
+    on_answer : called with the verdict, the rates and elpd_loo, before predictive draws and the other checks
     stage : times the code inside it, by name
     """
 
@@ -88,6 +89,7 @@ class Settings:
     new_groups: int = 1
     num_draws: int = 1000
     on_group: Callable[[str], None] = lambda label: None
+    on_answer: "Callable[[FitView], None]" = lambda view: None
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
 
 
@@ -189,8 +191,10 @@ class Check:
     name : of its result
     key : of conf/checks, which switches it
     run : computes its result
+    decides : whether its conditions join the verdict: it runs before the answer is reported, without predictive draws
     """
 
     name: str
     key: str
     run: Callable[[FitView, Settings], Result]
+    decides: bool = False

@@ -61,7 +61,7 @@ def run(view: FitView, settings: Settings) -> Result:
     return Result(lines=(f"no exact answer: {why.removesuffix('.')}",))
 
 
-CHECK = Check("exact_agreement", "exact", run)
+CHECK = Check("exact_agreement", "exact", run, decides=True)
 
 
 def result(found: Agreement, *, x64: bool = True) -> Result:

@@ -1,9 +1,10 @@
 """The draws of a fit to its findings: judged, compared with what is known, and used to predict.
 
-draws -> summary, LOO -> rates integrated out if PSIS is not reliable -> verdict
-      -> predictions -> every enabled check
+draws -> summary, LOO -> rates integrated out if PSIS is not reliable -> verdict, the answer
+      -> predictions -> every other enabled check
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from poolwise.checks import (
     prior_scale,
     refitted_loo,
 )
-from poolwise.checks.base import Check, FitView, Settings
+from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.loo import Loo, not_computed, psis_loo
 from poolwise.checks.summary import relative_efficiency, summarise, summarise_kinds
 from poolwise.counts.cells import Counts
@@ -44,17 +45,24 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, settings: Settings) -> FitView:
-    """Judge the draws, predict from them, and run the enabled checks.
+    """Judge the draws, report the answer, predict from them, and run the other enabled checks.
 
     Parameters
     ----------
     values : site -> parameter -> (), the values of the priors
     """
+    view = judged(model, counts, values, draws, settings)
+    settings.on_answer(view)
+    _add_predictive(view.tree, model, values, settings)
+    return checked(view, settings)
+
+
+def judged(model: Model, counts: Counts, values: PriorValues, draws: Fit, settings: Settings) -> FitView:
+    """The view with the verdict on the draws, from the gate, from the checks that decide it, and from the priors."""
     tree = to_tree(draws.posterior, draws.sample_stats, counts)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
     summary = _summary(model, counts, posterior, values, settings)
     loo = _loo(model, counts, posterior, cells, values, summary, settings)
-    _add_predictive(tree, model, values, settings)
     view = FitView(
         counts=counts,
         model=model,
@@ -78,29 +86,29 @@ def examine(model: Model, counts: Counts, values: PriorValues, draws: Fit, setti
         prior_warnings=tuple(prior_scale.lines(model, values, counts)),
         switched_off=tuple(check.key for check in CHECKS if check.key not in settings.checks),
     )
-    return checked(view, settings)
+    results = _run([check for check in CHECKS if check.decides], view, settings)
+    is_exact = any(found.is_exact for found in results.values())
+    of_priors = prior_scale.conditions(model, values, counts, view.posterior, is_exact=is_exact)
+    more = (*(each for found in results.values() for each in found.conditions), *of_priors)
+    return replace(view, results=results, verdict=replace(view.verdict, conditions=view.verdict.conditions + more))
 
 
 def checked(view: FitView, settings: Settings) -> FitView:
-    """The view with the results of all enabled checks, whose conditions decide the verdict and the model check."""
+    """The view with the results of all enabled checks, whose conditions decide the model check."""
+    found = {**view.results, **_run([check for check in CHECKS if check.name not in view.results], view, settings)}
+    results = {check.name: found[check.name] for check in CHECKS if check.name in found}
+    of_model = tuple(each for result in results.values() for each in result.model_conditions)
+    return replace(view, results=results, model_check=view.verdict.model_check(of_model))
+
+
+def _run(checks: Sequence[Check], view: FitView, settings: Settings) -> dict[str, Result]:
+    """The results of those that are enabled."""
     results = {}
-    for check in CHECKS:
+    for check in checks:
         if check.key in settings.checks:
             with settings.stage(check.key):
                 results[check.name] = check.run(view, settings)
-    more = (
-        *(each for found in results.values() for each in found.conditions),
-        *prior_scale.conditions(
-            view.model,
-            view.prior_values,
-            view.counts,
-            view.posterior,
-            is_exact=any(found.is_exact for found in results.values()),
-        ),
-    )
-    verdict = replace(view.verdict, conditions=view.verdict.conditions + more)
-    of_model = tuple(each for found in results.values() for each in found.model_conditions)
-    return replace(view, results=results, verdict=verdict, model_check=verdict.model_check(of_model))
+    return results
 
 
 def _summary(

@@ -1,10 +1,11 @@
-"""The JAX devices of a process, started once, and the count of its compiled programs."""
+"""The JAX devices of a process and its threads of linear algebra, set once; and the count of its compiled programs."""
 
 import functools
 import os
 from collections import Counter
 
 import jax
+import threadpoolctl  # type: ignore[import-untyped]
 
 from poolwise.errors import DeviceError
 
@@ -70,7 +71,18 @@ def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chai
             "Device settings cannot change within a process: start a new one, or request the available devices."
         )
     _use_compilation_cache(cache_dir)
+    _use_one_blas_thread()
     return num_devices
+
+
+@functools.cache
+def _use_one_blas_thread() -> None:
+    """Let BLAS work in the calling thread.
+
+    Its other threads spin on the cores that JAX uses, and a sum of the 16,000 draws of a fit takes 8 ms instead of
+    0.01 ms with two. With one, sums do not depend on the number of cores either.
+    """
+    threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
 @functools.cache

@@ -75,11 +75,16 @@ def module_of(plug_in: Any) -> str:
 
 def imported_source(modules: Iterable[str]) -> dict[str, str]:
     """These modules and those of the package that they import, without lists of plug-ins; name -> sha256."""
+    return dict(_imported_source(SOURCE, tuple(modules)))
+
+
+@functools.cache  # the code of a process does not change after the first call
+def _imported_source(source: Path, modules: tuple[str, ...]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
-        path = SOURCE.joinpath(*waiting.pop().split(".")[1:]).with_suffix(".py")
-        name = path.relative_to(SOURCE).as_posix()
+        path = source.joinpath(*waiting.pop().split(".")[1:]).with_suffix(".py")
+        name = path.relative_to(source).as_posix()
         if path.is_file() and name not in found:
             digest, imported = _parsed(path)
             found[name] = digest
@@ -168,6 +173,7 @@ def posterior_digests(posterior: Mapping[str, np.ndarray]) -> dict[str, str]:
     return digests | {"all": hashlib.sha256("".join(digests.values()).encode()).hexdigest()}
 
 
+@functools.cache
 def source_digest(folder: Path) -> str:
     """A sha256 of the whole package."""
     return fingerprint(source_files(folder))

@@ -7,6 +7,7 @@ Nothing is fetched: pictures are embedded, the style is inline and there is no s
 file, in an artifact viewer and on paper. Everything from the data or the config is escaped.
 """
 
+import functools
 import math
 from base64 import b64encode
 from collections.abc import Hashable, Iterable, Mapping
@@ -147,6 +148,7 @@ def render(
     )
 
 
+@functools.cache  # a sweep renders a page a job
 def template(name: str) -> Template:
     """A page of `templates`: nothing is fetched, and every value is escaped."""
     environment = Environment(

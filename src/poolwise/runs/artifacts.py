@@ -1,6 +1,7 @@
 """The artifacts of a run: inputs before the fit, findings after it."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ import xarray as xr
 import yaml
 
 from poolwise.counts import description
-from poolwise.figures import registry
 from poolwise.provenance import fingerprints, stack
 from poolwise.report import note, page
 from poolwise.runs.job import JudgedFit
@@ -17,6 +17,7 @@ from poolwise.tracking.run import Run
 
 if TYPE_CHECKING:
     from poolwise.checks.base import FitView
+    from poolwise.figures.base import Picture
     from poolwise.runs.job import Job
 
 COMPRESSED, COUNTED = {"zlib": True, "complevel": 4}, ("posterior_predictive", "prior_predictive_cells")
@@ -53,14 +54,23 @@ def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
     run.write("loo/pointwise.csv", pointwise(view).to_csv(index=False))
     found, pictures = tables(view), {}
     with job.stage("figures"):
-        for name, picture in registry.draw(job.config.plots.figures, view):
-            pictures[name] = registry.png(picture.figure), picture
-            run.write(f"figures/{name}.png", pictures[name][0])
+        for name, content, picture in drawn(job.config.plots.figures, view):
+            pictures[name] = content, picture
+            run.write(f"figures/{name}.png", content)
             if picture.table is not None:
                 found.setdefault(TABLE_OF.get(name, name), picture.table)
     for name, table in found.items():
         run.write(f"tables/{name}.csv", table.to_csv(index=table.index.name is not None))
     run.write("report.html", page.render(view, pictures=pictures, tables=found, run=facts(job, run.run_id)))
+
+
+def drawn(names: Sequence[str], view: "FitView") -> Iterator[tuple[str, bytes, "Picture"]]:
+    """Name, bytes of a PNG file and picture of each of these figures."""
+    if names:
+        from poolwise.figures import registry  # after the answer, and only if a figure is drawn
+
+        for name, picture in registry.draw(names, view):
+            yield name, registry.png(picture.figure), picture
 
 
 def tables(view: "FitView") -> dict[str, pd.DataFrame]:

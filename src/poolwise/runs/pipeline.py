@@ -5,25 +5,23 @@
 All files are first written to the folder of the run and sent from there.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from poolwise.checks import summary
 from poolwise.checks.base import FitView
 from poolwise.checks.findings import examine
 from poolwise.config import Config
 from poolwise.errors import FitError, UnreachableError
 from poolwise.inference import checkpoint, devices
 from poolwise.inference.engines import ENGINES
-from poolwise.inference.engines.base import Fit, Progress
+from poolwise.inference.engines.base import Fit
 from poolwise.inference.snapshot import Snapshot
 from poolwise.paths import outputs
 from poolwise.provenance import fingerprints
 from poolwise.report import note, terminal
-from poolwise.runs import artifacts, interrupts, resume, reuse
+from poolwise.runs import artifacts, interrupts, progress, resume, reuse
 from poolwise.runs.job import Job, JudgedFit, describe, ingredients, prepare, settings_of, start
 from poolwise.runs.metrics import metrics, tags, unchecked
 from poolwise.tracking import liveness, spool, store
@@ -80,8 +78,7 @@ def carry_out(
     """
     began = time.perf_counter()
     job = start(job)
-    if not job.parent:
-        terminal.say(note.subject(job.counts, job.model), *job.warnings)
+    say(job, [note.subject(job.counts, job.model), *job.warnings])
     record = describe(job)
     left = None if stored or job.reproduces or job.config.reuse is False else unfinished(job, record)
     if source := stored.run_id if stored else left.of if left and not left.folder else "":
@@ -98,9 +95,11 @@ def carry_out(
         draws = stored.draws if stored else sample(job, logged, left.snapshot if left else None)
         logged.state("checking")
         with job.stage("check"):
-            view = examine(job.model, job.counts, job.prior_values, draws, settings_of(job, logged))
-        if not job.parent:
-            terminal.say(*answer_lines(view))
+            asked = replace(settings_of(job, logged), on_answer=lambda view: say(job, answer_lines(view)))
+            view = examine(job.model, job.counts, job.prior_values, draws, asked)
+        say(job, [*note.model_check(view.model_check), *note.differences(view), *note.checked(view)])
+        if not stored:
+            progress.log_last(job, logged, view.verdict)
         findings = JudgedFit(view, fingerprints.posterior_digests(draws.posterior))
         artifacts.write_findings(job, findings, logged)
         logged.record.note = note.note(view, note.reproduction(logged.run_id))
@@ -153,7 +152,7 @@ def sample(job: Job, logged: tracking.Run, resume_from: Snapshot | None = None) 
             device=job.config.device,
             resume_from=resume_from,
             on_chunk=lambda snapshot: save_chunk(snapshot, logged),
-            on_progress=report_progress(job, logged, bar, stop_if_asked),
+            on_progress=progress.report(job, logged, bar, stop_if_asked),
         )
     job.seconds.update(draws.seconds)
     logged.record.metrics |= {f"programs/{kind}": count - made[kind] for kind, count in devices.programs_made().items()}
@@ -171,50 +170,19 @@ def save_chunk(snapshot: Snapshot, logged: tracking.Run) -> None:
         ) from None
 
 
-def report_progress(
-    job: Job,
-    logged: tracking.Run,
-    bar: Callable[[str, int, str], None],
-    stop_if_asked: Callable[[], None],
-) -> Callable[[Progress], None]:
-    """A function to call after every chunk: moves the bar; logs R-hat and ESS so far, `checks.progress` times."""
-    num_warmup, num_chains = job.config.sampler.num_warmup, job.config.sampler.num_chains
-    points = job.config.checks.progress
-    known = {step for step, _, _ in logged.record.progress if step}
-    looked = len(known)
-
-    def look(progress: Progress) -> None:
-        nonlocal looked
-        before = num_warmup if progress.phase == "sampling" else 0
-        bar(progress.phase, before + progress.done, progress.words)
-        logged.state(progress.phase, draws=progress.done * num_chains, divergences=progress.divergences)
-        due = progress.done * points // progress.total
-        if progress.phase == "sampling" and due > looked and progress.done >= 4:  # R-hat needs 4 draws per chain
-            looked = due
-            r_hat, ess = summary.convergence(progress.posterior())
-            step = progress.done * num_chains
-            if step not in known:
-                logged.progress(step, {"progress/r_hat_max": r_hat, "progress/ess_bulk_min": ess})
-        try:
-            stop_if_asked()
-        except (KeyboardInterrupt, SystemExit):
-            reached = f"{before + progress.done:,} of {num_warmup + job.config.sampler.num_samples:,}"
-            print(f"stopped at step {reached}; the same command goes on", file=sys.stderr)
-            raise
-
-    return look
+def say(job: Job, lines: Sequence[str]) -> None:
+    """Print lines about a fit, unless it is a job of a sweep, which prints one line."""
+    if not job.parent:
+        terminal.say(*lines)
 
 
 def answer_lines(view: FitView) -> list[str]:
-    """The result at the terminal: verdict and model check, rates, predictive accuracy, checks."""
+    """The answer at the terminal: verdict, rates, a new group, predictive accuracy."""
     return [
         *note.judgement(view.verdict),
-        *note.model_check(view.model_check),
         note.RATES,
         *note.rates(view.summary),
-        *note.differences(view),
         note.new_group(view.new_group, view.counts),
         *note.new_groups(view),
         note.accuracy(view.loo),
-        *note.checked(view),
     ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from poolwise.config import Config, check
@@ -74,9 +75,20 @@ def run(request: Request, launch: Callable[[], object]) -> None:
     ):
         sys.argv[1:] = [*request.added, *sys.argv[1:], *arguments]
         os.environ[PARENT], os.environ[STORE] = parent.run_id, parent.uri if parent.is_spooled else ""
-        with sweep_parent.table(parent, planned):
+        with sweep_parent.table(parent, planned), composed_before():
             ended = sweep_parent.settled(parent, launch)
         outcomes.conclude(parent, planned, configs, ended)
+
+
+@contextmanager
+def composed_before() -> Iterator[None]:
+    """Keep Hydra from composing every job once more before the first: `checked` has done so."""
+    validate = Sweeper.validate_batch_is_legal
+    Sweeper.validate_batch_is_legal = lambda sweeper, batch: None  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Sweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
 
 
 def show_alone(config: Config, overrides: Sequence[str]) -> None:

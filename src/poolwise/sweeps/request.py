@@ -1,26 +1,25 @@
 """A command line to a requested multirun: the overrides and config of every job."""
 
+import copy
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from poolwise.arguments import asks_for_sweep, quoted
+from poolwise.arguments import asks_for_sweep, composing, quoted
 from poolwise.config import Config, check, hydra_fault
 from poolwise.errors import ConfigError, RequestError
-from poolwise.paths import CONF
+
+VALUE = re.compile(r"(?!hydra\.)\w+(\.\w+)+=")  # the start of an override that gives a value: no choice, + or ~
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,6 @@ class Request:
     base: DictConfig
     jobs: tuple[tuple[str, ...], ...]
     config_dir: str | None = None
-
-
-@contextmanager
-def composing(config_dir: str | None) -> Iterator[None]:
-    """Compose configs as Hydra's command line does, with the choices of `--config-dir`."""
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise ConfigError(f"--config-dir {config_dir} is not a folder. It is relative to {Path.cwd()}.")
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        if config_dir is not None:
-            folder, schema = f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema")
-            path = create_config_search_path(str(CONF))
-            path.prepend(provider="command-line", path=folder, anchor=schema)
-            GlobalHydra.instance().clear()
-            Hydra.create_main_hydra2(task_name="app", config_search_path=path)
-        yield
 
 
 def requested(arguments: Sequence[str]) -> Request | None:
@@ -86,11 +70,11 @@ def requested(arguments: Sequence[str]) -> Request | None:
 
 def checked(request: Request) -> list[Config]:
     """The config of every job, or one error about all faulty jobs; the base config only if the jobs are unknown."""
-    configs, faults = [], []
+    configs, faults, bases = [], [], dict[tuple[str, ...], DictConfig]()
     with composing(request.config_dir):
         for number, overrides in enumerate(request.jobs):
             try:
-                configs.append(check(compose("config", overrides=list(overrides))))
+                configs.append(check(_composed(overrides, bases)))
             except HydraException as error:
                 faults.append(f"job {number}: {hydra_fault(error)}")
             except RequestError as error:
@@ -102,6 +86,22 @@ def checked(request: Request) -> list[Config]:
         raise ConfigError("\n".join(faults))
     _check_devices(configs, request.launcher)
     return configs
+
+
+def _composed(overrides: Sequence[str], bases: dict[tuple[str, ...], DictConfig]) -> DictConfig:
+    """The config of a job; jobs that differ only in values are composed once, which takes most of the time.
+
+    Parameters
+    ----------
+    bases : choices -> config without the values; the missing one is added
+    """
+    values = [each for each in overrides if VALUE.match(each)]
+    choices = tuple(each for each in overrides if not VALUE.match(each))
+    if choices not in bases:
+        bases[choices] = compose("config", overrides=list(choices))
+    config = copy.deepcopy(bases[choices])
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), config)
+    return config
 
 
 def _jobs(base: DictConfig, overrides: Sequence[str]) -> tuple[tuple[str, ...], ...]:
