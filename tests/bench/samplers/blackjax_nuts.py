@@ -1,4 +1,4 @@
-"""NUTS of blackjax on the density that the project's own NUTS has by default, a chain a device."""
+"""NUTS of blackjax on the density that the project's own NUTS has by default, and on as many devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,13 @@ from bench.samplers.base import CHAINS, DRAWS, WARMUP, Draws, Problem
 
 
 def prepare(problem: Problem) -> Callable[[int], Draws]:
-    """Compile window adaptation and sampling of one chain, mapped over devices."""
+    """Compile window adaptation and sampling of one chain, the chains shared among devices."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", CHAINS)  # before blackjax, whose import starts JAX
+    from poolwise.inference.devices import choose_num_devices, usable_cores
+
+    num_devices = choose_num_devices(None, num_chains=CHAINS, platform="cpu", cores=usable_cores())
+    jax.config.update("jax_num_cpu_devices", num_devices)  # before blackjax, whose import starts JAX
     jax.config.update("jax_enable_x64", True)
     import blackjax
     from numpyro.infer.util import initialize_model
@@ -29,7 +32,6 @@ def prepare(problem: Problem) -> Callable[[int], Draws]:
     def log_density(position: Any) -> jax.Array:
         return -start.potential_fn(position)
 
-    @jax.pmap
     def chain(key: jax.Array) -> Any:
         keys = jax.random.split(key, 3)
         position = initialize_model(keys[0], model.log_joint, model_args=args).param_info.z
@@ -43,8 +45,10 @@ def prepare(problem: Problem) -> Callable[[int], Draws]:
 
         return jax.lax.scan(one, state, jax.random.split(keys[2], DRAWS))[1]
 
+    chains = jax.pmap(lambda keys: jax.lax.map(chain, keys))
+
     def draw(seed: int) -> Draws:
-        drawn = chain(jax.random.split(jax.random.key(seed), CHAINS))
-        return {site: np.asarray(drawn[site]) for site in problem.sites}
+        drawn = chains(jax.random.split(jax.random.key(seed), (num_devices, CHAINS // num_devices)))
+        return {site: np.asarray(drawn[site]).reshape(CHAINS, DRAWS, *drawn[site].shape[3:]) for site in problem.sites}
 
     return draw
