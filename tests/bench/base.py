@@ -58,13 +58,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Curves:
-    """A figure with logarithmic axes: label -> its points (x, y), all positive."""
+    """A figure with logarithmic axes.
+
+    Attributes
+    ----------
+    series : label -> its points (x, y), all positive
+    slope : of a line for comparison: 1 for cost in proportion to x, -1 for cost that x divides
+    """
 
     name: str
     title: str
     x: str
     y: str
     series: Mapping[str, Sequence[tuple[float, float]]]
+    slope: int = 1
 
 
 @dataclass(frozen=True)

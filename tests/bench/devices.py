@@ -36,7 +36,7 @@ def measure(settings: Settings) -> Result:
         tell(f"{name}: 1 -> {DEVICES[1]} devices {ratios[0]:.2f} x")
     columns = ("cookies", *(f"{num} (s)" for num in DEVICES), *(f"1 -> {num}" for num in DEVICES[1:]), "draws")
     table = Table("devices", f"Sampling on devices, long chains (median of {settings.rounds})", columns, rows)
-    curves = Curves("devices_seconds", "Seconds of sampling against devices", "devices", "seconds", series)
+    curves = Curves("devices_seconds", "Seconds of sampling against devices", "devices", "seconds", series, slope=-1)
     return Result((table,), (curves,), metrics)
 
 

@@ -23,6 +23,7 @@ from support import ROOT
 
 LIKELIHOODS = ("poisson", "negative_binomial")
 OWN = "poolwise"
+END = 10  # seconds that an idle process may take to end
 
 
 @dataclass
@@ -81,10 +82,11 @@ def side_by_side(samplers: Sequence[Sampler], likelihood: str, settings: Setting
                     each.add(outcome(pool.submit(timed, seed), settings.seconds))
             tell(f"{likelihood}: round {seed} of {settings.rounds}")
     finally:
-        for process in multiprocessing.active_children():  # one may hang in compiled code
-            process.kill()
         for pool in pools:
-            pool.shutdown()
+            pool.shutdown(wait=False)
+        for process in multiprocessing.active_children():
+            process.join(END)  # with the processes that a peer started
+            process.kill()  # if it hangs in compiled code
     return found
 
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from bench import engines, runs, sizes
+from bench import engines, runs, sizes, stages, sweep
 from bench.base import Curves, Part, Result, Settings, Table
 from bench.engines import Measured
 from bench.judge import LIMITS, least_effective, refusal
@@ -191,6 +191,56 @@ def test_a_case_beyond_the_limits_is_in_the_table_and_has_no_number():
 def test_a_simulated_table_has_the_groups_and_rows_that_were_asked_for(tmp_path):
     counts = read_counts(sizes.simulate(7, 30, folder=tmp_path), group="group", count="count")
     assert (counts.num_groups, counts.num_rows) == (7, 210)
+
+
+LOGGED = {"seconds/read": 0.5, "seconds/sample": 0.1, "programs/compiled": 0.0, "programs/loaded": 9.0}
+FINISHED = Run(2.0, 500.0, verdict=1.0, logged=[LOGGED] * 6)
+
+
+def test_sizes_grow_until_one_does_not_finish_and_stand_beside_default_runs(tmp_path):
+    def poolwise(*arguments, outputs, settings):
+        is_large = any("x5.csv" in each and "/1000x" in each and "exact" in " ".join(arguments) for each in arguments)
+        return replace(FINISHED, problem="over 300 s") if is_large else FINISHED
+
+    with patch.object(runs, "poolwise", poolwise):
+        result = sizes.groups(replace(SETTINGS, scratch=tmp_path, most=10_000))
+    notes = {table.name: [row[-1] for row in table.rows] for table in result.tables}
+    assert notes["groups_exact_5"] == ["", "", "over 300 s"]  # 10, 100, 1000; 10,000 is left out
+    assert notes["groups_exact_1"] == [""] * 4
+    first = dict(zip(result.tables[0].columns, result.tables[0].rows[0], strict=True))
+    assert (first["x default"], first["less reading"], first["MB"]) == (1.0, 0.75, 500.0)
+    assert result.metrics["seconds/groups_exact_1.10000"] == 2.0
+    assert list(tmp_path.glob("*.csv")) == []
+
+
+def test_the_sweep_is_compared_per_model_and_its_programs_by_job(tmp_path):
+    with (
+        patch.object(runs, "poolwise", lambda *arguments, **settings: FINISHED),
+        patch.object(runs, "process", lambda *arguments, **settings: Run(4.0, 300.0)),
+    ):
+        result = sweep.measure(replace(SETTINGS, scratch=tmp_path))
+    assert result.remarks == ("sweep against the notebook, per model: 0.25 x",)  # 2 s for six, 4 s for three
+    assert result.metrics["seconds/sweep.sweep.six_variants.warm"] == 2.0
+    assert [row[1:] for row in result.tables[1].rows] == [(0.0, 9.0, 0.0, 9.0)] * 6
+
+
+def test_the_stages_have_a_column_for_every_kind_of_run(tmp_path):
+    def poolwise(*arguments, outputs, settings):
+        outputs.mkdir(exist_ok=True)
+        return FINISHED
+
+    with (
+        patch.object(runs, "poolwise", poolwise),
+        patch.object(runs, "process", lambda *arguments, **settings: Run(0.5, 300.0)),
+    ):
+        result = stages.measure(replace(SETTINGS, scratch=tmp_path))
+    table = {row[0]: row[1:] for row in result.tables[0].rows}
+    assert (table["seconds/read"], table["process"], table["verdict printed after"]) == (
+        (0.5,) * 4,
+        (2.0,) * 4,
+        (1.0,) * 4,
+    )
+    assert result.tables[1].rows == [("import jax", 0.5), ("--help", 0.5)]
 
 
 @pytest.mark.fit
