@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,28 @@ def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
+def by_parameter(draws: np.ndarray) -> np.ndarray:
+    """Draws (chain, draw, ...) as (parameter, chain, draw)."""
+    return np.moveaxis(draws.reshape(*draws.shape[:2], -1), 2, 0)
+
+
+def moment_errors(draws: Mapping[str, np.ndarray], exact: Any) -> dict[str, np.ndarray]:
+    """ "mean of mu" and so on -> how far it is from that of `exact_reference`, in Monte Carlo errors, (parameter,)."""
+    found = {}
+    for name, mean in exact.mean.items():
+        sample = by_parameter(draws[name])
+        off = {
+            "mean": sample.mean((1, 2)) - np.ravel(mean),
+            "sd": sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name]),
+        }
+        found |= {f"{kind} of {name}": each / array_stats.mcse(sample, method=kind) for kind, each in off.items()}
+    return found
+
+
 def assert_moments_are_exact(draws: dict[str, np.ndarray], exact: Any) -> None:
     """Means and standard deviations within four Monte Carlo errors of those of `exact_reference`."""
-    for name, mean in exact.mean.items():
-        sample = np.moveaxis(draws[name].reshape(*draws[name].shape[:2], -1), 2, 0)  # (P, chain, draw)
-        off = sample.mean((1, 2)) - np.ravel(mean)
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean")), f"mean of {name}"
-        off = sample.std((1, 2), ddof=1) - np.ravel(exact.sd[name])
-        assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="sd")), f"sd of {name}"
+    for what, errors in moment_errors(draws, exact).items():
+        assert np.all(np.abs(errors) < 4), what
 
 
 def digest(draws: dict[str, np.ndarray]) -> str:

@@ -55,6 +55,17 @@ def test_an_interpreter_that_was_named_and_does_not_run_is_refused(machine):
     assert "is not a working Python 3.12 to 3.14" in done.stderr
 
 
+def test_another_environment_has_its_own_folder_and_lock(machine):
+    python = machine / "bin" / "python3.12"
+    python.write_text("#!/bin/sh\nexit 0\n")  # runs, and makes nothing: the first pip is missing
+    command = [str(machine / "bin" / "sh"), "setup.sh", ".venv-bench", "requirements-bench.lock"]
+    environment = {"PATH": str(machine / "bin"), "HOME": str(machine), "PYTHON": str(python)}
+    done = subprocess.run(command, cwd=machine, env=environment, capture_output=True, text=True, check=False)
+    assert "creating .venv-bench with" in done.stdout
+    assert ".venv-bench/bin/pip" in done.stderr
+    assert not (machine / ".venv").exists()
+
+
 def test_every_command_has_a_console_script():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     commands = {path.stem for path in (ROOT / "src/poolwise").glob("*.py") if "\ndef cli(" in path.read_text()}
