@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy.special import betainc, gammaln
@@ -153,9 +154,7 @@ def test_one_rate_and_one_group_have_nothing_to_rank():
     cells = xr.Dataset({"cell_group": ("cell", [0])})
     shared = xr.Dataset({"lam": (("chain", "draw"), np.ones((2, 5)))})
     single = xr.Dataset({"lam": (("chain", "draw", "group"), np.ones((2, 5, 1)))})
-    assert (
-        group_rates(shared, cells, summarise(shared)) is None and group_rates(single, cells, summarise(shared)) is None
-    )
+    assert group_rates(shared, cells, pd.DataFrame()) is None and group_rates(single, cells, pd.DataFrame()) is None
 
 
 @pytest.mark.parametrize(

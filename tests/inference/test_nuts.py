@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 
+from poolwise.checks.exact.solve import solve
 from poolwise.counts.cells import counts_from_rows
 from poolwise.errors import DeviceError, FitError
 from poolwise.inference import devices as devices_module
@@ -126,6 +127,23 @@ def test_exposure_scales_the_rate(cookies):
 def test_small_and_odd_tables_can_be_fitted(labels, counts, likelihood):
     draws = fit_cookies(counts_from_rows(labels, counts), "unpooled", likelihood, sampler=SHORT).posterior
     assert all(np.isfinite(value).all() for name, value in draws.items() if name != "phi")
+
+
+def test_groups_that_are_nearly_equal_make_no_divergence():
+    # sigma has its mode at 0 and a tail in which mu is known far less: a funnel of mu, unless mu is standardised
+    alike = counts_from_rows(list("abcd"), [40, 46, 40, 42], np.full(4, 10.0))
+    fits = [fit_cookies(alike, "hierarchical", "poisson", seed=seed) for seed in range(10)]
+    assert sum(int(each.sample_stats["diverging"].sum()) for each in fits) == 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(8.0, 12.0), (0.0, 7.0)], ids=["around the data", "below them"])
+def test_bounded_prior_of_the_mean_has_the_exact_posterior(low, high, cookies):
+    priors = PRIORS | {"mu": {"name": "Uniform", "low": low, "high": high}}
+    draws = fit_cookies(cookies, "hierarchical", "poisson", priors=priors)
+    values = prior_values(priors, sites=("mu", "sigma"))
+    exact = solve(model_of("hierarchical", "poisson", priors), cookies, values)
+    assert_moments_are_exact(draws.posterior, exact)
+    assert not draws.sample_stats["diverging"].any()
 
 
 def test_progress_is_told_after_every_chunk_with_the_draws_so_far(cookies):

@@ -150,6 +150,21 @@ def test_standardised_rates_have_no_funnel(likelihood, cookies):
     assert joint(1e-16, z) == pytest.approx(joint(1e-8, z), abs=1e-5)
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 2.0, 6.0])
+def test_mean_is_moved_in_its_standard_deviations_given_sigma(sigma):
+    # from 1 / sqrt(events), 0.035, to sigma / (mu sqrt(G)), 0.32
+    table = counts_from_rows(list("aaaabbc"), [30, 31, 29, 30, 58, 63, 605], [3.0] * 4 + [6.0] * 2 + [60.0])
+    model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
+    point = {"mu": 10.0, "sigma": sigma, "z": np.zeros(3)}
+    _, trace = log_density(model.log_joint, (sufficient_statistics(table), values), {}, point)
+    log_mu = np.linspace(-1.5, 4.5, 2001)
+    statistics = sufficient_statistics(table)
+    density = [float(POISSON.log_marginal(statistics, mu, (mu / sigma) ** 2, {})) for mu in np.exp(log_mu)]
+    weight = np.exp(np.array(density) - max(density))
+    mean, square = (np.average(each, weights=weight) for each in (log_mu, log_mu**2))
+    assert float(trace["mu"]["fn"].scale) == pytest.approx(np.sqrt(square - mean**2), rel=0.25)
+
+
 @pytest.mark.parametrize("exposures", [None, [1.0, 2.5, 1.0, 30.0, 0.2]], ids=["one exposure", "several"])
 @pytest.mark.parametrize("phi", [None, 0.8])
 def test_information_is_the_variance_of_the_score(phi, exposures):

@@ -111,7 +111,7 @@ def log_share(integral, count):
 
 def test_rates_given_no_row_have_their_prior():
     lam = RateLaw("Gamma", {"shape": np.asarray(0.3), "mu": np.asarray(1.5)})
-    none = Rows((1.0,), (7,), (1,)).less_one(1.0, 7)
+    none = Rows((1.0,), (7,), (1,)).plus(1.0, 7, -1)
     place = (np.arange(4000.0) + 0.5) / 4000
     rates = RateIntegral(POISSON, lam, {}).rates(none, place)
     assert np.all(np.diff(rates) >= 0)
@@ -137,7 +137,7 @@ def test_quadrature_keeps_to_the_closed_form_far_out(total, shape, likelihood):
 
 def test_rows_left_out_entirely_have_probability_one():
     lam = RateLaw("Gamma", {"shape": np.asarray(2.0), "mu": np.asarray(10.0)})
-    assert float(RateIntegral(POISSON, lam, {}).log_marginal(Rows((1.0,), (7,), (1,)).less_one(1.0, 7))) == 0.0
+    assert float(RateIntegral(POISSON, lam, {}).log_marginal(Rows((1.0,), (7,), (1,)).plus(1.0, 7, -1))) == 0.0
 
 
 def test_statistics_that_are_filled_up_say_the_same():

@@ -27,7 +27,7 @@ from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.integrated_loo import integral_of
 from poolwise.counts.cells import Counts
 from poolwise.inference import predictive
-from poolwise.inference.datatree import STORED_DRAW
+from poolwise.inference.datatree import STORED_DRAW, joint
 from poolwise.inference.rates import evenly_spaced
 from poolwise.model.count_model import WITHOUT_MEAN, Model
 from poolwise.model.priors import PriorValues, distribution
@@ -77,9 +77,11 @@ def power_scaling(
     alpha gives weights that can be smoothed. Parameters without a mean (`count_model.WITHOUT_MEAN`) are omitted, and so
     are the rates of more groups than are stored at every draw: of these the likelihood is the marginal one.
     """
-    is_marginal = STORED_DRAW in posterior.dims and model.has_gamma_rates
-    posterior = _thinned(posterior.drop_vars("lam") if is_marginal else posterior)
-    flat = {name: draws for name, draws in summary.parameters(posterior).items() if name not in WITHOUT_MEAN}
+    is_many = STORED_DRAW in posterior.dims
+    is_marginal = is_many and model.has_gamma_rates
+    posterior = _thinned(posterior.drop_vars("lam") if is_marginal else joint(posterior))
+    some = posterior.drop_vars("lam", errors="ignore") if is_many else posterior
+    flat = {name: draws for name, draws in summary.parameters(some).items() if name not in WITHOUT_MEAN}
     scaled = {f"prior.{site}": density for site, density in log_priors(posterior, model, values).items()}
     scaled |= {
         "prior": np.sum(list(scaled.values()), axis=0),

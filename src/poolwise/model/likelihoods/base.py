@@ -101,7 +101,8 @@ class Likelihood(ABC):
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Fisher information of the counts of each group on log lam, (G,).
 
-        It only places z in the standardised parameterisation, so any positive value is valid; by default the Poisson's.
+        It only places mu and z in the standardised parameterisation, so any positive value is valid. The default is the
+        Poisson's.
         """
         return statistics["group_exposure"] * lam
 

@@ -16,10 +16,12 @@ from poolwise.model.poolings.base import (
     Pooling,
     RateLaw,
     group_rates,
+    overall_rate,
 )
 from poolwise.model.priors import Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, exp_remainder, log_gamma_scale, mean_one_gamma
+from poolwise.model.standardised_prior import StandardisedPrior
 
 
 class Hierarchical(Pooling):
@@ -91,27 +93,32 @@ class Hierarchical(Pooling):
 
 
 def population(prior: Priors) -> tuple[jax.Array, ...]:
-    """mu, sigma ~ priors, and alpha = mu^2 / sigma^2, beta = mu / sigma^2."""
+    """mu, sigma ~ priors, and alpha, beta."""
     mu = numpyro.sample("mu", prior["mu"])
     sigma = numpyro.sample("sigma", prior["sigma"])
-    alpha = numpyro.deterministic("alpha", mu**2 / sigma**2)
-    beta = numpyro.deterministic("beta", mu / sigma**2)
-    return mu, sigma, alpha, beta
+    return mu, sigma, *shape_and_rate(mu, sigma)
+
+
+def shape_and_rate(mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The shape alpha = mu^2 / sigma^2 and the rate beta = mu / sigma^2 of the population."""
+    return numpyro.deterministic("alpha", mu**2 / sigma**2), numpyro.deterministic("beta", mu / sigma**2)
 
 
 def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
-    """Log lam[g] = centre + scale z[g], with z[g] sampled in place of lam[g].
+    """Mu is moved in a standardised coordinate, and log lam[g] = centre + scale z[g] with z[g] in place of lam[g].
 
-    Centre and scale approximate the mean and sd of log lam given everything else. The prior has weight alpha, the
-    counts the Fisher information on log lam at their own rate, plus half a count of the overall rate. So z is about
-    standard normal for any mu and sigma, and small sigma make no funnel. They only place z: its density is that of
-    lam, with the Jacobian.
+    Centres and scales approximate the mean and sd of log mu given sigma, and of log lam given everything else. In log
+    lam, the prior has weight alpha, the counts the Fisher information on log lam at their own rate, plus half a count
+    of the overall rate. So the coordinate of mu and z are about standard normal for any sigma, and neither small nor
+    large sigma make a funnel. They only place mu and z: the density is that of mu and lam, with the Jacobian.
     """
     params = likelihood.sample_params(prior)
-    mu, sigma, *_ = population(prior)
-    shape = concentration_of(sigma / mu)
+    sigma = numpyro.sample("sigma", prior["sigma"])
     rate = group_rates(statistics)  # (G,)
     weight = likelihood.information(statistics, rate, params)
+    mu = numpyro.sample("mu", _mean_given(sigma, prior["mu"], overall_rate(statistics), weight))
+    shape_and_rate(mu, sigma)
+    shape = concentration_of(sigma / mu)
     scale = 1.0 / jnp.sqrt(shape + weight)
     with numpyro.plate("group", rate.shape[0]):
         z = numpyro.sample("z", dist.ImproperUniform(dist.constraints.real, (), ()))
@@ -120,6 +127,21 @@ def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> N
     numpyro.factor("lam | z", jnp.sum(log_density))
     lam = numpyro.deterministic("lam", mu * jnp.exp(log_w))
     numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
+
+
+def _mean_given(sigma: jax.Array, prior: dist.Distribution, rate: jax.Array, weight: jax.Array) -> StandardisedPrior:
+    """The prior of mu, standardised given sigma.
+
+    A group shows log mu with the variance 1 / shape of the population and 1 / weight of its counts. So mu is known from
+    all events if sigma is small, and only to about sigma / sqrt(G) if it is large.
+
+    Parameters
+    ----------
+    rate : (), of all rows
+    weight : (G,), information of the counts of each group on its log lam
+    """
+    shape = concentration_of(sigma / rate)
+    return StandardisedPrior(prior, rate, jnp.sum(shape * weight / (shape + weight)))
 
 
 HIERARCHICAL = Hierarchical()
