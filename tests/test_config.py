@@ -99,7 +99,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "per": 1.0,
             "multiplicity": None,
         },
-        "pooling": {"name": "hierarchical", "parameterisation": "standardised"},
+        "pooling": {"name": "hierarchical", "parameterisation": "auto"},
         "likelihood": {"name": "poisson"},
         "prior": {site: PRIORS[site] for site in ("mu", "sigma")},
         "sampler": {
@@ -418,6 +418,23 @@ def test_a_hierarchy_has_the_parameterisation_that_is_asked_for(parameterisation
 def test_a_parameterisation_that_a_hierarchy_does_not_have_is_refused_with_those_that_it_has(asked, told):
     with pytest.raises(ConfigError, match=just(f"{told} 'auto', 'standardised', 'centred' or 'marginal'.")):
         altered({"pooling.parameterisation": asked})
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "num_groups", "chosen"),
+    [
+        *(("poisson", 5, "standardised"), ("poisson", 199, "standardised"), ("poisson", 200, "marginal")),
+        *(("negative_binomial", 200, "marginal"), ("zero_inflated_poisson", 200, "standardised")),
+    ],
+)
+def test_auto_is_marginal_for_many_groups_if_the_likelihood_allows_it(likelihood, num_groups, chosen):
+    config = checked(f"likelihood={likelihood}").for_groups(num_groups)
+    assert config.pooling.parameterisation == config.model.parameterisation == chosen
+
+
+def test_a_parameterisation_that_was_asked_for_stays():
+    config = checked("pooling.parameterisation=centred")
+    assert config.for_groups(10_000) is config
 
 
 class WithoutMarginal(Likelihood):
