@@ -1,7 +1,7 @@
 """Labels of groups that look like one label, in sentences to read before a fit."""
 
+import functools
 import unicodedata
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def remarks(counts: Counts) -> tuple[str, ...]:
     return (*found, *more)
 
 
-def _alike(labels: Iterable[str]) -> list[list[str]]:
+@functools.lru_cache(maxsize=8)
+def _alike(labels: tuple[str, ...]) -> list[list[str]]:
     alike: dict[str, list[str]] = {}
     for label in labels:
         folded = unicodedata.normalize("NFKC", label).casefold()

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from poolwise.figures.base import Drawing, Picture, figure
-from poolwise.figures.bins import BAND, QUANTILES, bins_of, quantile_row
-from poolwise.figures.style import BLACK, BLUE, GREY, SKY, blank, density, legend_below, style, whole_numbers
+from poolwise.figures.bins import BAND, QUANTILES, bins_of, quantile_row, spread_out
+from poolwise.figures.style import BLACK, BLUE, GREY, MAX_MARKS, SKY, blank, density, legend_below, style, whole_numbers
 from poolwise.text import compact, number
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def _rate(axes: Axes, fit: Drawing, new: "NewGroup", look: dict[str, Any]) -> No
     edges = _rate_edges(new.rate, fit.own if new.is_informed_by_data else new.rate[:1])
     density(axes, new.rate, edges, fill=True, edgecolor="white", **look)
     if new.is_informed_by_data:
-        own = axes.get_xaxis_transform()
-        axes.vlines(fit.own, 0, 0.06, color=BLACK, linewidth=1, transform=own, label="means of the groups of the data")
+        means, at_bottom = spread_out(np.unique(fit.own), MAX_MARKS), axes.get_xaxis_transform()
+        name = "means of the groups of the data"
+        axes.vlines(means, 0, 0.06, color=BLACK, linewidth=1, transform=at_bottom, label=name)
     axes.set_yticks([])
     axes.set_xlim(edges[0], edges[-1])
     style(axes, f"rate, {fit.unit}", "density")

@@ -175,7 +175,7 @@ def _answer(view: "FitView") -> dict[str, object]:
         "high": HIGH,
         "answer": answer(view),
         "answer_rows": _answer_rows(rates, view),
-        "ranked": RANKED.values() if _ranks(view) else (),
+        "ranked": RANKED.values() if groups_found(view) else (),
         "decided": f"{DECIDED:.0%}",
         "num_rates": len(rates),
         "columns": COLUMNS,
@@ -235,18 +235,19 @@ def _new_group(view: "FitView") -> dict[str, object]:
 
 def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Series, tuple[str, ...]]]:
     """Rows of the small table: the rates with their ranks, and the parameters of the population of groups."""
-    shown, ranks = _extremes(rates, rates), _ranks(view)
+    shown = _extremes(rates, rates)
+    ranks = _ranks(view, [str(name).removeprefix("lam.") for name in shown.index])
     rows = [(label_of(str(name)), shown.loc[name], ranks.get(str(name), ())) for name in shown.index]
     sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
     return rows + [(site.meaning, view.summary.loc[site.name], ()) for site in sites if site.name != "lam"]
 
 
-def _ranks(view: "FitView") -> dict[str, tuple[str, ...]]:
-    """The cells `RANKED` of each rate; empty if the groups are not compared."""
+def _ranks(view: "FitView", labels: list[str]) -> dict[str, tuple[str, ...]]:
+    """The cells `RANKED` of the rates of these groups; empty if the groups are not compared."""
     found = groups_found(view)
     if found is None:
         return {}
-    table = found.ranking
+    table = found.ranking.loc[labels]
     ends = zip(table[RANK_LOW], table[RANK_HIGH], strict=True)
     cells = zip(ends, *(map(probability, table[column]) for column in list(RANKED)[1:]), strict=True)
     return {
@@ -260,7 +261,7 @@ def _extremes(table: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     if len(rates) <= MAX_ROWS:
         return table
     kept = [*rates.index[: MAX_ROWS // 2], *rates.index[-MAX_ROWS // 2 :]]
-    others = [name for name in table.index if name not in rates.index]
+    others = table.index.difference(rates.index, sort=False)
     return table.loc[[*others, *kept]]
 
 

@@ -101,7 +101,8 @@ def groups_found(view: "FitView") -> GroupsFound | None:
 
 def rates_of(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of the rates, the highest mean first."""
-    rows = summary[[name == "lam" or str(name).startswith("lam.") for name in summary.index]]
+    names = summary.index.astype(str)
+    rows = summary[(names == "lam") | names.str.startswith("lam.")]
     return rows.sort_values("mean", ascending=False, kind="stable")
 
 

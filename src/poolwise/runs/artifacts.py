@@ -1,15 +1,19 @@
 """The artifacts of a run: inputs before the fit, findings after it."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import xarray as xr
 import yaml
 
 from poolwise.counts import description
+from poolwise.counts.cells import MOST_ROWS
 from poolwise.provenance import fingerprints, stack
 from poolwise.report import note, page
 from poolwise.runs.job import JudgedFit
@@ -51,7 +55,7 @@ def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
     view = findings.view
     write_tree(view.tree, run.artifacts / "posterior" / "posterior.nc")
     run.write("posterior/sha256.json", _json(findings.digests))
-    run.write("loo/pointwise.csv", pointwise(view).to_csv(index=False))
+    run.write("loo/pointwise.csv", csv(pointwise(view), index=False))
     found, pictures = tables(view), {}
     with job.stage("figures"):
         for name, content, picture in drawn(job.config.plots.figures, view):
@@ -60,7 +64,7 @@ def write_findings(job: "Job", findings: JudgedFit, run: Run) -> None:
             if picture.table is not None:
                 found.setdefault(TABLE_OF.get(name, name), picture.table)
     for name, table in found.items():
-        run.write(f"tables/{name}.csv", table.to_csv(index=table.index.name is not None))
+        run.write(f"tables/{name}.csv", csv(table, index=table.index.name is not None))
     run.write("report.html", page.render(view, pictures=pictures, tables=found, run=facts(job, run.run_id)))
 
 
@@ -71,6 +75,16 @@ def drawn(names: Sequence[str], view: "FitView") -> Iterator[tuple[str, bytes, "
 
         for name, picture in registry.draw(names, view):
             yield name, registry.png(picture.figure), picture
+
+
+def csv(table: pd.DataFrame, *, index: bool) -> str | bytes:
+    """A table as CSV; a large one by pyarrow, in a tenth of the time."""
+    if len(table) <= MOST_ROWS:
+        return table.to_csv(index=index)
+    sink = io.BytesIO()
+    columns = pa.Table.from_pandas(table.reset_index() if index else table, preserve_index=False)
+    pyarrow.csv.write_csv(columns, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    return sink.getvalue()
 
 
 def tables(view: "FitView") -> dict[str, pd.DataFrame]:
