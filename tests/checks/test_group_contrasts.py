@@ -3,7 +3,6 @@
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 from scipy.special import betainc, gammaln
@@ -36,9 +35,7 @@ def rates_of(draws, totals=TOTALS, exposures=EXPOSURES) -> GroupRates:
     posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam)}, coords={"group": labels})
     cells = {"group": np.arange(len(draws)), "multiplicity": np.ones(len(draws), int)}
     cells |= {"count": np.asarray(totals), "exposure": np.asarray(exposures)}
-    return group_rates(
-        posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}), summarise(posterior)
-    )
+    return group_rates(posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +151,7 @@ def test_one_rate_and_one_group_have_nothing_to_rank():
     cells = xr.Dataset({"cell_group": ("cell", [0])})
     shared = xr.Dataset({"lam": (("chain", "draw"), np.ones((2, 5)))})
     single = xr.Dataset({"lam": (("chain", "draw", "group"), np.ones((2, 5, 1)))})
-    assert group_rates(shared, cells, pd.DataFrame()) is None and group_rates(single, cells, pd.DataFrame()) is None
+    assert group_rates(shared, cells) is None and group_rates(single, cells) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import xarray as xr
 from pictures import HARD_LABELS
 from poolwise.checks.group_contrasts import PAIRS, group_rates
 from poolwise.checks.groups import GroupsFound, name_of, probability, result
-from poolwise.checks.summary import summarise
 
 
 def found_of(draws, labels=None, column="plant") -> GroupsFound:
@@ -18,9 +17,7 @@ def found_of(draws, labels=None, column="plant") -> GroupsFound:
     cells = {"group": np.arange(len(draws)), "multiplicity": 1 + 0 * np.arange(len(draws))}
     cells |= {"count": np.full(len(draws), 3), "exposure": np.ones(len(draws))}
     posterior = xr.Dataset({"lam": (("chain", "draw", "group"), lam)}, coords={"group": labels})
-    rates = group_rates(
-        posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}), summarise(posterior)
-    )
+    rates = group_rates(posterior, xr.Dataset({f"cell_{name}": ("cell", each) for name, each in cells.items()}))
     return result(rates, column).value
 
 

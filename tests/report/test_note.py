@@ -6,6 +6,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from pictures import make_groups_out
 from poolwise.checks import exact_agreement, leave_group_out, power_scaling
@@ -199,7 +200,13 @@ def test_command_reaches_the_program_as_it_was_given(overrides):
 def view_of(table: pd.DataFrame, *results: Result, **found) -> FitView:
     """A fit of which no more is known than its summary, LOO, verdict and new group, and these results."""
     fitted = {"counts": counts_from_rows(["a", "b"], [1, 2]), "model": model_of("hierarchical", "poisson")}
-    plain = {"prior_values": {}, "tree": None, "loo": LOO, "verdict": VERDICT, "new_group": NEW_GROUP}
+    plain = {
+        "prior_values": {},
+        "tree": xr.DataTree.from_dict({"posterior": xr.Dataset()}),
+        "loo": LOO,
+        "verdict": VERDICT,
+        "new_group": NEW_GROUP,
+    }
     named = {str(i): result for i, result in enumerate(results)}
     return FitView(**fitted | {"summary": table, "results": named} | plain | found)
 

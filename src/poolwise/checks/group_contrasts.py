@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from poolwise.checks.summary import HIGH, INTERVAL, LOW
+from poolwise.checks.summary import HIGH, INTERVAL, LOW, shortest_intervals
 from poolwise.inference.datatree import joint
 from poolwise.inference.rates import evenly_spaced
 
@@ -80,13 +80,13 @@ class GroupRates:
         return np.stack([share_greater(each, chosen) for each in chosen])
 
 
-def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame) -> GroupRates | None:
+def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame | None = None) -> GroupRates | None:
     """The rates by group of a posterior; None if the groups share one rate, or there is only one group.
 
     Parameters
     ----------
     cells : the `constant_data` of `datatree.to_tree`
-    summary : of the posterior: `mean` and interval by parameter
+    summary : `mean` and interval by parameter, if they are known from more draws than are stored
     """
     lam = joint(posterior)["lam"].transpose("chain", "draw", ...)
     if lam.ndim < 3 or lam.shape[2] < 2:
@@ -95,7 +95,10 @@ def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame)
     per_chain = -(-max(WORK // num_groups, LEAST) // num_chains)
     every = np.moveaxis(lam.values, 2, 0)  # (G, chain, draw)
     labels = tuple(map(str, lam["group"].values))
-    of_rates = summary.loc[[f"lam.{label}" for label in labels]]
+    if summary is None:
+        mean, (low, high) = every.mean(axis=(1, 2)), shortest_intervals(every).T
+    else:
+        mean, low, high = summary.loc[[f"lam.{label}" for label in labels], ["mean", LOW, HIGH]].to_numpy().T
     kept = every[:, :, evenly_spaced(length, per_chain)].reshape(num_groups, -1)
     group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
     return GroupRates(
@@ -103,9 +106,9 @@ def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame)
         rows=np.bincount(group, rows, num_groups),
         total=np.bincount(group, rows * cells["cell_count"].values.astype(float), num_groups),
         exposure=np.bincount(group, rows * cells["cell_exposure"].values, num_groups),
-        mean=of_rates["mean"].to_numpy(),
-        low=of_rates[LOW].to_numpy(),
-        high=of_rates[HIGH].to_numpy(),
+        mean=mean,
+        low=low,
+        high=high,
         draws=np.ascontiguousarray(kept),
     )
 

@@ -10,6 +10,7 @@ from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW, TAILS, GroupRat
 from poolwise.checks.groups import GroupsFound, name_of, probability, result
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.errors import RequestError
+from poolwise.inference.datatree import STORED_DRAW
 from poolwise.report.note import DIGITS
 from poolwise.runs.load import stored_tree
 from poolwise.text import aligned, fitting, number, one_line, short, unknown_group
@@ -42,8 +43,11 @@ def group_report(run_id: str, *, uri: str, against: str | None, above: float | N
     run = store.logged(store.run_id_of(run_id, uri=uri), uri=uri)
     tree = stored_tree(run.run_id, uri=uri)
     posterior, cells = tree["posterior"].to_dataset(), tree["constant_data"].to_dataset()
-    summary = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
-    rates = group_rates(posterior, cells, pd.read_csv(summary, index_col="parameter", dtype={"parameter": str}))
+    summary = None
+    if STORED_DRAW in posterior.dims:
+        table = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
+        summary = pd.read_csv(table, index_col="parameter", dtype={"parameter": str})
+    rates = group_rates(posterior, cells, summary)
     judged = one_line(run.tags.get("verdict", "not judged"))
     checked = one_line(run.tags.get("model_check", "not checked"))
     head = f"{one_line(run.name)} ({run.run_id}), {judged}, model check {checked}"
