@@ -36,11 +36,13 @@ def load(run_id: str, tracking_uri: str | None = None) -> "xr.DataTree":
     the tree or ArviZ uses for something else (`group`, `row`, `chain`, `mu`, ...) gets the suffix `_label`, and a
     column without a name becomes `group_label`; a slash becomes an underscore.
 
-    `arviz.loo` and `arviz.compare` give the numbers of this project to Monte Carlo error, with three exceptions. Each
+    `arviz.loo` and `arviz.compare` give the numbers of this project to Monte Carlo error, with four exceptions. Each
     is a warning and stands in `tree.attrs`:
 
     - `elpd_loo`: where importance sampling is in doubt, this project integrates the rates out; ArviZ cannot.
     - `log_likelihood`: it is left out, and `posterior_predictive` is thinned, above 1e8 values.
+    - `rates`: of so many groups that their rates are not stored at every draw, `lam` is in this group and not in
+      `posterior`, and `log_likelihood` is left out.
     - `rows`: the order of the table is not kept in a run of version 0.1, of more than 100,000 rows, or of a table that
       was grouped elsewhere, so the rows are sorted. ArviZ compares rows by position: compare runs of one file.
 

@@ -167,12 +167,13 @@ def added(lines: str) -> Edit:
 
 MORE = added("MORE = 1")
 OF_POISSON = [  # what decides the draws of a hierarchical Poisson fit
-    *("counts/cells.py", "counts/parsing.py", "counts/reading.py", "counts/statistics.py"),
+    *("counts/cells.py", "counts/parsing.py", "counts/reading.py", "counts/statistics.py", "counts/streaming.py"),
     *("model/count_model.py", "model/priors.py", "model/special.py", "model/sites.py"),
-    *("model/poolings/base.py", "model/poolings/hierarchical.py"),
+    *("model/poolings/base.py", "model/poolings/hierarchical.py", "model/standardised_prior.py"),
     *("model/likelihoods/base.py", "model/likelihoods/poisson.py"),
     *("inference/engines/base.py", "inference/engines/nuts.py", "inference/settings.py", "inference/streams.py"),
     *("inference/snapshot.py", "inference/starts.py", "inference/checkpoint.py", "model/data_scale.py"),
+    *("inference/blocks.py", "inference/rates.py"),
 ]
 NOT_OF_POISSON = [
     *("model/likelihoods/negative_binomial.py", "model/marginal.py", "model/likelihoods/__init__.py"),
@@ -242,7 +243,9 @@ def test_a_formula_in_code_is_no_word(moved, name, old, new):
         ("model/poolings/base.py", replaced('whose_rate: str = "the rate of its group"', 'whose_rate: str = "more"')),
         (
             "model/poolings/hierarchical.py",
-            replaced("return mu, sigma, alpha, beta", "return (mu, sigma,\n  alpha, beta)"),
+            replaced(
+                "return mu, sigma, *shape_and_rate(mu, sigma)", "return (mu, sigma,\n  *shape_and_rate(mu, sigma))"
+            ),
         ),
     ],
 )

@@ -16,9 +16,8 @@ from poolwise.counts.cells import Counts
 from poolwise.inference.blocks import BLOCK, Blocks, over_rows
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.model.count_model import Model
-from poolwise.model.marginal_quadrature import LARGEST
 from poolwise.model.priors import PriorValues
-from poolwise.model.special import positive
+from poolwise.model.special import LARGEST, positive
 
 STORED = 2**26  # values, groups times draws: 512 MiB
 HELD = 2**24  # values of a block of draws

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
+from poolwise.model.likelihoods.base import over_groups
 from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
 
 Arrays = Mapping[str, jax.Array]
@@ -68,11 +69,6 @@ def log_marginal(statistics: Arrays, mu: jax.Array, shape: jax.Array, concentrat
     by_group = statistics["group_total"] * jnp.log(mu) + log_gamma_scale(shape) + _log_integral(terms)
     by_value = statistics["value_rows"] * log_rising(concentration, statistics["value"])  # (K,)
     return over_groups(by_group, statistics) + jnp.sum(by_value) + statistics["constant"]
-
-
-def over_groups(by_group: jax.Array, statistics: Arrays) -> jax.Array:
-    """The sum over all groups of terms (G,) or, if one group stands for all that are alike, of terms (K,)."""
-    return jnp.sum(by_group * statistics["groups_alike"] if "groups_alike" in statistics else by_group)
 
 
 def draw_rates(

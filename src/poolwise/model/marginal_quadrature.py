@@ -27,13 +27,12 @@ from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.poolings.base import RateLaw
 from poolwise.model.priors import FAMILIES, Arrays, PriorValues, distribution
-from poolwise.model.special import exp_remainder, log_gamma_scale
+from poolwise.model.special import LARGEST, exp_remainder, log_gamma_scale
 
 BLOCK = 2**20  # values held at once
 TOGETHER = 64  # most tables of one shape in a call
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
 FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped here, so squares are finite
-LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class ExactCells:
     by_population: int
 
 
+def over_groups(by_group: jax.Array, statistics: Arrays) -> jax.Array:
+    """The sum over all groups of terms (G,) or, if one group stands for all that are alike, of terms (K,)."""
+    return jnp.sum(by_group * statistics["groups_alike"] if "groups_alike" in statistics else by_group)
+
+
 class Likelihood(ABC):
     """The law of a count given its rate r, exposure times lam.
 

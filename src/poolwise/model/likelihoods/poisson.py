@@ -12,8 +12,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
-from poolwise.model.marginal import over_groups
+from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_groups
 from poolwise.model.priors import Arrays
 from poolwise.model.special import log_rising
 
