@@ -10,6 +10,8 @@ from scipy import stats
 import exact_reference
 from poolwise.checks import findings, power_scaling
 from poolwise.checks.base import Settings
+from poolwise.checks.group_contrasts import RANK_HIGH, RANK_LOW
+from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import rates
 from poolwise.inference.datatree import STORED_DRAW, joint
@@ -142,6 +144,21 @@ def test_rates_that_cannot_be_drawn_again_are_summarised_as_stored(table):
     found = examined(table, "zero_inflated_poisson", engine="nuts", parameterisation="standardised")
     stored = joint(found.posterior)["lam"].sel(group="g03").values
     assert found.summary.at["lam.g03", "mean"] == pytest.approx(stored.mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+def test_intervals_of_rates_and_ranks_hold_the_truth(likelihood):
+    rng = np.random.default_rng(5)
+    true = rng.gamma(4.0, 2.5, 4000)
+    noise = 1.0 if likelihood == "poisson" else rng.gamma(10.0, 0.1, (4000, 5))
+    counts = rng.poisson(true[:, None] * noise * np.ones((4000, 5)))
+    labels = [f"g{g:04d}" for g in range(4000)]
+    found = examined(counts_from_rows(np.repeat(labels, 5), counts.ravel()), likelihood, stored=4000 * 4 * 100)
+    rates_of = found.summary.loc[[f"lam.{label}" for label in labels]]
+    assert 0.92 < np.mean((true >= rates_of[LOW]) & (true <= rates_of[HIGH])) < 0.96
+    ranks, rank = found.tables["ranking"].loc[labels], 1 + np.argsort(np.argsort(-true))
+    assert 0.88 < np.mean((rank >= ranks[RANK_LOW]) & (rank <= ranks[RANK_HIGH])) < 0.92
 
 
 def test_the_tree_for_arviz_has_all_draws_and_says_where_the_rates_are(many):

@@ -14,6 +14,7 @@ from arviz_stats.base import array_stats
 
 from poolwise.checks.conditions import Condition, failures, limits
 from poolwise.checks.loo import Loo
+from poolwise.text import number_of
 
 # The gate, besides the limits of `conditions`.
 # Betancourt (2016), arXiv:1604.00695: below 0.3 the momentum cannot carry the chain across the energies.
@@ -190,7 +191,7 @@ def _of_loo(loo: Loo) -> tuple[Condition, Condition]:
             value=f"{np.max(loo.pareto_k):.2f}",
             limit=f"at most {loo.k_threshold:.2f}",
             passed=not loo.bad_rows,
-            otherwise=f"Pareto k is {_worst(loo)} for {loo.bad_rows} rows: elpd_loo is not reliable",
+            otherwise=f"Pareto k is {_worst(loo)} for {number_of(loo.bad_rows, 'row')}: elpd_loo is not reliable",
             is_of_loo=True,
             shown_in="pareto_k",
         ),

@@ -230,9 +230,8 @@ def counts_from_rows(
     first = run_starts(group, exposure, count)  # (C,)
     cells = (group[first], exposure[first], count[first], np.add.reduceat(rows[order], first))
     is_by_row = times is None and multiplicities is None and len(order) <= MOST_ROWS
-    row_number = (1 + order[: len(order) * is_by_row]).astype(
-        np.int32
-    )  # the sort is stable: equal rows keep their order
+    numbers = 1 + order if is_by_row else order[:0]  # the sort is stable: equal rows keep their order
+    row_number = numbers.astype(np.int32)
     for array in (*cells, row_number):
         array.flags.writeable = False
     return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number)

@@ -206,9 +206,7 @@ def _forest(fit: Drawing) -> Picture:
     if len(order) < len(labels):
         marks += f" Drawn are {len(order):,} of the {len(labels):,} groups, evenly spaced by rate."
     if many:
-        marks += (
-            f" One in {every} of {'these' if len(order) < len(labels) else f'the {len(labels)}'} groups is labelled."
-        )
+        marks += f" One in {every} of the {len(order):,} groups is labelled."
     return Picture(figure, _forest_shows(fit, rate, common), how_to_read=marks)
 
 

@@ -28,7 +28,6 @@ from poolwise.figures.style import (
 from poolwise.text import number, share, short
 
 BLOCK = 2**22  # values held at once
-
 MAX_ROWS = 20  # groups or parameters, one line each
 VISIBLE = 0.05  # height of the lower of two densities by the higher; below it the lower is hardly seen
 LEAST = 1e-300  # where a logarithmic scale begins at the earliest

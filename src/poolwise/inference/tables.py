@@ -15,7 +15,7 @@ from poolwise.model.likelihoods.base import Likelihood, Params
 
 LARGEST = 2.0**53  # largest possible count
 FEW_ROWS = 50  # a stratum with fewer rows is simulated row by row
-BEYOND = 1e-15  # probability of a count beyond the first or the last that is told apart
+BEYOND = 1e-15  # probability of all counts below the first that is simulated, and of all above the last
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
 
 def concentration_of(delta: jax.Array) -> jax.Array:
     """Phi = 1 / delta^2, at most `LARGEST`: from about 1e16 the likelihood equals the Poisson's to the last bit."""
-    return 1.0 / jnp.maximum(delta**2, 1e-30)
+    return 1.0 / jnp.maximum(delta**2, 1 / LARGEST)
 
 
 def positive[Rates: (jax.Array, np.ndarray)](rate: Rates) -> Rates:

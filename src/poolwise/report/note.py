@@ -147,13 +147,14 @@ def checked(view: "FitView") -> list[str]:
 
 
 def stored(view: "FitView") -> list[str]:
-    """At which draws the rates are stored, if not at all."""
+    """At how many draws the rates are stored, if not at all of them."""
     kept, length = (view.posterior.sizes.get(name, 0) for name in (STORED_DRAW, "draw"))
     if not kept:
         return []
+    summarised = "; their means and intervals are from more draws than these" if view.model.has_gamma_rates else ""
     return [
-        f"the rates of {view.counts.num_groups:,} groups are stored at {kept:,} of {length:,} draws of each chain; "
-        "means and intervals are those of more draws, given the other parameters"
+        f"the rates of {view.counts.num_groups:,} groups are stored at {kept:,} of {length:,} draws of each chain"
+        f"{summarised}"
     ]
 
 
