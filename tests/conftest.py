@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from poolwise.garbage import collect_rarely
+
 ROOT = Path(__file__).resolve().parents[1]
 NUM_DEVICES = 2
 LAYERS = ("unit", "fit", "process", "slow")
@@ -23,7 +25,8 @@ settings.load_profile("default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test reaches the user's store, folders or credentials."""
+    """No test reaches the user's store, folders or credentials; a process of tests collects as the commands do."""
+    collect_rarely()
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HYDRA_FULL_ERROR"):
         os.environ.pop(name, None)
 

@@ -20,7 +20,7 @@ FILES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path
 TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 MODULES = [name for name in TREES if name != "__init__"]
 
-FOUNDATION = {"errors", "text", "paths"}  # every room may import these
+FOUNDATION = {"errors", "garbage", "text", "paths"}  # every room may import these
 ROOMS = {  # room: the rooms that it may import
     "counts": set(),
     "model": {"counts"},

@@ -10,12 +10,14 @@ from hydra.errors import HydraException
 
 from poolwise.config import hydra_fault
 from poolwise.errors import PoolwiseError
+from poolwise.garbage import collect_rarely
 from poolwise.text import lines_for
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Exit with 0 if done, 1 if failed, 2 if the request was wrong, 130 or 143 if stopped from outside."""
+    collect_rarely()
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
     try:

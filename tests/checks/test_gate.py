@@ -65,10 +65,10 @@ def test_pareto_k_of_a_cell_is_that_of_each_of_its_rows(nb_loo, row_loo, cookies
 
 
 def below_of(draws, counts, likelihood, *, num_draws=1000):
-    given = LIKELIHOODS[likelihood], *posterior_and_cells(draws, counts)
-    kept = evenly_spaced(draws.posterior["lam"].shape[1], num_draws)
-    below = predictive.pointwise_log_below(*given, draws=kept)
-    return loo_below(predictive.pointwise_log_likelihood(*given), below, draws=kept, r_eff=1.0)
+    posterior, cells = posterior_and_cells(draws, counts)
+    some = posterior.isel(draw=evenly_spaced(posterior.sizes["draw"], num_draws))
+    given = LIKELIHOODS[likelihood], some, cells
+    return loo_below(predictive.pointwise_log_likelihood(*given), predictive.pointwise_log_below(*given), r_eff=1.0)
 
 
 def log_marginal(counts, multiplicity, pooling, likelihood, count=None):

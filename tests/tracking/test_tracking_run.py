@@ -64,6 +64,24 @@ def test_artifacts_arrive_as_they_lie_in_the_folder(outputs, uri):
     assert store.artifact(run.run_id, "tables/summary.csv", uri=uri).read_text() == "a,b\n1,2\n"
 
 
+def test_a_file_is_stored_once_on_one_disk(outputs, uri):
+    run = logged(outputs, uri, record(), lambda run: run.write("tables/summary.csv", "mean\n1.5\n"))
+    kept = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
+    assert kept.samefile(run.artifacts / "tables" / "summary.csv") and kept != run.artifacts / "tables" / "summary.csv"
+    run.write("tables/summary.csv", "changed")
+    assert kept.read_text() == "mean\n1.5\n"
+
+
+def test_a_file_is_copied_where_no_link_can_be_made(outputs, uri, monkeypatch):
+    def refused(source, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(store.os, "link", refused)
+    run = logged(outputs, uri, record(), lambda run: run.write("tables/summary.csv", "mean\n1.5\n"))
+    kept = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
+    assert kept.read_text() == "mean\n1.5\n" and not kept.samefile(run.artifacts / "tables" / "summary.csv")
+
+
 def test_progress_is_kept_as_a_metric_history(outputs, uri):
     def inside(run):
         run.progress(4000, {"progress/r_hat_max": 1.02})

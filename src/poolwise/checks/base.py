@@ -156,17 +156,17 @@ class FitView:
 
     @cached_property
     def cell_below(self) -> np.ndarray:
-        """P(Y < y) of one row of each cell given all other rows, (C,), with the weights of `loo`."""
+        """P(Y < y) of one row of each cell given all other rows, (C,), with weights like those of `loo`."""
         length = self.posterior.sizes["draw"]
         r_eff = relative_efficiency(self.summary, num_draws=self.num_chains * length)
         if self.loo.psis is not None:
             return integrated_below(self.posterior, self.counts, self.model, self.prior_values, r_eff=r_eff)
-        draws = evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
+        some = evenly_spaced(length, max(1, BELOW_DRAWS // self.num_chains))
+        given = self.model.likelihood, self.posterior.isel(draw=some), self.cells
         log_below = loo_below(
-            predictive.pointwise_log_likelihood(self.model.likelihood, self.posterior, self.cells),
-            predictive.pointwise_log_below(self.model.likelihood, self.posterior, self.cells, draws=draws),
-            draws=draws,
-            r_eff=r_eff,
+            predictive.pointwise_log_likelihood(*given),
+            predictive.pointwise_log_below(*given),
+            r_eff=min(1.0, r_eff * length / len(some)),
         )
         return np.exp(log_below)
 

@@ -100,7 +100,6 @@ def integrated_below(
         log_below = loo_below(
             (rows_given_rest(block, integral) for block in _blocks(kinds, integral)),
             (np.log([_below(kind, integral, place) for kind in block]) for block in _blocks(kinds, integral)),
-            draws=np.arange(integral.shape[1]),
             r_eff=min(1.0, r_eff * stride),
         )
     return np.exp(log_below)[which]

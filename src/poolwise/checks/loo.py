@@ -90,24 +90,18 @@ def psis_loo(log_likelihood: Iterable[np.ndarray], multiplicity: np.ndarray, *, 
     return _total(cell_elpd, cell_p, pareto_k, multiplicity, influence)
 
 
-def loo_below(
-    log_likelihood: Iterable[np.ndarray], log_below: Iterable[np.ndarray], *, draws: np.ndarray, r_eff: float
-) -> np.ndarray:
-    """Log P(Y < y_c | all other rows) of each cell, (C,), with the weights of `psis_loo`: for LOO-PIT.
-
-    The weights are smoothed over all draws, then used at some of them and normalised to sum to 1.
+def loo_below(log_likelihood: Iterable[np.ndarray], log_below: Iterable[np.ndarray], *, r_eff: float) -> np.ndarray:
+    """Log P(Y < y_c | all other rows) of each cell, (C,), with weights like those of `psis_loo`: for LOO-PIT.
 
     Parameters
     ----------
-    log_likelihood : blocks (cell, chain, draw), as for `psis_loo`
-    log_below : blocks (cell, chain, len(draws)) of the same cells
-    draws : indices along the draws of each chain at which `log_below` is given
+    log_likelihood, log_below : blocks (cell, chain, draw) of the same cells and draws
+    r_eff : as for `psis_loo`
     """
     found = []
     for block, below in zip(log_likelihood, log_below, strict=True):
-        log_weights = _smoothed_weights(block, r_eff)[0][..., draws]
-        both = logsumexp(log_weights + below, axis=(-2, -1)), logsumexp(log_weights, axis=(-2, -1))
-        found.append(np.minimum(both[0] - both[1], 0.0))
+        log_weights, _ = _smoothed_weights(block, r_eff)
+        found.append(np.minimum(logsumexp(log_weights + below, axis=(-2, -1)), 0.0))
     return np.concatenate(found)
 
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from poolwise.config import Config, check
 from poolwise.errors import PoolwiseError, RequestError
+from poolwise.garbage import collect_rarely
 from poolwise.paths import FROZEN, ROOT, outputs, register_resolvers
 from poolwise.sweeps.request import Request, checked
 from poolwise.tracking.credentials import store_uri
@@ -40,8 +41,9 @@ class Carry(Callback):
         self.process = os.getpid()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Set the environment variables of the sweep; a worker at its terminal prints to a file of the job instead."""
+        """Set the environment of the sweep; a worker at its terminal prints to a file of the job instead."""
         os.environ.update(self.environment)
+        collect_rarely()
         if os.getpid() != self.process and AT_TERMINAL:  # which shows the table of the sweep
             file = os.open(Path(config.hydra.runtime.output_dir) / PRINTED, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             for stream in (sys.stdout, sys.stderr):

@@ -266,7 +266,7 @@ class Run:
 
     def _log_ending(self, place: Place, status: str, ended: int) -> None:
         if self.artifacts.is_dir():  # first, as it takes longest: a run killed meanwhile has no metric twice
-            place.client.log_artifacts(place.run_id, str(self.artifacts))
+            store.send_folder(place.client, place.run_id, self.artifacts)
         _log_tags(place, self.record.tags | {"mlflow.note.content": self.record.note})
         known = place.client.get_run(place.run_id).data.metrics  # from a start that was killed just before its end
         fresh = {name: value for name, value in self.record.metrics.items() if known.get(name) != value}

@@ -12,8 +12,6 @@ import re
 import shutil
 import sys
 import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -247,11 +245,11 @@ def _send(run: StoredRun, source: MlflowClient, client: MlflowClient, names: Map
         client.log_batch(run_id, tags=some_tags)
     if run.inputs and run.inputs.dataset_inputs:
         client.log_inputs(run_id, run.inputs.dataset_inputs)
-    if (artifacts := _artifacts(run)).is_dir():
+    if (artifacts := store.local_artifacts(run)) and artifacts.is_dir():
         with tempfile.TemporaryDirectory() as scratch:
             copied = shutil.copytree(artifacts, Path(scratch) / "artifacts")
             _rename_in(copied, names)
-            client.log_artifacts(run_id, str(copied))
+            store.send_folder(client, run_id, copied)
     client.set_terminated(run_id, run.info.status, run.info.end_time)
     return str(there.info.experiment_id)
 
@@ -267,7 +265,8 @@ def _take_out(spool_id: str, source: MlflowClient, names: Mapping[str, str], fol
             record["note"] = _linked(record["note"], names, run.info.experiment_id, experiment)
             _rename_in(folder / "artifacts", names)
             write_whole(folder / "record.json", json.dumps(record, indent=1, ensure_ascii=False))
-    shutil.rmtree(_artifacts(run).parent, ignore_errors=True)
+    if artifacts := store.local_artifacts(run):
+        shutil.rmtree(artifacts.parent, ignore_errors=True)
     source.delete_run(spool_id)
 
 
@@ -278,10 +277,6 @@ def _folders(runs: Path) -> dict[str, Path]:
         with suppress(OSError, ValueError, KeyError):
             found[json.loads(_text(file))["run_id"]] = file.parent
     return found
-
-
-def _artifacts(run: StoredRun) -> Path:
-    return Path(urllib.request.url2pathname(urllib.parse.urlsplit(run.info.artifact_uri).path))
 
 
 def _rename_in(folder: Path, names: Mapping[str, str]) -> None:

@@ -4,10 +4,12 @@ import functools
 import http.client
 import os
 import re
+import shutil
 import sqlite3
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -281,6 +283,9 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
         if the store does not answer.
     """
     try:
+        folder = local_artifacts(connect(uri).get_run(run_id))
+        if folder and (folder / name).is_file():
+            return folder / name
         found = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri)
     except OUTAGES as error:
         if reason := outage(uri):
@@ -296,6 +301,30 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
             "Check the run id, and MLFLOW_TRACKING_URI if the run is in another store."
         ) from None
     return Path(found)
+
+
+def send_folder(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Log the files of a folder; a store on the same disk gets links to them, so that they are stored once."""
+    if there := local_artifacts(client.get_run(run_id)):
+        shutil.copytree(folder, there, copy_function=_link_or_copy, dirs_exist_ok=True)
+    else:
+        client.log_artifacts(run_id, str(folder))
+
+
+def local_artifacts(run: StoredRun) -> Path | None:
+    """The folder of a run's artifacts, if it is a folder of this machine."""
+    place = urllib.parse.urlsplit(run.info.artifact_uri)
+    return Path(urllib.request.url2pathname(place.path)) if place.scheme == "file" else None
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    scratch = Path(f"{target}.part")
+    scratch.unlink(missing_ok=True)
+    try:
+        os.link(source, scratch)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, scratch)
+    scratch.replace(target)
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
