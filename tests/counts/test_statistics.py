@@ -24,14 +24,14 @@ TABLE = table_of([ONE, SINGLE, SAME_TOTAL, OTHER_EXPOSURES, ONE[::-1], SINGLE])
 
 
 def test_groups_with_the_same_strata_are_alike():
-    found = SUFFICIENT.alike(SUFFICIENT.of(TABLE))
+    found = SUFFICIENT.alike(TABLE)
     assert found.kind.tolist() == [0, 1, 0, 2, 0, 1]
     assert found.first.tolist() == [0, 1, 3]
     assert found.number.tolist() == [3, 2, 1]
 
 
 def test_by_cells_only_groups_with_the_same_rows_are_alike():
-    assert CELLS.alike(CELLS.of(TABLE)).kind.tolist() == [0, 1, 2, 3, 0, 1]
+    assert CELLS.alike(TABLE).kind.tolist() == [0, 1, 2, 3, 0, 1]
 
 
 def test_a_table_without_groups_that_are_alike_keeps_its_statistics():

@@ -9,7 +9,7 @@ To add one: a module with a `CHECK`, a key in conf/checks, and a line in `findin
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -136,10 +136,16 @@ class FitView:
         """Group and exposure by row, and the cells."""
         return self.tree["constant_data"].to_dataset()
 
-    @cached_property
+    @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of all checks, by name."""
         return {name: table for result in self.results.values() for name, table in result.tables.items()}
+
+    def with_findings(self, **findings: Any) -> "FitView":
+        """The view with these fields; what has been computed from the draws is kept."""
+        found, given = replace(self, **findings), {each.name for each in fields(self)}
+        vars(found).update({name: value for name, value in vars(self).items() if name not in given})
+        return found
 
     @property
     def shown_in(self) -> set[str]:

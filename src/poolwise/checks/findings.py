@@ -98,7 +98,7 @@ def checked(view: FitView, settings: Settings) -> FitView:
     found = {**view.results, **_run([check for check in CHECKS if check.name not in view.results], view, settings)}
     results = {check.name: found[check.name] for check in CHECKS if check.name in found}
     of_model = tuple(each for result in results.values() for each in result.model_conditions)
-    return replace(view, results=results, model_check=view.verdict.model_check(of_model))
+    return view.with_findings(results=results, model_check=view.verdict.model_check(of_model))
 
 
 def _run(checks: Sequence[Check], view: FitView, settings: Settings) -> dict[str, Result]:
@@ -125,7 +125,7 @@ def _summary(
     others = {str(name): each.values for name, each in posterior.drop_vars("lam").data_vars.items()}
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
     rates = of_kinds(model, counts, values, others, shape, seed=settings.seed)
-    return summarise_kinds(posterior, rates, statistics.alike(statistics.of(counts)).kind, heavy)
+    return summarise_kinds(posterior, rates, statistics.alike(counts).kind, heavy)
 
 
 def _loo(

@@ -27,6 +27,7 @@ import xarray as xr
 from poolwise.checks.summary import HIGH, INTERVAL, LOW, shortest_intervals
 from poolwise.inference.datatree import joint
 from poolwise.inference.rates import evenly_spaced
+from poolwise.inference.threads import on_threads
 
 PAIRS = 30  # with more groups, every group is compared with one reference instead of with every other group
 DECIDED = 0.95
@@ -38,6 +39,7 @@ BLOCK = 2**22  # values held at once
 OVERALL = "overall"  # the name of the reference in a table
 RANK_LOW, RANK_HIGH = (f"rank_{share:.0%}" for share in ((1 - RANKS) / 2, (1 + RANKS) / 2))
 TAILS = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+RATIOS, DIFFERENCES = ([f"{what}_{share:.0%}" for share in TAILS] for what in ("ratio", "difference"))  # in a table
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class GroupRates:
 
     def above(self, rate: float | np.ndarray) -> np.ndarray:
         """P(rate of the group > rate), (G,); `rate` is a number or one for each draw."""
-        return np.concatenate([share_greater(block, rate) for block in _blocks(self.draws)])
+        blocks = _slices(*self.draws.shape)
+        return np.concatenate(on_threads(lambda block: share_greater(self.draws[block], rate), blocks))
 
     def greater(self, groups: Sequence[int] | np.ndarray) -> np.ndarray:
         """P(rate of row > rate of column) of some groups, (K, K); one half on the diagonal."""
@@ -93,13 +96,12 @@ def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame 
         return None
     num_chains, length, num_groups = lam.shape
     per_chain = -(-max(WORK // num_groups, LEAST) // num_chains)
-    every = np.moveaxis(lam.values, 2, 0)  # (G, chain, draw)
     labels = tuple(map(str, lam["group"].values))
     if summary is None:
+        every = np.moveaxis(lam.values, 2, 0)  # (G, chain, draw)
         mean, (low, high) = every.mean(axis=(1, 2)), shortest_intervals(every).T
     else:
         mean, low, high = summary.loc[[f"lam.{label}" for label in labels], ["mean", LOW, HIGH]].to_numpy().T
-    kept = every[:, :, evenly_spaced(length, per_chain)].reshape(num_groups, -1)
     group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
     return GroupRates(
         labels=labels,
@@ -109,7 +111,7 @@ def group_rates(posterior: xr.Dataset, cells: xr.Dataset, summary: pd.DataFrame 
         mean=mean,
         low=low,
         high=high,
-        draws=np.ascontiguousarray(kept),
+        draws=_by_group(lam.values, evenly_spaced(length, per_chain)),
     )
 
 
@@ -125,7 +127,7 @@ def ranking(rates: GroupRates) -> pd.DataFrame:
     p_above_overall : that its rate is above the overall rate
     """
     num_groups = len(rates.labels)
-    rank = np.concatenate(list(_ranks(rates.draws)), axis=1)  # (G, S)
+    rank = _ranks(rates.draws)  # (G, S)
     lowest, highest = (rank == num_groups).mean(axis=1), (rank == 1).mean(axis=1)
     expected = rank.mean(axis=1)
     low, high = _central_ranks(rank)
@@ -175,14 +177,12 @@ def contrasts(rates: GroupRates, against: str | None = None) -> pd.DataFrame:
         first, second = np.triu_indices(len(order), 1)
         one, names = order[first], np.array(rates.labels, object)[order[second]]
         other = rates.draws[order[second]]
-    found = np.concatenate(
-        [
-            _contrast(rates.draws[one[block]], other[block] if other.ndim > 1 else other)
-            for block in _slices(len(one), rates.draws.shape[1])
-        ]
-    )
-    columns = ["ratio", *(f"ratio_{share:.0%}" for share in TAILS)]
-    columns += ["difference", *(f"difference_{share:.0%}" for share in TAILS), "p_greater", "expected_loss"]
+
+    def contrast(block: slice) -> np.ndarray:
+        return _contrast(rates.draws[one[block]], other[block] if other.ndim > 1 else other)
+
+    found = np.concatenate(on_threads(contrast, _slices(len(one), rates.draws.shape[1])))
+    columns = ["ratio", *RATIOS, "difference", *DIFFERENCES, "p_greater", "expected_loss"]
     table = pd.DataFrame(found, columns=columns, index=pd.Index(np.array(rates.labels, object)[one], name="group"))
     table.insert(0, "against", names)
     return table
@@ -216,15 +216,31 @@ def share_greater(one: np.ndarray, other: np.ndarray | float) -> np.ndarray:
     return ((one > other).mean(axis=-1) + (one >= other).mean(axis=-1)) / 2
 
 
-def _ranks(draws: np.ndarray) -> Iterator[np.ndarray]:
-    """Ranks within each draw in blocks of draws, (G, block), 1 for the highest."""
+def _by_group(lam: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Some draws of rates (chain, draw, G) as (G, S)."""
+    num_chains, _, num_groups = lam.shape
+    draws = np.empty((num_groups, num_chains * len(kept)))
+
+    def fill(block: slice) -> None:
+        draws[block] = lam[:, kept, block].reshape(-1, block.stop - block.start).T
+
+    on_threads(fill, _slices(num_groups, 16 * draws.shape[1]))
+    return draws
+
+
+def _ranks(draws: np.ndarray) -> np.ndarray:
+    """Ranks within each draw, (G, S), 1 for the highest."""
     num_groups, num_draws = draws.shape
-    place = np.arange(1, num_groups + 1, dtype=np.int32)
-    for block in _slices(num_draws, num_groups):
+    rank, place = np.empty(draws.shape, np.int32), np.arange(1, num_groups + 1, dtype=np.int32)
+
+    def fill(block: slice) -> None:
         order = np.argsort(-draws[:, block].T, axis=1)  # (block, G)
-        rank = np.empty(order.shape, np.int32)
-        np.put_along_axis(rank, order, place[None], axis=1)
-        yield rank.T
+        found = np.empty(order.shape, np.int32)
+        np.put_along_axis(found, order, place[None], axis=1)
+        rank[:, block] = found.T
+
+    on_threads(fill, _slices(num_draws, num_groups))
+    return rank
 
 
 def _central_ranks(rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,11 +269,7 @@ def _contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.stack([*ratio, difference.mean(axis=1), *ends, share_greater(one, other), loss], axis=1)
 
 
-def _blocks(draws: np.ndarray) -> Iterator[np.ndarray]:
-    return (draws[block] for block in _slices(*draws.shape))
-
-
 def _slices(length: int, width: int) -> Iterator[slice]:
     """Slices of a length, with at most `BLOCK` values of this width."""
     size = max(1, BLOCK // width)
-    return (slice(begin, begin + size) for begin in range(0, length, size))
+    return (slice(begin, min(begin + size, length)) for begin in range(0, length, size))

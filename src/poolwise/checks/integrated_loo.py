@@ -170,11 +170,12 @@ def _blocks(kinds: Kinds, integral: RateIntegral) -> Iterator[Kinds]:
     return itertools.batched(kinds, max(1, predictive.BLOCK // max(1, math.prod(integral.shape))))
 
 
+@functools.lru_cache(maxsize=2)  # of a large table it takes a second, and a run asks three times
 def kinds_of(counts: Counts, model: Model) -> tuple[Kinds, np.ndarray]:
     """Rows with the same probability given all others of their rate, and the kind of each cell, (C,)."""
     group = np.zeros_like(counts.cell_group) if model.pooling.is_shared else counts.cell_group
     statistics = model.likelihood.statistics
-    of_group = np.zeros(1, int) if model.pooling.is_shared else statistics.alike(statistics.of(counts)).kind
+    of_group = np.zeros(1, int) if model.pooling.is_shared else statistics.alike(counts).kind
     columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
     _, first, which = np.unique(codes(of_group[group], *columns[:2]), return_index=True, return_inverse=True)
     bounds = np.append(run_starts(group), len(group))  # cells are in the order of the groups

@@ -52,6 +52,9 @@ class Dispersion:
         return "more" if self.ratio > self.high + near else "less" if self.ratio < self.low - near else "alike"
 
 
+UNKNOWN = Dispersion(float("nan"), float("nan"), float("nan"), 0)
+
+
 def summary(counts: "Counts") -> pd.DataFrame:
     """All rows in one line: number, mean, sd, quartiles, extremes, zeros, variance, and variance over mean."""
     whole = np.zeros(counts.num_cells, np.int64)
@@ -108,7 +111,7 @@ def dispersion(counts: "Counts") -> tuple[Dispersion, Dispersion]:
 def dispersion_by_group(counts: "Counts") -> list[Dispersion]:
     """Variance over mean of every group about its own rate."""
     found = _pearson(*_cells(counts))
-    return [_interval(found, slice(g, g + 1)) for g in range(counts.num_groups)]
+    return [_interval(found, slice(g, g + 1)) if known else UNKNOWN for g, known in enumerate(found.freedom > 0)]
 
 
 def _cells(counts: "Counts") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -171,7 +174,7 @@ def _interval(found: _Pearson, some: slice) -> Dispersion:
     """
     square, freedom, spread = (each[some].sum() for each in found[:3])
     if not freedom:
-        return Dispersion(float("nan"), float("nan"), float("nan"), 0)
+        return UNKNOWN
     if found.simulated is not None:
         low, high = np.quantile(found.simulated[:, some].sum(axis=1), [TAIL, 1 - TAIL], method="inverted_cdf")
     elif spread <= 1e-9 * freedom:  # a single event, equal exposures: X^2 is fixed

@@ -5,6 +5,7 @@ likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomi
 are alike: their rates have the same law given everything else, so one of them stands for all.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,20 +36,9 @@ class Statistics:
     of_table: Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], Arrays]
     parts: tuple[str, ...]
 
-    def alike(self, statistics: Arrays) -> "Alike":
+    def alike(self, counts: Counts) -> "Alike":
         """The groups with the same parts."""
-        group, *columns = (statistics[name] for name in self.parts)
-        part, first = codes(*columns), run_starts(group)
-        num_parts = np.diff(first, append=len(group))
-        kind, found = np.empty(len(first), np.int64), 0
-        for size in np.unique(num_parts):
-            some = np.flatnonzero(num_parts == size)
-            distinct, which = np.unique(part[first[some, None] + np.arange(size)], axis=0, return_inverse=True)
-            kind[some] = found + which.ravel()
-            found += len(distinct)
-        _, first, kind, number = np.unique(kind, return_index=True, return_inverse=True, return_counts=True)
-        order = np.argsort(first)
-        return Alike(first[order], np.argsort(order)[kind], number[order])
+        return _alike(self, counts)
 
     def of_groups(self, statistics: Arrays, groups: NDArray[np.int64]) -> Arrays:
         """The arrays with some of the groups, ascending; what belongs to no group stays."""
@@ -67,8 +57,7 @@ class Statistics:
 
         The arrays of `of` if no two groups are alike.
         """
-        statistics = self.of(counts)
-        alike = self.alike(statistics)
+        statistics, alike = self.of(counts), self.alike(counts)
         if len(alike.first) == len(alike.kind):
             return statistics
         return self.of_groups(statistics, alike.first) | {"groups_alike": alike.number.astype(float)}
@@ -88,6 +77,23 @@ class Alike:
     first: NDArray[np.int64]
     kind: NDArray[np.int64]
     number: NDArray[np.int64]
+
+
+@functools.lru_cache(maxsize=2)  # of a large table it takes a second, and a run asks several times
+def _alike(kind: Statistics, counts: Counts) -> Alike:
+    statistics = kind.of(counts)
+    group, *columns = (statistics[name] for name in kind.parts)
+    part, first = codes(*columns), run_starts(group)
+    num_parts = np.diff(first, append=len(group))
+    of_group, found = np.empty(len(first), np.int64), 0
+    for size in np.unique(num_parts):
+        some = np.flatnonzero(num_parts == size)
+        distinct, which = np.unique(part[first[some, None] + np.arange(size)], axis=0, return_inverse=True)
+        of_group[some] = found + which.ravel()
+        found += len(distinct)
+    _, first, of_group, number = np.unique(of_group, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    return Alike(first[order], np.argsort(order)[of_group], number[order])
 
 
 def codes(*columns: NDArray[Any]) -> NDArray[np.int64]:

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from poolwise.checks.group_contrasts import DECIDED, PAIRS, GroupRates
+from poolwise.checks.group_contrasts import DECIDED, DIFFERENCES, PAIRS
+from poolwise.checks.groups import GroupsFound
 from poolwise.counts.description import median_exposure
 from poolwise.figures.base import Drawing, Picture, figure
 from poolwise.figures.style import (
@@ -46,7 +47,7 @@ OUTSIDE = f"outside {OUTER}"
 )
 def _contrasts(fit: Drawing) -> Picture:
     found = fit.view.results["groups"].value
-    shown = _most_informative(found.rates)
+    shown = _most_informative(found)
     greater = found.rates.greater(shown)
     size = len(shown)
     figure = blank(2.2 + 0.26 * max(size, 6))
@@ -73,14 +74,15 @@ def _contrasts(fit: Drawing) -> Picture:
     return Picture(figure, shows)
 
 
-def _most_informative(rates: GroupRates) -> np.ndarray:
+def _most_informative(found: GroupsFound) -> np.ndarray:
     """At most `PAIRS` groups, by rate: those that are most clearly above or below the overall rate."""
-    if len(rates.labels) <= PAIRS:
-        return rates.order
-    difference = rates.draws - rates.overall
-    distance = np.abs(difference.mean(axis=1)) / difference.std(axis=1)
-    kept = np.argsort(-distance, kind="stable")[:PAIRS]
-    return rates.order[np.isin(rates.order, kept)]
+    order = found.rates.order
+    if found.is_pairwise:
+        return order
+    difference = found.contrasts  # from the overall rate, in the order of the rates
+    distance = np.abs(difference["difference"]) / (difference[DIFFERENCES[1]] - difference[DIFFERENCES[0]])
+    kept = np.argsort(-distance.to_numpy(), kind="stable")[:PAIRS]
+    return order[np.sort(kept)]
 
 
 def _write(axes: Axes, greater: np.ndarray) -> None:

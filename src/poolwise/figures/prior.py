@@ -1,6 +1,7 @@
 """The prior in pictures: prior predictive rates and counts, and the update by the data."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from poolwise.figures.style import (
     style,
     whole_numbers,
 )
+from poolwise.inference.threads import on_threads
 from poolwise.text import number, share, short
 
 BLOCK = 2**22  # values held at once
@@ -234,7 +236,12 @@ def _by_parameter(draws: list[np.ndarray]) -> np.ndarray:
     """`QUANTILES` of each of many draws, (P, 3); some of one size together."""
     of_size = itertools.groupby(draws, key=np.size)
     blocks = (block for size, some in of_size for block in itertools.batched(some, max(1, BLOCK // size)))
-    return np.concatenate([np.quantile([each.ravel() for each in block], QUANTILES, axis=1).T for block in blocks])
+    return np.concatenate(on_threads(_quantiles_of_each, blocks))
+
+
+def _quantiles_of_each(draws: Sequence[np.ndarray]) -> np.ndarray:
+    """`QUANTILES` of some draws of one size, (P, 3)."""
+    return np.quantile([each.ravel() for each in draws], QUANTILES, axis=1).T
 
 
 def _learnt_words(table: pd.DataFrame, shown: int) -> str:

@@ -20,6 +20,7 @@ from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues, prior_moments
+from poolwise.model.special import positive
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
@@ -180,10 +181,11 @@ def prior(
     """
     num_groups = cells.sizes["group"]
     num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
-    key = named_key(seed, "prior")
-    sites = {
-        name: np.asarray(each)[None] for name, each in _prior_program(model, num_draws, num_groups)(key, values).items()
-    }
+    simulated = 1 if model.has_gamma_rates else num_groups
+    drawn = _prior_program(model, num_draws, simulated)(named_key(seed, "prior"), values)
+    sites = {name: np.asarray(each)[None] for name, each in drawn.items()}
+    if model.has_gamma_rates:  # by NumPy, in a twentieth of the time, and one program serves any number of groups
+        sites["lam"] = _gamma_rates(model, values, sites, num_groups, named_generator(seed, "prior_rates"))
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)
     params = {name: each[..., None] for name, each in model.likelihood.params_of(sites).items()}
@@ -193,6 +195,18 @@ def prior(
     coords = {"chain": [0], "draw": np.arange(num_draws)}
     parameters = xr.Dataset(top, coords=coords | {"group": cells["group"].values})
     return parameters, xr.Dataset({"y": (("chain", "draw", "cell"), y)}, coords=coords)
+
+
+def _gamma_rates(
+    model: Model, values: PriorValues, sites: dict[str, np.ndarray], num_groups: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The rates of groups at draws (1, D) of the other parameters, (1, D, G)."""
+    law = model.rate_law(values)
+    given = dict(law.values) | {name: sites[site] for name, site in law.drawn.items()}
+    num_draws = sites["lam"].shape[1]
+    mu, shape = (np.broadcast_to(given[name], (1, num_draws))[..., None] for name in ("mu", "shape"))
+    shape = np.minimum(shape, LARGEST)
+    return positive(rng.standard_gamma(shape, (1, num_draws, num_groups)) * (mu / shape))
 
 
 @functools.lru_cache(maxsize=16)

@@ -64,7 +64,7 @@ def of_kinds(
     """The rates of one group of each kind of `alike`, in their order, in blocks (kind, chain, draw)."""
     kind = model.likelihood.statistics
     statistics = kind.of(counts)
-    first = kind.alike(statistics).first
+    first = kind.alike(counts).first
     kept = evenly_spaced(shape[1], max(SUMMARISED // len(first), LEAST) // shape[0])
     size = max(1, HELD // (shape[0] * len(kept)))
     for number, begin in enumerate(range(0, len(first), size)):

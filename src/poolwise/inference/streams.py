@@ -14,7 +14,7 @@ KEYS = ("rates", "kinds", "prior", "truth", "chains")
 GENERATORS = {
     **{"posterior_predictive": 1, "new_group": 2, "groups_left_out": 3, "rank_ties": 4, "prior_predictive": 5},
     **{"new_groups": 6, "funnel": 7, "proposals": 8, "rates_given": 9, "rows_left_out": 10},
-    **{"kinds_given": 11},
+    **{"kinds_given": 11, "prior_rates": 12},
 }
 
 

@@ -14,6 +14,7 @@ from poolwise.counts.cells import run_starts
 from poolwise.model.likelihoods.base import Likelihood, Params
 
 LARGEST = 2.0**53  # largest possible count
+TABULATED = 2**20  # larger counts are sorted for their quantiles
 FEW_ROWS = 50  # a stratum with fewer rows is simulated row by row
 BEYOND = 1e-15  # probability of all counts below the first that is simulated, and of all above the last
 
@@ -66,8 +67,11 @@ class Tables:
 
     def quantiles(self, levels: Sequence[float]) -> np.ndarray:
         """Quantiles of the counts of all rows of all tables."""
-        weights = None if self.rows is None else self.rows.ravel()
-        return np.quantile(self.count.ravel(), levels, weights=weights, method="inverted_cdf")
+        weights, count = None if self.rows is None else self.rows.ravel(), self.count.ravel()
+        if count.max() >= TABULATED:
+            return np.quantile(count, levels, weights=weights, method="inverted_cdf")
+        cumulative = np.bincount(count, weights).cumsum()
+        return np.searchsorted(cumulative, np.multiply(levels, cumulative[-1]))
 
 
 def observed_table(tree: xr.DataTree) -> Tables:
