@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from pictures import make_tree, picture
+from poolwise.figures import prior
 
 
 def test_prior_predictive_says_when_the_prior_did_not_expect_the_data():
@@ -60,3 +61,11 @@ def test_prior_posterior_shows_the_prior_where_it_lies_far_from_the_data(scale):
 
 def test_prior_posterior_is_linear_where_that_shows_both():
     assert {axes.get_xscale() for axes in picture("prior_posterior", make_tree()).figure.axes} == {"linear"}
+
+
+def test_prior_posterior_of_many_groups_is_of_some_evenly_spaced(monkeypatch):
+    monkeypatch.setattr(prior, "MAX_MARKS", 4)
+    result = picture("prior_posterior", make_tree([f"g{i}" for i in range(7)], rows=2, counts=np.repeat(range(7), 2)))
+    assert [name for name in result.table.index if name.startswith("lam.")] == ["lam.g0", "lam.g2", "lam.g4", "lam.g6"]
+    assert result.caption.endswith("Of the 7 rates, 4 are meant here, evenly spaced by the group's own mean.")
+    assert "are meant here" not in picture("prior_posterior", make_tree(["a", "b"])).caption

@@ -16,6 +16,7 @@ from poolwise.figures.style import (
     BLUE,
     GREY,
     MAX_BARS,
+    MAX_MARKS,
     MAX_PANELS,
     SKY,
     blank,
@@ -174,8 +175,11 @@ def _expected_words(fit: Drawing, lam: np.ndarray, y: np.ndarray, rows: np.ndarr
     ),
 )
 def _prior_posterior(fit: Drawing) -> Picture:
-    prior = parameters(fit.view.tree["prior"].to_dataset()[fit.sites])
-    posterior = parameters(fit.view.posterior[fit.sites])
+    both = [fit.view.tree["prior"].to_dataset()[fit.sites], fit.view.posterior[fit.sites]]
+    if are_some := "group" in both[1].dims and len(fit.labels) > MAX_MARKS:
+        some = np.sort(spread_out(np.argsort(fit.own, kind="stable"), MAX_MARKS))
+        both = [each.isel(group=some) for each in both]
+    prior, posterior = map(parameters, both)
     table = _learnt(prior, posterior)
     common = [name for name in posterior if not name.startswith("lam.")]
     rates = np.array([name for name in posterior if name.startswith("lam.")])
@@ -192,7 +196,10 @@ def _prior_posterior(fit: Drawing) -> Picture:
         axes.set_title(fit.parameter(name, 20), fontsize=10, parse_math=False)
     legend_below(figure, grid[0])
     figure.supylabel("density", fontsize=10)
-    return Picture(figure, _learnt_words(table, len(shown)), table)
+    words = _learnt_words(table, len(shown))
+    if are_some:
+        words += f" Of the {len(fit.labels):,} rates, {MAX_MARKS:,} are meant here, evenly spaced by the group's own mean."
+    return Picture(figure, words, table)
 
 
 def _draw_both(axes: Axes, prior: np.ndarray, posterior: np.ndarray) -> None:
