@@ -219,6 +219,17 @@ def test_folders_that_hold_no_record_are_passed_over(tmp_path):
     assert resume.find(record, stack={}, ingredients={}, uri="", outputs=tmp_path) is None
 
 
+def test_folders_of_other_draws_without_chunks_are_not_opened(tmp_path):
+    told = {"status": "KILLED", "run_id": "r1", "tags": {"draws_fingerprint": "0" * 64}}
+    for name, chunks in (("a-00000000-r1", False), ("b-11111111-r2", False), ("c-22222222-r3", True)):
+        (folder := tmp_path / name).mkdir()
+        (folder / "record.json").write_text(json.dumps(told))
+        if chunks:
+            (folder / "checkpoint").mkdir()
+    found = {folder.name for folder, _ in resume._unfinished(tmp_path, "0" * 64)}
+    assert found == {"a-00000000-r1", "c-22222222-r3"}
+
+
 # In processes of their own: real kills.
 
 

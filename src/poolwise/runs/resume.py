@@ -53,7 +53,7 @@ def find(
     uri : the store of the new run
     """
     otherwise = ""
-    for folder, old in _unfinished(outputs / "runs"):
+    for folder, old in _unfinished(outputs / "runs", record.tags["draws_fingerprint"]):
         if why := _begun_otherwise(folder, old, record, stack, ingredients):
             otherwise = otherwise or f"starting from the beginning: run {old['run_id']} was {why}"
             continue
@@ -77,10 +77,13 @@ def find(
     return None
 
 
-def _unfinished(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folders of unfinished fits that no process holds, newest first, with their records."""
-    files = sorted(runs.glob("*/record.json"), key=_age)
-    for file in files:
+def _unfinished(runs: Path, draws_fingerprint: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folders of unfinished fits with these draws, or with chunks, that no process holds, newest first; their records.
+
+    The folders of other runs, of which a sweep makes hundreds, are not opened.
+    """
+    with_chunks = {path.with_name("record.json") for path in runs.glob(f"*/{CHECKPOINT}")}
+    for file in sorted(with_chunks.union(runs.glob(f"*-{draws_fingerprint[:8]}-*/record.json")), key=_age):
         with suppress(OSError, ValueError):  # deleted meanwhile
             old = json.loads(file.read_text())
             is_fit = "draws_fingerprint" in old["tags"] and "run_id" in old

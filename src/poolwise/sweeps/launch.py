@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
 from poolwise.config import Config, check
 from poolwise.errors import PoolwiseError, RequestError
-from poolwise.garbage import collect_rarely
+from poolwise.garbage import collect_rarely, skip_libraries
 from poolwise.paths import FROZEN, ROOT, outputs, register_resolvers
 from poolwise.sweeps.request import Request, checked
 from poolwise.tracking.credentials import store_uri
@@ -50,6 +51,10 @@ class Carry(Callback):
                 stream.flush()
                 os.dup2(file, stream.fileno())
             os.close(file)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """After the first job, all that jobs need is imported and compiled."""
+        skip_libraries()
 
 
 def run(request: Request, launch: Callable[[], object]) -> None:
