@@ -67,5 +67,5 @@ def test_prior_posterior_of_many_groups_is_of_some_evenly_spaced(monkeypatch):
     monkeypatch.setattr(prior, "MAX_MARKS", 4)
     result = picture("prior_posterior", make_tree([f"g{i}" for i in range(7)], rows=2, counts=np.repeat(range(7), 2)))
     assert [name for name in result.table.index if name.startswith("lam.")] == ["lam.g0", "lam.g2", "lam.g4", "lam.g6"]
-    assert result.caption.endswith("Of the 7 rates 4 are meant here, evenly spaced by their group's mean.")
-    assert "are meant here" not in picture("prior_posterior", make_tree(["a", "b"])).caption
+    assert result.caption.endswith("These numbers are of 4 of 7 rates, evenly spaced by the group's mean.")
+    assert "These numbers" not in picture("prior_posterior", make_tree(["a", "b"])).caption

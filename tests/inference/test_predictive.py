@@ -12,6 +12,7 @@ from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
 from poolwise.inference.rates import evenly_spaced
 from poolwise.inference.streams import named_generator
+from poolwise.inference.tables import Tables
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.priors import prior_values
@@ -364,3 +365,13 @@ def test_prior_draws_are_repeated_by_their_seed(cookies):
     one, again, other = (prior_of(cookies, "unpooled", num_draws=50, seed=seed) for seed in (1, 1, 2))
     assert all(each.equals(same) for each, same in zip(one, again, strict=True))
     assert not any(each.equals(same) for each, same in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("rows", [None, np.random.default_rng(1).integers(0, 5, (3, 40))])
+@pytest.mark.parametrize("largest", [9, 2**30])
+def test_quantiles_of_tables_are_numpys(rows, largest):
+    count = np.random.default_rng(0).integers(0, 10, (3, 40))
+    count[0, 0], levels = largest, [0.005, 0.3, 0.5, 0.995]
+    weights = None if rows is None else rows.ravel()
+    expected = np.quantile(count.ravel(), levels, weights=weights, method="inverted_cdf")
+    assert Tables(count, np.zeros(40), np.ones(40), rows).quantiles(levels).tolist() == expected.tolist()

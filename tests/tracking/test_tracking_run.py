@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from poolwise.errors import TrackingError, UnknownRunError
+from poolwise.tracking import files, store
 from poolwise.tracking import run as tracking
-from poolwise.tracking import store
 from poolwise.tracking.locks import exclusive_lock
 from poolwise.tracking.record import Record
 
@@ -76,7 +76,7 @@ def test_a_file_is_copied_where_no_link_can_be_made(outputs, uri, monkeypatch):
     def refused(source, target):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(store.os, "link", refused)
+    monkeypatch.setattr(files.os, "link", refused)
     run = logged(outputs, uri, record(), lambda run: run.write("tables/summary.csv", "mean\n1.5\n"))
     kept = store.artifact(run.run_id, "tables/summary.csv", uri=uri)
     assert kept.read_text() == "mean\n1.5\n" and not kept.samefile(run.artifacts / "tables" / "summary.csv")

@@ -141,9 +141,9 @@ class FitView:
         """The tables of all checks, by name."""
         return {name: table for result in self.results.values() for name, table in result.tables.items()}
 
-    def with_findings(self, **findings: Any) -> "FitView":
-        """The view with these fields; what has been computed from the draws is kept."""
-        found, given = replace(self, **findings), {each.name for each in fields(self)}
+    def with_findings(self, results: Mapping[str, Result], model_check: gate.ModelCheck) -> "FitView":
+        """The view with these; what has been computed from the draws is kept."""
+        found, given = replace(self, results=results, model_check=model_check), {each.name for each in fields(self)}
         vars(found).update({name: value for name, value in vars(self).items() if name not in given})
         return found
 

@@ -224,7 +224,7 @@ def _by_group(lam: np.ndarray, kept: np.ndarray) -> np.ndarray:
     def fill(block: slice) -> None:
         draws[block] = lam[:, kept, block].reshape(-1, block.stop - block.start).T
 
-    on_threads(fill, _slices(num_groups, 16 * draws.shape[1]))
+    on_threads(fill, _slices(num_groups, 16 * draws.shape[1]))  # small blocks, which stay in the cache of a core
     return draws
 
 

@@ -198,7 +198,7 @@ def _prior_posterior(fit: Drawing) -> Picture:
     figure.supylabel("density", fontsize=10)
     words = _learnt_words(table, len(shown))
     if are_some:
-        words += f" Of the {len(fit.labels):,} rates {MAX_MARKS:,} are meant here, evenly spaced by their group's mean."
+        words += f" These numbers are of {MAX_MARKS:,} of {len(fit.labels):,} rates, evenly spaced by the group's mean."
     return Picture(figure, words, table)
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from numpyro import handlers
 
 from poolwise.inference.datatree import joint
-from poolwise.inference.rates import evenly_spaced
+from poolwise.inference.rates import evenly_spaced, gamma_law
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model.count_model import SITES, Model
@@ -181,11 +181,14 @@ def prior(
     """
     num_groups = cells.sizes["group"]
     num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
-    simulated = 1 if model.has_gamma_rates else num_groups
-    drawn = _prior_program(model, num_draws, simulated)(named_key(seed, "prior"), values)
-    sites = {name: np.asarray(each)[None] for name, each in drawn.items()}
-    if model.has_gamma_rates:  # by NumPy, in a twentieth of the time, and one program serves any number of groups
-        sites["lam"] = _gamma_rates(model, values, sites, num_groups, named_generator(seed, "prior_rates"))
+    groups_of_program = 1 if model.has_gamma_rates else num_groups
+    drawn = _prior_program(model, num_draws, groups_of_program)(named_key(seed, "prior"), values)
+    sites = {name: np.asarray(each) for name, each in drawn.items()}
+    if model.has_gamma_rates:  # by NumPy, which is faster; and one program serves any number of groups
+        mu, shape = (each[:, None] for each in gamma_law(model, values, sites, num_draws))
+        gamma = named_generator(seed, "prior_rates").standard_gamma(shape, (num_draws, num_groups))
+        sites["lam"] = positive(gamma * (mu / shape))
+    sites = {name: each[None] for name, each in sites.items()}
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)
     params = {name: each[..., None] for name, each in model.likelihood.params_of(sites).items()}
@@ -195,18 +198,6 @@ def prior(
     coords = {"chain": [0], "draw": np.arange(num_draws)}
     parameters = xr.Dataset(top, coords=coords | {"group": cells["group"].values})
     return parameters, xr.Dataset({"y": (("chain", "draw", "cell"), y)}, coords=coords)
-
-
-def _gamma_rates(
-    model: Model, values: PriorValues, sites: dict[str, np.ndarray], num_groups: int, rng: np.random.Generator
-) -> np.ndarray:
-    """The rates of groups at draws (1, D) of the other parameters, (1, D, G)."""
-    law = model.rate_law(values)
-    given = dict(law.values) | {name: sites[site] for name, site in law.drawn.items()}
-    num_draws = sites["lam"].shape[1]
-    mu, shape = (np.broadcast_to(given[name], (1, num_draws))[..., None] for name in ("mu", "shape"))
-    shape = np.minimum(shape, LARGEST)
-    return positive(rng.standard_gamma(shape, (1, num_draws, num_groups)) * (mu / shape))
 
 
 @functools.lru_cache(maxsize=16)

@@ -73,6 +73,13 @@ def of_kinds(
         yield np.moveaxis(_given(model, some, values, posterior, shape[0], kept, stream, None), 2, 0)
 
 
+def gamma_law(model: Model, values: PriorValues, drawn: Draws, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and shape of the gamma law of a rate at draws (num,) of the other parameters, each (num,)."""
+    law = model.rate_law(values)
+    given = dict(law.values) | {name: drawn[site] for name, site in law.drawn.items()}
+    return np.broadcast_to(given["mu"], num), np.broadcast_to(np.minimum(given["shape"], LARGEST), num)
+
+
 class _Stream:
     """The random numbers of one use of `_given`, by block."""
 
@@ -102,9 +109,7 @@ def _given(
     """The rates (chain, kept draw, G) given the other parameters; each block of draws has its own random numbers."""
     num = num_chains * len(kept)
     drawn = {name: each[:, kept].reshape(num) for name, each in posterior.items()}
-    law = model.rate_law(values)
-    given = dict(law.values) | {name: drawn[site] for name, site in law.drawn.items()}
-    mu, shape = np.broadcast_to(given["mu"], num), np.broadcast_to(np.minimum(given["shape"], LARGEST), num)
+    mu, shape = gamma_law(model, values, drawn, num)
     params = [drawn[name] for name in model.likelihood.parameters]
     size = max(1, min(BLOCK, HELD // len(statistics["group_total"])))
 

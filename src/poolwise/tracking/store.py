@@ -37,6 +37,7 @@ from poolwise.errors import ConfigError, TrackingError, UnknownRunError, Unreach
 from poolwise.text import listed, one_line
 from poolwise.tracking import ui_pages
 from poolwise.tracking.credentials import SERVERS, public, scrub
+from poolwise.tracking.files import link_or_copy
 
 SQLITE = "sqlite:///"
 STORES = (*SERVERS, SQLITE, "postgresql", "mysql", "mssql", "databricks")  # prefixes of addresses of stores
@@ -306,7 +307,7 @@ def artifact(run_id: str, name: str, *, uri: str) -> Path:
 def send_folder(client: MlflowClient, run_id: str, folder: Path) -> None:
     """Log the files of a folder; a store on the same disk gets links to them, so that they are stored once."""
     if there := local_artifacts(client.get_run(run_id)):
-        shutil.copytree(folder, there, copy_function=_link_or_copy, dirs_exist_ok=True)
+        shutil.copytree(folder, there, copy_function=link_or_copy, dirs_exist_ok=True)
     else:
         client.log_artifacts(run_id, str(folder))
 
@@ -315,16 +316,6 @@ def local_artifacts(run: StoredRun) -> Path | None:
     """The folder of a run's artifacts, if it is a folder of this machine."""
     place = urllib.parse.urlsplit(run.info.artifact_uri)
     return Path(urllib.request.url2pathname(place.path)) if place.scheme == "file" else None
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    scratch = Path(f"{target}.part")
-    scratch.unlink(missing_ok=True)
-    try:
-        os.link(source, scratch)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, scratch)
-    scratch.replace(target)
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
