@@ -99,7 +99,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "per": 1.0,
             "multiplicity": None,
         },
-        "pooling": {"name": "hierarchical", "parameterisation": "auto"},
+        "pooling": {"name": "hierarchical", "population": "gamma", "parameterisation": "auto"},
         "likelihood": {"name": "poisson"},
         "prior": {site: PRIORS[site] for site in ("mu", "sigma")},
         "sampler": {

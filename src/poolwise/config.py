@@ -43,6 +43,10 @@ LATER = {
     "data.per": 1.0,
     "data.multiplicity": None,
 }  # keys that earlier versions lacked, with the value they implied
+LATER_OF = {
+    "likelihood.overdispersion": ("likelihood.name", "negative_binomial", "row"),
+    "pooling.population": ("pooling.name", "hierarchical", "gamma"),
+}  # the same of one choice: key -> the key and the name of the choice, and the value
 if TYPE_CHECKING:
     FigureName = str
 else:
@@ -109,21 +113,27 @@ class Data(Section):
     multiplicity: Unnamed
 
 
-class Pooling(Section):
-    """How groups share a rate; see `conf/pooling`."""
-
-    name: Annotated[str, AfterValidator(_registered(poolings))]
-    parameterisation: str | None = None  # None where the pooling has only one
+class _Chosen(Section):
+    """A section of which a choice may lack keys: they are None, and not recorded."""
 
     @model_serializer(mode="wrap")
     def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in values(self).items() if value is not None}
 
 
-class Likelihood(Section):
+class Pooling(_Chosen):
+    """How groups share a rate; see `conf/pooling`."""
+
+    name: Annotated[str, AfterValidator(_registered(poolings))]
+    population: str | None = None
+    parameterisation: str | None = None
+
+
+class Likelihood(_Chosen):
     """The distribution of a count given its rate; see `conf/likelihood`."""
 
     name: Annotated[str, AfterValidator(_registered(likelihoods))]
+    overdispersion: str | None = None
 
 
 class Checks(Section):
@@ -192,7 +202,12 @@ class Config(Section):
 
         asked = self.pooling.parameterisation
         return count_model(
-            self.pooling.name, self.likelihood.name, dict(self.families), None if asked == AUTO else asked
+            self.pooling.name,
+            self.likelihood.name,
+            dict(self.families),
+            None if asked == AUTO else asked,
+            population=self.pooling.population,
+            overdispersion=self.likelihood.overdispersion,
         )
 
     @property
@@ -260,11 +275,9 @@ def check_as[Settings: Config](schema: type[Settings], composed: DictConfig | Ma
     """
     raw = _plain(composed)
     priors, prior_faults = _used_priors(raw)
-    likelihood = raw.get("likelihood")
-    name = likelihood.get("name") if isinstance(likelihood, dict) else None
-    pooling, pooling_faults = _used_pooling(raw.get("pooling"), name)
-    raw = raw | {"prior": priors, "pooling": pooling}
-    faults = [*_missing(raw), *pooling_faults, *prior_faults, *_engine_faults(raw.get("sampler"))]
+    raw["prior"] = priors
+    choice_faults = _keep_used_choices(raw)
+    faults = [*_missing(raw), *choice_faults, *prior_faults, *_engine_faults(raw.get("sampler"))]
     try:
         config = schema.model_validate(raw)
     except ValidationError as error:
@@ -320,7 +333,8 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
 
 def upgraded(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Convert dotted keys and values recorded by any version to those of this version."""
-    return LATER | renamed(leaves)
+    of_choice = {key: value for key, (named, name, value) in LATER_OF.items() if leaves.get(named) == name}
+    return LATER | of_choice | renamed(leaves)
 
 
 def renamed(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -360,31 +374,43 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def _used_pooling(pooling: Any, likelihood: Any) -> tuple[Any, list[str]]:
-    """The pooling and its faults. Drops `parameterisation` if only one exists, so a sweep may set it for all jobs."""
-    from poolwise.model.likelihoods import LIKELIHOODS
-    from poolwise.model.poolings import POOLINGS
+def _keep_used_choices(raw: dict[str, Any]) -> list[str]:
+    """Drop keys without a choice, so a sweep may set them for all jobs, and fill in defaults; the faults."""
+    from poolwise.model.likelihoods import LIKELIHOODS, likelihood_of, overdispersions
+    from poolwise.model.poolings import POOLINGS, pooling_of, populations
 
-    if not isinstance(pooling, dict) or pooling.get("name") not in POOLINGS:
-        return pooling, []
-    used = POOLINGS[pooling["name"]]
+    faults = []
+    for section, key, known, choices in (
+        ("likelihood", "overdispersion", LIKELIHOODS, overdispersions),
+        ("pooling", "population", POOLINGS, populations),
+    ):
+        given = raw.get(section)
+        if not isinstance(given, dict) or given.get("name") not in known:  # reported by the schema
+            return []
+        offered, others = choices(given["name"]), {name: value for name, value in given.items() if name != key}
+        raw[section] = others | ({key: given.get(key) or offered[0]} if offered else {})
+        if offered and raw[section][key] not in offered:
+            faults.append(f"{section}.{key} is {given[key]!r}; it must be {_either(map(repr, offered))}.")
+    pooling, likelihood = raw["pooling"], raw["likelihood"]
+    if faults or "rates" in pooling:  # an old key, which the schema reports
+        return faults
+    used = pooling_of(pooling["name"], pooling.get("population"))
     if len(used.parameterisations) == 1:
-        return {key: value for key, value in pooling.items() if key != "parameterisation"}, []
-    if "rates" in pooling or likelihood not in LIKELIHOODS:  # both are reported elsewhere
-        return pooling, []
-    asked, offered = pooling.get("parameterisation"), used.offered(LIKELIHOODS[likelihood])
+        raw["pooling"] = {key: value for key, value in pooling.items() if key != "parameterisation"}
+        return []
+    noise = likelihood_of(likelihood["name"], likelihood.get("overdispersion"))
+    asked, offered = pooling.get("parameterisation"), used.offered(noise)
     if asked == AUTO or asked in offered:
-        return pooling, []
+        return []
     if asked in used.parameterisations:
-        return pooling, [
-            f"pooling.parameterisation is {asked}, which {likelihood} does not support; choose {_either(offered)}."
-        ]
+        choice = noise.name + (f" with overdispersion {noise.overdispersion}" if noise.overdispersion else "")
+        return [f"pooling.parameterisation is {asked}, which {choice} does not support; choose {_either(offered)}."]
     place = (
         "pooling.parameterisation must be given:"
         if asked is None
         else f"pooling.parameterisation is {asked!r}; it must be"
     )
-    return pooling, [f"{place} {_either(map(repr, (AUTO, *offered)))}."]
+    return [f"{place} {_either(map(repr, (AUTO, *offered)))}."]
 
 
 def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

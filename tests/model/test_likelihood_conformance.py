@@ -13,7 +13,7 @@ from scipy import stats
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import SITES, count_model
-from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods import EVERY_LIKELIHOOD, LIKELIHOODS, likelihood_of
 from poolwise.model.marginal_quadrature import RateIntegral, Rows
 from poolwise.model.priors import prior_values
 from poolwise.model.sites import Support
@@ -22,26 +22,46 @@ from support import DEVICE, PRIORS, SAMPLER
 
 @dataclass(frozen=True)
 class Case:
-    """A likelihood with values of its sites, SciPy's distribution at rate r, and values at which it is the Poisson."""
+    """A likelihood with values of its sites, SciPy's distribution at rate r and exposure e, and values at which it is
+    the Poisson."""
 
     name: str
-    reference: Callable[[np.ndarray], np.ndarray]  # rate -> pmf(count) as a function
+    reference: Callable[[float, float], Callable]  # (rate, exposure) -> pmf(count) as a function
+    overdispersion: str | None = None
     sites: dict[str, float] = field(default_factory=dict)
     poisson_at: dict[str, float] = field(default_factory=dict)
 
 
+def negative_binomial(mean, concentration):
+    return stats.nbinom(concentration, concentration / (concentration + mean))
+
+
+# concentration at rate r and exposure e, for delta = 0.6
+CONCENTRATIONS = {
+    "row": lambda r, e: 1 / 0.36,
+    "unit": lambda r, e: e / 0.36,
+    "proportional": lambda r, e: r / 0.36,
+}
 CASES = [
-    Case("poisson", lambda r: stats.poisson(r).pmf),
-    Case(
-        "negative_binomial", lambda r: stats.nbinom(1 / 0.36, 1 / (1 + 0.36 * r)).pmf, {"delta": 0.6}, {"delta": 1e-9}
+    Case("poisson", lambda r, e: stats.poisson(r).pmf),
+    *(
+        Case(
+            "negative_binomial",
+            lambda r, e, law=law: negative_binomial(r, law(r, e)).pmf,
+            overdispersion,
+            {"delta": 0.6},
+            {"delta": 1e-9},
+        )
+        for overdispersion, law in CONCENTRATIONS.items()
     ),
     Case(
         "zero_inflated_poisson",
-        lambda r: lambda k: 0.3 * (k == 0) + 0.7 * stats.poisson(r).pmf(k),
-        {"zi": 0.3},
-        {"zi": 1e-12},
+        lambda r, e: lambda k: 0.3 * (k == 0) + 0.7 * stats.poisson(r).pmf(k),
+        sites={"zi": 0.3},
+        poisson_at={"zi": 1e-12},
     ),
 ]
+EXPOSURE = 2.5
 RATES = [0.02, 1.0, 9.3, 60.0]
 COUNTS = np.arange(400)
 TABLE = counts_from_rows(
@@ -51,14 +71,14 @@ TABLE = counts_from_rows(
 )
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+@pytest.fixture(params=CASES, ids=lambda case: f"{case.name} {case.overdispersion or ''}".strip())
 def case(request):
     return request.param
 
 
 @pytest.fixture
 def likelihood(case):
-    return LIKELIHOODS[case.name]
+    return likelihood_of(case.name, case.overdispersion)
 
 
 def params_of(likelihood, sites):
@@ -70,8 +90,14 @@ def params(case, likelihood):
     return params_of(likelihood, case.sites)
 
 
+@pytest.fixture
+def at_exposure(likelihood, params):
+    return likelihood.at(params, EXPOSURE)
+
+
 def test_every_likelihood_has_a_row():
-    assert sorted(case.name for case in CASES) == sorted(LIKELIHOODS)
+    rows = [(case.name, case.overdispersion) for case in CASES]
+    assert sorted(rows, key=str) == sorted(((each.name, each.overdispersion) for each in EVERY_LIKELIHOOD), key=str)
 
 
 def test_registered_under_its_own_name_and_a_short_one(case, likelihood):
@@ -96,9 +122,9 @@ def test_parameters_are_named_without_a_warning_in_single_precision(likelihood):
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_probabilities_are_those_of_scipy(case, likelihood, params, rate):
-    found = np.exp(likelihood.log_prob(COUNTS.astype(float), rate, params))
-    np.testing.assert_allclose(found, case.reference(rate)(COUNTS), rtol=1e-9, atol=1e-300)
+def test_probabilities_are_those_of_scipy(case, likelihood, at_exposure, rate):
+    found = np.exp(likelihood.log_prob(COUNTS.astype(float), rate, at_exposure))
+    np.testing.assert_allclose(found, case.reference(rate, EXPOSURE)(COUNTS), rtol=1e-9, atol=1e-300)
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -119,10 +145,11 @@ def test_probabilities_sum_to_one(likelihood, params, rate):
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_below_is_the_sum_of_all_smaller_counts(case, likelihood, params, rate):
+def test_below_is_the_sum_of_all_smaller_counts(case, likelihood, at_exposure, rate):
     counts = np.array([0, 1, 2, 5, 30])
-    found = likelihood.below(counts.astype(float), np.full(5, rate), params)
-    np.testing.assert_allclose(found, [case.reference(rate)(np.arange(k)).sum() for k in counts], rtol=1e-9, atol=1e-12)
+    found = likelihood.below(counts.astype(float), np.full(5, rate), at_exposure)
+    pmf = case.reference(rate, EXPOSURE)
+    np.testing.assert_allclose(found, [pmf(np.arange(k)).sum() for k in counts], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -148,7 +175,7 @@ def test_moments_are_those_of_the_distribution_averaged_over_rates(likelihood, p
 def test_sum_of_the_table_is_the_sum_over_its_rows(likelihood, params):
     lam = jnp.array([1.3, 6.0, 0.8])
     group, exposure, count = TABLE.rows()
-    rows = likelihood.log_prob(count.astype(float), exposure * lam[group], params).sum()
+    rows = likelihood.log_prob(count.astype(float), exposure * lam[group], likelihood.at(params, exposure)).sum()
     found = likelihood.log_likelihood(likelihood.statistics.of(TABLE), lam, params)
     np.testing.assert_allclose(found, rows, rtol=1e-11)
 
@@ -182,13 +209,14 @@ def test_marginal_likelihood_is_the_integral_over_the_rate(likelihood, params, s
     given = {name: np.full((1, 1), value) for name, value in params.items()}
     posterior = given | {"mu": np.full((1, 1), mu), "alpha": np.full((1, 1), shape)}
     families = {"mu": "Gamma", "sigma": "Exponential"} | {site.name: "HalfNormal" for site in likelihood.sites}
-    model = count_model("hierarchical", likelihood.name, families)
+    model = count_model("hierarchical", likelihood.name, families, overdispersion=likelihood.overdispersion)
     rows = Rows.of(TABLE.cell_exposure[:4], TABLE.cell_count[:4], TABLE.cell_multiplicity[:4])
     found = RateIntegral.of(model, {}, posterior).log_marginal(rows)
     log_lam, step = np.linspace(-40, 8, 20_001, retstep=True)
     log_density = stats.gamma(shape, scale=mu / shape).logpdf(np.exp(log_lam)) + log_lam
     for exposure, count, rows_of_cell in zip(rows.exposure, rows.count, rows.multiplicity, strict=True):
-        log_density = log_density + rows_of_cell * likelihood.log_prob(float(count), exposure * np.exp(log_lam), params)
+        of_row = likelihood.at(params, exposure)
+        log_density = log_density + rows_of_cell * likelihood.log_prob(float(count), exposure * np.exp(log_lam), of_row)
     np.testing.assert_allclose(found.item(), float(logsumexp(log_density) + np.log(step)), rtol=1e-6)
 
 
@@ -205,7 +233,9 @@ def test_standardised_and_centred_rates_have_one_posterior(likelihood):
     families = {name: prior["name"] for name, prior in PRIORS.items()}
     moments = []
     for parameterisation in ("standardised", "centred"):
-        model = count_model("hierarchical", likelihood.name, families, parameterisation)
+        model = count_model(
+            "hierarchical", likelihood.name, families, parameterisation, overdispersion=likelihood.overdispersion
+        )
         values = prior_values(PRIORS, sites=tuple(site for site, _ in model.families))
         sampler = replace(SAMPLER, num_warmup=600, num_samples=2000)
         draws = sample(model, table, values, seed=3, sampler=sampler, device=DEVICE).posterior

@@ -13,8 +13,8 @@ from scipy import stats
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import SITES, count_model
-from poolwise.model.likelihoods import LIKELIHOODS
-from poolwise.model.poolings import POOLINGS
+from poolwise.model.likelihoods import EVERY_LIKELIHOOD, LIKELIHOODS
+from poolwise.model.poolings import EVERY_POOLING, POOLINGS, pooling_of
 from poolwise.model.priors import law, prior_values
 from support import DEVICE, PRIORS, SAMPLER
 
@@ -30,6 +30,7 @@ class Case:
     name: str
     values: dict[str, object]
     rate: object
+    population: str | None = None
 
 
 CASES = [
@@ -39,27 +40,35 @@ CASES = [
         "hierarchical",
         {"mu": 9.0, "sigma": 3.0, "alpha": 9.0, "beta": 1.0, "lam": np.array([6.0, 9, 12, 8, 15, 10])},
         stats.gamma(9.0),
+        "gamma",
     ),
 ]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def name_of(case):
+    choice = getattr(case, "population", None) or getattr(case, "overdispersion", None) or ""
+    return f"{case.name} {choice}".strip()
+
+
+@pytest.fixture(params=CASES, ids=name_of)
 def case(request):
     return request.param
 
 
 @pytest.fixture
 def pooling(case):
-    return POOLINGS[case.name]
+    return pooling_of(case.name, case.population)
 
 
-def model_and_values(pooling, likelihood="poisson", parameterisation=None):
-    model = count_model(pooling.name, likelihood, FAMILIES, parameterisation)
+def model_and_values(pooling, likelihood=LIKELIHOODS["poisson"], parameterisation=None):
+    choices = {"population": pooling.population, "overdispersion": likelihood.overdispersion}
+    model = count_model(pooling.name, likelihood.name, FAMILIES, parameterisation, **choices)
     return model, prior_values(PRIORS, sites=tuple(site for site, _ in model.families))
 
 
 def test_every_pooling_has_a_row():
-    assert sorted(case.name for case in CASES) == sorted(POOLINGS)
+    rows = [(case.name, case.population) for case in CASES]
+    assert sorted(rows, key=str) == sorted(((each.name, each.population) for each in EVERY_POOLING), key=str)
 
 
 def test_registered_under_its_own_name_and_a_short_one(case, pooling):
@@ -87,27 +96,27 @@ def test_rates_of_the_generative_form_follow_the_law_of_a_rate(case, pooling):
     assert stats.kstest(np.asarray(lam[:, 1]), case.rate.cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", EVERY_LIKELIHOOD, ids=name_of)
 def test_centred_density_is_that_of_the_generative_form(case, pooling, likelihood):
     model, values = model_and_values(pooling, likelihood, "centred")
     group, exposure, count = TABLE.rows()
     point = {site: jnp.asarray(case.values[site]) for site in case.values if site not in ("alpha", "beta")}
-    point |= {site.name: jnp.asarray(0.4) for site in LIKELIHOODS[likelihood].sites}
+    point |= {site.name: jnp.asarray(0.4) for site in likelihood.sites}
     joint, _ = log_density(model.log_joint, (model.likelihood.statistics.of(TABLE), values), {}, point)
     rows, _ = log_density(model.generative, (group, exposure, values, 6), {"count": count}, point)
     # NumPyro's own negative binomial errs by up to 7e-7 an observation
     assert abs(float(joint - rows)) < 48e-6
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", EVERY_LIKELIHOOD, ids=name_of)
 def test_offered_parameterisations_have_a_finite_density(case, pooling, likelihood):
-    offered = pooling.offered(LIKELIHOODS[likelihood])
+    offered = pooling.offered(likelihood)
     assert offered
     assert set(offered) <= set(pooling.parameterisations)
     for parameterisation in offered:
         model, values = model_and_values(pooling, likelihood, parameterisation)
         point = {"z": jnp.zeros(6)} | {k: jnp.asarray(v) for k, v in case.values.items() if k not in ("alpha", "beta")}
-        point |= {site.name: jnp.asarray(0.4) for site in LIKELIHOODS[likelihood].sites}
+        point |= {site.name: jnp.asarray(0.4) for site in likelihood.sites}
         statistics = model.likelihood.statistics.of(TABLE)
         sites = handlers.trace(handlers.substitute(handlers.seed(model.log_joint, 1), point)).get_trace(
             statistics, values

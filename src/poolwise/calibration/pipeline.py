@@ -96,7 +96,10 @@ def ingredients(job: Job) -> dict[str, Any]:
         "sampler": {key: settings["sampler"][key] for key in SAMPLER},
         "design_sha256": job.counts.sha256,
         "source": fingerprints.imported_source(
-            (*MODULES, *map(fingerprints.module_of, (job.model.pooling, job.model.likelihood)))
+            (
+                *MODULES,
+                *map(fingerprints.module_of, (job.model.pooling, job.model.likelihood, *job.model.likelihood.made_of)),
+            )
         ),
         "stack": {key: job.stack.get(key) for key in STACK_OF_BITS},
         "machine": platform.machine(),

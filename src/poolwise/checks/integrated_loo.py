@@ -113,7 +113,7 @@ def _below(kind: Kind, integral: RateIntegral, place: np.ndarray) -> np.ndarray:
     if gamma is not None:
         mean, shape = (np.broadcast_to(each, place.shape) for each in (exposure * gamma.mean[0], gamma.shape[0]))
         return NEGATIVE_BINOMIAL.below(number, mean, {"phi": shape})
-    params = {name: integral.drawn[name] for name in integral.likelihood.parameters}
+    params = integral.likelihood.at({name: integral.drawn[name] for name in integral.likelihood.parameters}, exposure)
     return integral.likelihood.below(number, exposure * integral.rates(rest, place), params)
 
 

@@ -1,7 +1,8 @@
 """Counts to the arrays from which a density is computed.
 
 A kind of statistics summarises a table: `CELLS` keeps every distinct (group, exposure, count) and serves any
-likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need. Groups with the same statistics
+likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need, `SUFFICIENT_BY_UNIT` those of
+the negative binomial by units. Groups with the same statistics
 are alike: their rates have the same law given everything else, so one of them stands for all.
 """
 
@@ -220,10 +221,55 @@ def _cell_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[A
     return {"group_total": np.add.reduceat(count, run_starts(group)), "cell_count": count}
 
 
+def sufficient_statistics_by_unit(counts: Counts) -> Arrays:
+    """Those of the negative binomial whose concentration is phi for each unit of exposure.
+
+    Its units are rows of exposure 1: the stratum of a group has as many rows as its exposure. The arrays are those of
+    `sufficient_statistics`, but `value` and `value_rows` are by distinct (exposure, count), with `value_exposure` (K,).
+    """
+    found, count = sufficient_statistics(counts), counts.cell_count.astype(np.float64)
+    units, rows = _by_unit(found["group_total"], found["group_exposure"]), counts.cell_multiplicity.astype(np.float64)
+    return found | units | _values_by_exposure(counts.cell_exposure, count, rows)
+
+
+def _by_unit(group_total: NDArray[Any], group_exposure: NDArray[Any]) -> Arrays:
+    return {
+        "stratum_group": np.arange(len(group_total), dtype=np.int32),
+        "stratum_exposure": np.ones(len(group_total)),
+        "stratum_rows": group_exposure,
+        "stratum_total": group_total,
+    }
+
+
+def _values_by_exposure(exposure: NDArray[Any], count: NDArray[Any], rows: NDArray[Any]) -> Arrays:
+    order = np.lexsort((count, exposure))
+    exposure, count = exposure[order], count[order]
+    first = run_starts(exposure, count)
+    numbers = np.add.reduceat(rows[order], first)
+    return {"value": count[first], "value_rows": numbers, "value_exposure": exposure[first]}
+
+
+def _design_by_unit(counts: Counts) -> Arrays:
+    found = sufficient_statistics_by_unit(counts)
+    return {name: found[name] for name in ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")}
+
+
+def _table_by_unit(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
+    found = _sufficient_of_table(count, group, exposure)
+    values = _values_by_exposure(exposure, count, np.ones(len(count)))
+    return found | {"stratum_total": found["group_total"]} | values
+
+
 SUFFICIENT = Statistics(
     sufficient_statistics,
     _sufficient_design,
     _sufficient_of_table,
+    parts=("stratum_group", "stratum_exposure", "stratum_rows", "stratum_total"),
+)
+SUFFICIENT_BY_UNIT = Statistics(
+    sufficient_statistics_by_unit,
+    _design_by_unit,
+    _table_by_unit,
     parts=("stratum_group", "stratum_exposure", "stratum_rows", "stratum_total"),
 )
 CELLS = Statistics(

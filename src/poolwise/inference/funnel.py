@@ -62,7 +62,8 @@ def funnel(
     for exposure in exposures:
         rows = max(1, round(exposure / row_exposure))
         same = named_generator(seed, "funnel", 1)
-        total = _total(model, rate * exposure / rows, params, rows, same) - same.random(len(rate))
+        of_row = model.likelihood.at(params, exposure / rows)
+        total = _total(model, rate * exposure / rows, of_row, rows, same) - same.random(len(rate))
         found.append(np.maximum(np.quantile(total, SHARES), 0) / exposure)
     return np.array(found)
 

@@ -37,7 +37,7 @@ def new_groups(
 ) -> NewGroups:
     """One count at `exposure` of each of `number` new groups, for every draw of the posterior."""
     rng, draws = named_generator(seed, "new_groups"), draws_of(model, posterior)
-    families, params = dict(model.families), model.likelihood.params_of(draws)
+    families, params = dict(model.families), model.likelihood.at(model.likelihood.params_of(draws), exposure)
     size = posterior.sizes["chain"] * posterior.sizes["draw"]
     total, largest, smallest = np.zeros(size), np.zeros(size), np.full(size, np.inf)
     for _ in range(number):

@@ -62,8 +62,8 @@ def pointwise_log_likelihood(likelihood: Likelihood, posterior: xr.Dataset, cell
     cells : the `constant_data` of `datatree.to_tree`
     """
     log_prob, params = log_prob_of(likelihood), likelihood.params_of(_arrays(posterior))
-    for count, rate in _blocks(posterior, cells):
-        yield np.asarray(log_prob(count, rate, params))
+    for count, rate, exposure in _blocks(posterior, cells):
+        yield np.asarray(log_prob(count, rate, likelihood.at(params, exposure)))
 
 
 def pointwise_log_below(likelihood: Likelihood, posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[np.ndarray]:
@@ -73,9 +73,9 @@ def pointwise_log_below(likelihood: Likelihood, posterior: xr.Dataset, cells: xr
     draws and is slow to compute: 4000 of 16000 draws give an error below 0.001 in probability (cookies).
     """
     params = likelihood.params_of(_arrays(posterior))
-    for count, rate in _blocks(posterior, cells):
+    for count, rate, exposure in _blocks(posterior, cells):
         with np.errstate(divide="ignore"):  # P(Y < 0) = 0
-            yield np.log(likelihood.below(count, rate, params))
+            yield np.log(likelihood.below(count, rate, likelihood.at(params, exposure)))
 
 
 def posterior_predictive(
@@ -109,7 +109,7 @@ def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng:
     group = rows["row_group"].values if len(lam) > 1 else np.zeros(rows.sizes["row"], int)
     rate = np.minimum(np.moveaxis(lam[group], 0, -1) * rows["row_exposure"].values, LARGEST)  # (chain, draw, row)
     params = {name: each[..., None] for name, each in likelihood.params_of(_arrays(draws)).items()}
-    y = likelihood.sample(rate, params, rng)
+    y = likelihood.sample(rate, likelihood.at(params, rows["row_exposure"].values), rng)
     return xr.Dataset(
         {"y": (("chain", "draw", "row"), y)}, coords={name: draws[name].values for name in ("chain", "draw")}
     )
@@ -137,7 +137,7 @@ def new_group(
     else:
         rate = draws["lam"][:, list(posterior["group"].values).index(label)]
         first, square = rate, rate**2
-    params = model.likelihood.params_of(draws)
+    params = model.likelihood.at(model.likelihood.params_of(draws), exposure)
     moments = model.likelihood.moments(exposure * first, exposure**2 * square, params)
     mean, mean_square = moments or model.likelihood.moments_at(exposure * rate, params)
     is_informed = model.pooling.informs_new_group or label is not None
@@ -192,7 +192,8 @@ def prior(
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)
     params = {name: each[..., None] for name, each in model.likelihood.params_of(sites).items()}
-    y = model.likelihood.sample(rate, params, named_generator(seed, "prior_predictive"))
+    at_rows = model.likelihood.at(params, cells["cell_exposure"].values)
+    y = model.likelihood.sample(rate, at_rows, named_generator(seed, "prior_predictive"))
     dims = ("chain", "draw", "group")
     top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in SITES}
     coords = {"chain": [0], "draw": np.arange(num_draws)}
@@ -230,15 +231,15 @@ def log_prob_of(likelihood: Likelihood) -> Callable:
     return jax.jit(likelihood.log_prob)
 
 
-def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Count (cell, 1, 1) and rate (cell, chain, draw) of a row of each cell, in blocks."""
+def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Count (cell, 1, 1), rate (cell, chain, draw) and exposure (cell, 1, 1) of a row of each cell, in blocks."""
     lam = _rates(posterior)
     group, exposure, count = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count"))
     size = max(1, BLOCK // lam[0].size)
     for begin in range(0, len(count), size):
         one = slice(begin, begin + size)
-        rate = exposure[one, None, None] * (lam[group[one]] if len(lam) > 1 else lam)
-        yield count[one, None, None].astype(float), rate
+        of_row = exposure[one, None, None]
+        yield count[one, None, None].astype(float), of_row * (lam[group[one]] if len(lam) > 1 else lam), of_row
 
 
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:

@@ -118,11 +118,11 @@ def simulate_by_count(
     params = {name: each[..., None] for name, each in params.items()}
     parts: dict[np.int64, tuple[np.ndarray, np.ndarray]] = {}
     for t in np.flatnonzero(num_rows >= FEW_ROWS):
-        found = _by_count(likelihood, rate_of(np.array([t])), params, int(num_rows[t]), rng)
+        found = _by_count(likelihood, rate_of(np.array([t])), likelihood.at(params, exposure[t]), int(num_rows[t]), rng)
         parts |= {t: found} if found else {}
     others = np.setdiff1d(np.arange(len(first)), list(parts))
     row = np.repeat(others, num_rows[others])
-    by_row = likelihood.sample(rate_of(row), params, rng)
+    by_row = likelihood.sample(rate_of(row), likelihood.at(params, exposure[row]), rng)
     stratum = np.concatenate([row, *(np.full(count.shape[-1], t) for t, (count, _) in parts.items())])
     order = np.argsort(stratum, kind="stable")
     y = np.concatenate([by_row, *(count for count, _ in parts.values())], axis=-1)[..., order]

@@ -15,9 +15,9 @@ import numpy as np
 import numpyro
 
 from poolwise.counts.cells import Counts
-from poolwise.model.likelihoods import LIKELIHOODS
+from poolwise.model.likelihoods import LIKELIHOODS, likelihood_of
 from poolwise.model.likelihoods.base import Likelihood, Params
-from poolwise.model.poolings import POOLINGS
+from poolwise.model.poolings import POOLINGS, pooling_of
 from poolwise.model.poolings.base import MARGINAL, Pooling, RateLaw
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
@@ -87,7 +87,8 @@ class Model:
         """One draw or observation per row, (N,)."""
         lam, params = self.parameters(values, num_groups)
         with numpyro.plate("row", group.shape[0]):
-            numpyro.sample("y", self.likelihood.distribution(exposure * lam[group], params), obs=count)
+            law = self.likelihood.distribution(exposure * lam[group], self.likelihood.at(params, exposure))
+            numpyro.sample("y", law, obs=count)
 
     def draw_rates(self, key: jax.Array, draws: Arrays, statistics: Arrays) -> jax.Array:
         """The rates that `log_joint` integrates out, given its sites and the counts: (D, G) for draws (D,)."""
@@ -112,12 +113,24 @@ class Model:
 
 
 def count_model(
-    pooling: str, likelihood: str, families: Mapping[str, str], parameterisation: str | None = None
+    pooling: str,
+    likelihood: str,
+    families: Mapping[str, str],
+    parameterisation: str | None = None,
+    *,
+    population: str | None = None,
+    overdispersion: str | None = None,
 ) -> Model:
-    """The variant with these names; `families` by site; `parameterisation` defaults to the pooling's first."""
-    used = POOLINGS[pooling]
+    """The variant with these names and choices.
+
+    Parameters
+    ----------
+    families : by site
+    parameterisation, population, overdispersion : None is the first that the pooling or the likelihood offers
+    """
+    used, noise = pooling_of(pooling, population), likelihood_of(likelihood, overdispersion)
     chosen = tuple((site, families[site]) for site in sites_of(pooling, likelihood))
-    return Model(used, LIKELIHOODS[likelihood], chosen, parameterisation or next(iter(used.parameterisations)))
+    return Model(used, noise, chosen, parameterisation or next(iter(used.parameterisations)))
 
 
 def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from poolwise.model.likelihoods.base import over_groups
-from poolwise.model.special import exp_remainder, log_gamma_scale, log_rising
+from poolwise.model.likelihoods.base import over_groups, over_values
+from poolwise.model.special import exp_remainder, log_gamma_scale
 
 Arrays = Mapping[str, jax.Array]
 
@@ -67,8 +67,7 @@ def log_marginal(statistics: Arrays, mu: jax.Array, shape: jax.Array, concentrat
     """
     terms = _terms(statistics, mu, shape, concentration)
     by_group = statistics["group_total"] * jnp.log(mu) + log_gamma_scale(shape) + _log_integral(terms)
-    by_value = statistics["value_rows"] * log_rising(concentration, statistics["value"])  # (K,)
-    return over_groups(by_group, statistics) + jnp.sum(by_value) + statistics["constant"]
+    return over_groups(by_group, statistics) + over_values(concentration, statistics) + statistics["constant"]
 
 
 def draw_rates(

@@ -20,8 +20,8 @@ import numpy as np
 
 from poolwise.inference.engines import ENGINES
 from poolwise.inference.engines.base import Engine
-from poolwise.model.likelihoods import LIKELIHOODS
-from poolwise.model.poolings import POOLINGS
+from poolwise.model.likelihoods import EVERY_LIKELIHOOD, likelihood_of
+from poolwise.model.poolings import EVERY_POOLING, pooling_of
 from poolwise.provenance.stack import DRAW_LIBRARIES
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -59,12 +59,10 @@ def run_ingredients(settings: Mapping[str, Any], data_sha256: str) -> dict[str, 
 
 def draw_source(settings: Mapping[str, Any]) -> dict[str, str]:
     """The files that decide the draws of these settings, relative name -> sha256 of the parsed file."""
-    registered = (
-        (ENGINES, settings["sampler"]["name"]),
-        (POOLINGS, settings["pooling"]["name"]),
-        (LIKELIHOODS, settings["likelihood"]["name"]),
-    )
-    plug_ins = [registry[name] for registry, name in registered]
+    pooling, likelihood = settings["pooling"], settings["likelihood"]
+    noise = likelihood_of(likelihood["name"], likelihood.get("overdispersion"))
+    groups = pooling_of(pooling["name"], pooling.get("population"))
+    plug_ins = [ENGINES[settings["sampler"]["name"]], groups, noise, *noise.made_of]
     return imported_source([*map(module_of, plug_ins), *HANDED_ON_BY])
 
 
@@ -109,7 +107,7 @@ def holds_draw_source(files: Iterable[str]) -> bool:
 
 @functools.cache
 def _all_draw_source() -> frozenset[str]:
-    plug_ins = [*ENGINES.values(), *POOLINGS.values(), *LIKELIHOODS.values()]
+    plug_ins = [*ENGINES.values(), *EVERY_POOLING, *EVERY_LIKELIHOOD]
     return frozenset(imported_source([*map(module_of, plug_ins), *HANDED_ON_BY]))
 
 

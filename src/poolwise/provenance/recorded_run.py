@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from poolwise.config import LATER, RENAMED, Config, leaves_of, renamed, upgraded
+from poolwise.config import LATER, LATER_OF, RENAMED, Config, leaves_of, renamed, upgraded
 from poolwise.counts.cells import Counts, read_counts
 from poolwise.errors import DataError, PoolwiseError, RequestError, TrackingError, UnknownRunError
 from poolwise.paths import ROOT
@@ -36,7 +36,7 @@ LONGEST_PARAM = 500  # characters of a parameter that every store keeps
 RESERVED = ("hydra", "defaults", "experiments")  # top-level keys that Hydra obeys, or without settings
 SECTIONS = tuple(name for name in Config.model_fields if name not in ("seed", "reuse"))  # that hold keys
 UPGRADED = {
-    key.partition(".")[0] for key in (*RENAMED, *LATER)
+    key.partition(".")[0] for key in (*RENAMED, *LATER, *LATER_OF)
 }  # sections with keys that earlier versions wrote differently
 JUDGED = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]  # columns of a summary
 # raised by reading a damaged file

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # overrides that do not distinguish models, and so are left out of a run's name
 UNTOLD = (
-    *("pooling=", "likelihood", "data", "device", "tracking", "hydra"),
+    *("pooling=", "likelihood=", "data", "device", "tracking", "hydra"),
     *("checks", "plots", "experiments", "sweep.", "reuse", "sampler.checkpoint_every"),
 )
 # logged before the fit: MLflow's UI shows tags in the order in which a run first got them, and its page that compares

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poolwise.config import LATER, renamed, upgraded
+from poolwise.config import LATER, LATER_OF, renamed, upgraded
 from poolwise.errors import UnknownRunError, UnreachableError
 from poolwise.inference.engines.base import Fit
 from poolwise.provenance.differences import flat, shown, unequal
@@ -119,7 +119,8 @@ def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """One phrase per leaf that differs: `fitted with numpyro 0.22.0, here 0.23.0`."""
     here = flat(now)
-    there = {key: value for key, value in LATER.items() if key in here} | renamed(flat(then))
+    implied = LATER | {key: value for key, (*_, value) in LATER_OF.items()}
+    there = {key: value for key, value in implied.items() if key in here} | renamed(flat(then))
     for key, a, b in sorted(unequal(there, here), key=lambda each: each[0]):
         if key.startswith("source.") or key == "all_source":
             yield f"made with another version of {key.removeprefix('source.').replace('all_source', 'the source')}"

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from poolwise.counts.statistics import CELLS, Statistics
 from poolwise.model.priors import Arrays, Priors
 from poolwise.model.sites import Feature, Site
+from poolwise.model.special import log_rising
 
 Params = Mapping[str, Any]
 
@@ -31,6 +32,13 @@ class ExactCells:
 
     by_group: int
     by_population: int
+
+
+def over_values(concentration: jax.Array, statistics: Arrays) -> jax.Array:
+    """The sum over all rows of `log_rising(concentration of the row, count)`, for one concentration a unit or a row."""
+    units = statistics.get("value_exposure")  # of rows whose concentration is that of their units
+    of_row = concentration if units is None else concentration * units
+    return jnp.sum(statistics["value_rows"] * log_rising(of_row, statistics["value"]))
 
 
 def over_groups(by_group: jax.Array, statistics: Arrays) -> jax.Array:
@@ -44,6 +52,8 @@ class Likelihood(ABC):
     Attributes
     ----------
     name, short : in configs, and in the names of runs
+    overdispersion : the choice of `likelihood.overdispersion` among likelihoods of one name; None if there is no choice
+    made_of : the likelihoods that it changes
     sites : its parameters that take a prior
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the count down
@@ -56,6 +66,8 @@ class Likelihood(ABC):
 
     name: str
     short: str
+    overdispersion: str | None = None
+    made_of: "tuple[Likelihood, ...]" = ()
     sites: tuple[Site, ...] = ()
     meaning: str
     formula: tuple[tuple[str, str], ...]
@@ -92,6 +104,10 @@ class Likelihood(ABC):
         """Its parameters, selected from draws by name."""
         return {name: draws[name] for name in self.parameters}
 
+    def at(self, params: Params, exposure: ArrayLike) -> Params:
+        """Its parameters for rows of an exposure, as the functions of single counts take them; arguments broadcast."""
+        return params
+
     # Densities, with JAX.
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
@@ -101,6 +117,7 @@ class Likelihood(ABC):
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
         rate = statistics["cell_exposure"] * lam[statistics["cell_group"]]  # (C,)
+        params = self.at(params, statistics["cell_exposure"])
         return jnp.sum(statistics["cell_rows"] * self.log_prob(statistics["cell_count"], rate, params))
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:

@@ -1,4 +1,14 @@
-"""Negative binomial counts: a Poisson with one gamma disturbance per row."""
+"""Negative binomial counts: a Poisson with one gamma disturbance per row, per unit, or per event.
+
+The laws of one count are the same, given its concentration; it depends on the rate r and the exposure e in three ways:
+
+    likelihood.overdispersion   concentration   variance        the disturbance is that of
+    row                         phi             r + d^2 r^2     the row, whatever its exposure (NB2)
+    unit                        phi e           r + d^2 r^2/e   each unit of exposure, independently
+    proportional                phi r           r (1 + d^2)     each event (NB1)
+
+with phi = 1 / d^2. Sums of rows of one rate keep the law of a unit and of an event, but not that of a row.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +18,9 @@ from jax.scipy.special import gammaln, xlogy
 from jax.typing import ArrayLike
 from scipy import special
 
-from poolwise.counts.statistics import SUFFICIENT
+from poolwise.counts.statistics import SUFFICIENT, SUFFICIENT_BY_UNIT
 from poolwise.model import marginal
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params
+from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_values
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
 from poolwise.model.sites import Feature, Site
@@ -20,26 +30,20 @@ NEARLY_POISSON = 1e8  # from this concentration on the distribution function equ
 
 
 class NegativeBinomial(Likelihood):
-    """y ~ NegativeBinomial(mean r, concentration phi = 1 / delta^2): variance r + (delta r)^2; delta = 0 is Poisson."""
+    """y ~ NegativeBinomial(mean r, a concentration that follows from phi = 1 / delta^2); delta = 0 is Poisson."""
 
     name, short = "negative_binomial", "nb"
     sites = (Site("delta", "δ", "overdispersion (no unit; 0 is Poisson noise)"),)
-    meaning = (
-        "Given its rate r, a count varies more than a Poisson count: its variance is r + delta² r², "
-        "with one delta for all groups."
-    )
-    formula = (
-        ("y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ)", "the count of row i, with mean r and concentration φ"),
-        ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
-    )
-    statistics = SUFFICIENT
     describes = (Feature.OVERDISPERSION,)
     without_mean = ("phi",)
-    exact_cells = ExactCells(20_000, 150)
+
+    def concentration(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """The concentration of single counts at a rate, with the parameters `at` their exposures."""
+        return params["phi"]
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
-        """NegativeBinomial2(r, phi)."""
-        return dist.NegativeBinomial2(rate, params["phi"])
+        """NumPyro's negative binomial."""
+        return dist.NegativeBinomial2(rate, self.concentration(rate, params))
 
     def derived(self, params: Params) -> dict[str, jax.Array]:
         """The concentration phi."""
@@ -47,8 +51,42 @@ class NegativeBinomial(Likelihood):
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts; NumPyro's own has errors up to 7e-7."""
-        spread = (count + params["phi"]) * jnp.log1p(rate / params["phi"])
-        return xlogy(count, rate) - spread + log_rising(params["phi"], jnp.asarray(count)) - gammaln(count + 1.0)
+        phi = self.concentration(rate, params)
+        spread = (count + phi) * jnp.log1p(rate / phi)
+        return xlogy(count, rate) - spread + log_rising(phi, jnp.asarray(count)) - gammaln(count + 1.0)
+
+    def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """By the incomplete beta function; 0 for a count of 0."""
+        phi = self.concentration(rate, params)
+        finite = np.minimum(phi, NEARLY_POISSON)
+        below = special.betainc(finite, np.maximum(count, 1.0), finite / (finite + rate))
+        return np.where(phi < NEARLY_POISSON, below * (count > 0), POISSON.below(count, rate, {}))
+
+    def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """A Poisson count at the rate times a gamma disturbance."""
+        phi = self.concentration(rate, params)
+        disturbed = rate * mean_one_gamma(np.broadcast_to(phi, np.shape(rate)), rng)
+        return POISSON.sample(disturbed, {}, rng)
+
+    def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
+        """E y = E r, E y^2 = E r + (1 + 1 / phi) E r^2."""
+        return rate, square + (rate + square / params["phi"])
+
+
+class NegativeBinomialByRow(NegativeBinomial):
+    """One disturbance a row: concentration phi, variance r + (delta r)^2 for any exposure."""
+
+    overdispersion = "row"
+    meaning = (
+        "Given its rate r, a count varies more than a Poisson count: its variance is r + delta² r², "
+        "with one delta for all groups. The extra variation is that of a whole row, whatever its exposure."
+    )
+    formula = (
+        ("y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ)", "the count of row i, with mean r and concentration φ"),
+        ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
+    )
+    statistics = SUFFICIENT
+    exact_cells = ExactCells(20_000, 150)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum, and by distinct count: see `counts.statistics.sufficient_statistics`."""
@@ -59,8 +97,7 @@ class NegativeBinomial(Likelihood):
         by_stratum = xlogy(total, lam_t) - (total + rows * concentration) * jnp.log1p(
             statistics["stratum_exposure"] * lam_t / concentration
         )
-        by_value = statistics["value_rows"] * log_rising(concentration, statistics["value"])  # (K,)
-        return jnp.sum(by_stratum) + jnp.sum(by_value) + statistics["constant"]
+        return jnp.sum(by_stratum) + over_values(concentration, statistics) + statistics["constant"]
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum: n r / (1 + r / phi)."""
@@ -79,21 +116,62 @@ class NegativeBinomial(Likelihood):
         """By rejection."""
         return marginal.draw_rates(key, statistics, mu, shape, params["phi"])
 
-    def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
-        """By the incomplete beta function; 0 for a count of 0."""
-        phi = params["phi"]
-        finite = np.minimum(phi, NEARLY_POISSON)
-        below = special.betainc(finite, np.maximum(count, 1.0), finite / (finite + rate))
-        return np.where(phi < NEARLY_POISSON, below * (count > 0), POISSON.below(count, rate, {}))
 
-    def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
-        """A Poisson count at the rate times a gamma disturbance."""
-        disturbed = rate * mean_one_gamma(np.broadcast_to(params["phi"], np.shape(rate)), rng)
-        return POISSON.sample(disturbed, {}, rng)
+class NegativeBinomialByUnit(NegativeBinomialByRow):
+    """One disturbance a unit of exposure: concentration phi e, variance r + (delta r)^2 / e.
+
+    The units of a group are one stratum of exposure 1, so all collapsed forms are those of the law by row.
+    """
+
+    overdispersion = "unit"
+    meaning = (
+        "Given its rate r, a count varies more than a Poisson count, with one delta for all groups: every unit of"
+        " exposure varies on its own with variance lam + delta² lam², so the variance of a row of exposure e is"
+        " r + delta² r² / e, and large rows vary relatively less."
+    )
+    formula = (
+        (
+            "y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ e<sub>i</sub>)",
+            "the count of row i, with mean r and concentration φ per unit of exposure",
+        ),
+        ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r² / e; phi in tables"),
+    )
+    statistics = SUFFICIENT_BY_UNIT
+
+    def at(self, params: Params, exposure: ArrayLike) -> Params:
+        """The concentration of so many units."""
+        return {**params, "phi": params["phi"] * exposure}
+
+
+class NegativeBinomialProportional(NegativeBinomial):
+    """NB1: concentration phi r, variance r (1 + delta^2), proportional to the mean."""
+
+    overdispersion = "proportional"
+    meaning = (
+        "Given its rate r, a count varies more than a Poisson count by the same factor at any rate and exposure: its"
+        " variance is r (1 + delta²), with one delta for all groups (NB1)."
+    )
+    formula = (
+        (
+            "y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ r<sub>i</sub>)",
+            "the count of row i, with mean r and concentration φ r",
+        ),
+        ("φ = 1 / δ<sup>2</sup>", "so that the variance is r (1 + δ²); phi in tables"),
+    )
+
+    def concentration(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """Proportional to the rate."""
+        return params["phi"] * rate
+
+    def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """About that of the mean: r / (1 + delta^2)."""
+        return super().information(statistics, lam, params) / (1.0 + 1.0 / params["phi"])
 
     def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
-        """E y = E r, E y^2 = E r + (1 + 1 / phi) E r^2."""
-        return rate, square + (rate + square / params["phi"])
+        """E y = E r, E y^2 = E r^2 + (1 + 1 / phi) E r."""
+        return rate, square + (rate + rate / params["phi"])
 
 
-NEGATIVE_BINOMIAL = NegativeBinomial()
+NEGATIVE_BINOMIAL = NegativeBinomialByRow()
+NEGATIVE_BINOMIAL_BY_UNIT = NegativeBinomialByUnit()
+NEGATIVE_BINOMIAL_PROPORTIONAL = NegativeBinomialProportional()

@@ -5,4 +5,22 @@ from poolwise.model.poolings.hierarchical import HIERARCHICAL
 from poolwise.model.poolings.pooled import POOLED
 from poolwise.model.poolings.unpooled import UNPOOLED
 
-POOLINGS: dict[str, Pooling] = {each.name: each for each in (POOLED, UNPOOLED, HIERARCHICAL)}
+EVERY_POOLING: tuple[Pooling, ...] = (
+    POOLED,
+    UNPOOLED,
+    HIERARCHICAL,
+)  # of those with one name and several choices of `population`, the default first
+POOLINGS: dict[str, Pooling] = {}
+for _each in EVERY_POOLING:
+    POOLINGS.setdefault(_each.name, _each)
+
+
+def populations(name: str) -> list[str]:
+    """The choices of `pooling.population` of a pooling, the default first; empty if there is none."""
+    return [each.population for each in EVERY_POOLING if each.name == name and each.population is not None]
+
+
+def pooling_of(name: str, population: str | None = None) -> Pooling:
+    """The pooling with this name and choice; None is its default."""
+    chosen = (each for each in EVERY_POOLING if each.name == name and each.population == population)
+    return POOLINGS[name] if population is None else next(chosen)

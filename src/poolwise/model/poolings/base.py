@@ -56,6 +56,7 @@ class Pooling(ABC):
     Attributes
     ----------
     name, short : in configs, and in the names of runs
+    population : the choice of `pooling.population` among poolings of one name; None if there is no choice
     sites : its parameters that take a prior
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the rates down to the sites with a prior
@@ -70,6 +71,7 @@ class Pooling(ABC):
 
     name: str
     short: str
+    population: str | None = None
     sites: tuple[Site, ...]
     meaning: str
     formula: tuple[tuple[str, str], ...] = ()

@@ -27,7 +27,7 @@ from poolwise.model.standardised_prior import StandardisedPrior
 class Hierarchical(Pooling):
     """mu, sigma ~ priors; lam[g] ~ Gamma(alpha, beta) with alpha = mu^2 / sigma^2 and beta = mu / sigma^2."""
 
-    name, short = "hierarchical", "hier"
+    name, short, population = "hierarchical", "hier", "gamma"
     sites = (
         Site("mu", "μ", "mean rate of the population of groups"),
         Site("sigma", "σ", "standard deviation between the groups' rates"),
