@@ -147,8 +147,10 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
     plain = {key: value for key, value in written(f"{group}/{choice}.yaml").items() if key != "defaults"}
     plain |= TABLE | {"name": "defects"} if table else {}
     plain = {
-        key: value for key, value in plain.items() if key != "parameterisation" or value
-    }  # a pooling with one parameterisation drops the key
+        key: value
+        for key, value in plain.items()
+        if key not in ("parameterisation", "population", "overdispersion") or value
+    }  # what offers no choice drops the key
     assert {key: found[key] for key in plain} == plain
 
 

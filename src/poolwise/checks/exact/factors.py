@@ -28,7 +28,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Table:
-    """Cells (C,), strata (S,) of one group and exposure (runs of cells), and groups (G,), from 0 without a gap."""
+    """Cells (C,), strata (S,) of one group and exposure (runs of cells), and groups (G,), from 0 without a gap.
+
+    A row has as many disturbances as its units: one, or its exposure if `is_by_unit`.
+    """
 
     group: Array
     exposure: Array
@@ -38,18 +41,24 @@ class Table:
     stratum_group: Array  # (S,)
     stratum_exposure: Array
     stratum_rows: Array
+    stratum_units: Array  # of one row
     stratum_total: Array
     first: Array  # (G,), each group's first stratum
     group_rows: Array  # (G,)
+    group_units: Array
     group_total: Array
     group_exposure: Array
+    is_by_unit: bool
 
     def log_likelihood(self, log_lam: Array, delta: Array | None) -> Array:
         """Log p(y_g | lam) without its constant, (G, ...), at log lam (G, ...) and delta (...)."""
         like = (-1, *[1] * (log_lam.ndim - 1))
         total, rows = self.stratum_total.reshape(like), self.stratum_rows.reshape(like)
         rate = self.stratum_exposure.reshape(like) * np.exp(log_lam)[self.stratum_group]
-        lost = rows * rate if delta is None else (total + rows / delta**2) * np.log1p(delta**2 * rate)
+        lost = rows * rate
+        if delta is not None:
+            units = self.stratum_units.reshape(like)
+            lost = (total + rows * units / delta**2) * np.log1p(delta**2 * (rate / units))
         return np.add.reduceat(total * log_lam[self.stratum_group] - lost, self.first, axis=0)
 
     def log_rows(self, log_lam: Array, delta: Array | None, cells: slice) -> Array:
@@ -58,12 +67,15 @@ class Table:
         rate = self.stratum_exposure[:, None, None] * np.exp(log_lam)[self.stratum_group]
         if delta is None:
             return count * log_lam[group] - rate[stratum]
-        return count * log_lam[group] - (count + 1 / delta**2) * np.log1p(delta**2 * rate)[stratum]
+        units = self.stratum_units[:, None, None]
+        spread = np.log1p(delta**2 * (rate / units))
+        return count * log_lam[group] - (count + units[stratum] / delta**2) * spread[stratum]
 
     def constant(self, delta: Array | None) -> Array:
         """Terms of log p(y) of one row of each cell that do not depend on lam, (C, D); delta (D,)."""
         constant = (self.count * np.log(self.exposure) - gammaln(self.count + 1))[:, None]
-        return constant if delta is None else constant + log_rising(delta**-2, self.count[:, None])
+        units = self.stratum_units[self.stratum, None]
+        return constant if delta is None else constant + log_rising(units * delta**-2, self.count[:, None])
 
     def of_rows(self, of_one: Array) -> Array:
         """Sums over each group's rows (G, D) of values per row of each cell (C, D)."""
@@ -72,17 +84,19 @@ class Table:
     def merged(self) -> "Table":
         """All rows in one group."""
         order = np.argsort(self.exposure, kind="stable")
-        return table_of(0 * self.group, *(each[order] for each in (self.exposure, self.count, self.rows)))
+        columns = (each[order] for each in (self.exposure, self.count, self.rows))
+        return table_of(0 * self.group, *columns, is_by_unit=self.is_by_unit)
 
     def parts(self, size: int) -> Iterator["Table"]:
         """Blocks of groups in order, of about this many cells and strata."""
         first = np.flatnonzero(np.diff(self.group, prepend=-1))
         block = ((np.arange(len(self.group)) + self.stratum)[first] // max(size, 1))[self.group]  # (C,)
         for each in np.unique(block):
-            yield table_of(*(x[block == each] for x in (self.group, self.exposure, self.count, self.rows)))
+            columns = (x[block == each] for x in (self.group, self.exposure, self.count, self.rows))
+            yield table_of(*columns, is_by_unit=self.is_by_unit)
 
 
-def table_of(group: Array, exposure: Array, count: Array, rows: Array) -> Table:
+def table_of(group: Array, exposure: Array, count: Array, rows: Array, *, is_by_unit: bool) -> Table:
     """Cells, in the order of group and exposure; those without rows are dropped."""
     exposure, count, rows, kept = *(np.asarray(each, float) for each in (exposure, count, rows)), rows > 0
     exposure, count, rows = exposure[kept], count[kept], rows[kept]
@@ -90,6 +104,7 @@ def table_of(group: Array, exposure: Array, count: Array, rows: Array) -> Table:
     is_first = (np.diff(group, prepend=-1) != 0) | (np.diff(exposure, prepend=-1.0) != 0)
     strata, groups = np.flatnonzero(is_first), np.flatnonzero(np.diff(group, prepend=-1))
     first = np.flatnonzero(np.diff(group[strata], prepend=-1))
+    units = exposure if is_by_unit else np.ones_like(exposure)
 
     def sums(x: Array, begin: Array) -> Array:
         return np.add.reduceat(x, begin) if len(x) else x
@@ -103,11 +118,14 @@ def table_of(group: Array, exposure: Array, count: Array, rows: Array) -> Table:
         stratum_group=group[strata],
         stratum_exposure=exposure[strata],
         stratum_rows=sums(rows, strata),
+        stratum_units=units[strata],
         stratum_total=sums(rows * count, strata),
         first=first,
         group_rows=sums(rows, groups),
+        group_units=sums(rows * units, groups),
         group_total=sums(rows * count, groups),
         group_exposure=sums(rows * exposure, groups),
+        is_by_unit=is_by_unit,
     )
 
 
@@ -175,11 +193,11 @@ class GammaLaw:
         """Place of lam in each group, at the values of delta (N, 1); (G, N). Newton: the integrand is log-concave."""
         a = 1 / np.maximum(self.cv2, NARROWEST**2)
         b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group
-        total = table.stratum_total[:, None] + table.stratum_rows[:, None] / square  # (S, N)
-        kappa = 1 / (1 + square * (table.group_total / table.group_rows)[:, None])
+        total = table.stratum_total[:, None] + (table.stratum_rows * table.stratum_units)[:, None] / square  # (S, N)
+        kappa = 1 / (1 + square * (table.group_total / table.group_units)[:, None])
         u = np.log((a + kappa * table.group_total[:, None]) / (b + kappa * table.group_exposure[:, None]))
         for _ in range(NEWTON):
-            odds = square * table.stratum_exposure[:, None] * np.exp(u[group])
+            odds = square * (table.stratum_exposure / table.stratum_units)[:, None] * np.exp(u[group])
             slope, bend = (np.add.reduceat(total * odds / (1 + odds) ** k, table.first) for k in (1, 2))
             bend += b * np.exp(u)
             change = np.clip((a + table.group_total[:, None] - b * np.exp(u) - slope) / bend, -2.0, 2.0)

@@ -33,7 +33,8 @@ class Problem:
     def without(self, rows: Array) -> "Problem":
         """The marginal likelihood alone, of the table without this many rows of each cell."""
         table = self.table
-        rest = table_of(table.group, table.exposure, table.count, table.rows - rows)
+        columns = table.group, table.exposure, table.count, table.rows - rows
+        rest = table_of(*columns, is_by_unit=table.is_by_unit)
         return replace(self, table=rest, with_cells=False)
 
 
@@ -135,7 +136,7 @@ class Approximation:
         table = problem.table
         total, exposure = table.group_total[:, None], table.group_exposure[:, None]
         rate = (total + 0.5) / exposure
-        kappa = np.ones((1, 1)) if delta is None else 1 / (1 + delta**2 * rate * exposure / table.group_rows[:, None])
+        kappa = np.ones((1, 1)) if delta is None else 1 / (1 + delta**2 * rate * exposure / table.group_units[:, None])
         total, exposure, log_rate = kappa * total, kappa * exposure, np.log(rate) + 0 * kappa
         base = table.log_likelihood(log_rate, delta) + table.of_rows(table.constant(delta))
         return Approximation(problem.priors, base - total * log_rate + exposure * rate, total, exposure)

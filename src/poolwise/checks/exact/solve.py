@@ -108,7 +108,10 @@ def solve(model: Model, counts: Counts, values: PriorValues) -> Exact:
         likelihood, or too many leave-outs need their own grid.
     """
     priors = {site: prior_law(family, values[site]) for site, family in model.families}
-    table = table_of(counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity)
+    cells = counts.cell_group, counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
+    table = table_of(
+        *cells, is_by_unit=model.likelihood.exact_cells is not None and model.likelihood.exact_cells.is_by_unit
+    )
     problem = Problem(model.pooling, priors, table)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         if model.pooling.is_shared and "delta" not in priors and priors["lam"].gamma is not None:

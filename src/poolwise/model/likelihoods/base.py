@@ -28,10 +28,14 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ExactCells:
-    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates."""
+    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates.
+
+    `is_by_unit`: the concentration of a count is 1 / delta^2 for each unit of its exposure, not for the row.
+    """
 
     by_group: int
     by_population: int
+    is_by_unit: bool = False
 
 
 def over_values(concentration: jax.Array, statistics: Arrays) -> jax.Array:

@@ -137,6 +137,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r² / e; phi in tables"),
     )
     statistics = SUFFICIENT_BY_UNIT
+    exact_cells = ExactCells(20_000, 150, is_by_unit=True)
 
     def at(self, params: Params, exposure: ArrayLike) -> Params:
         """The concentration of so many units."""
