@@ -42,6 +42,7 @@ LATER = {
     "sampler.name": "nuts",
     "data.per": 1.0,
     "data.multiplicity": None,
+    "checks.exposure_law": False,
 }  # keys that earlier versions lacked, with the value they implied
 LATER_OF = {
     "likelihood.overdispersion": ("likelihood.name", "negative_binomial", "row"),
@@ -143,6 +144,7 @@ class Checks(Section):
     groups: bool
     exact: bool
     sensitivity: bool
+    exposure_law: bool
     model_check: bool
     leave_group_out: bool
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from poolwise.checks import (
     exact_agreement,
+    exposure_law,
     gate,
     groups,
     integrated_loo,
@@ -40,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     leave_group_out.CHECK,
     exact_agreement.CHECK,
     power_scaling.CHECK,
+    exposure_law.CHECK,
     model_check.CHECK,
 )  # in the order of their lines
 

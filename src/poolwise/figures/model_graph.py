@@ -38,7 +38,7 @@ LEGEND = "distribution_description_node"  # NumPyro's name for the node with the
 def _model(fit: Drawing) -> Picture:
     relations = _relations(fit)
     text = lines(relations, fit.view.prior_values)
-    shows = _shows(relations, fit.view.prior_values, fit.view.model.likelihood.name.replace("_", " "))
+    shows = _shows(relations, fit.view.prior_values, fit.view.model.likelihood.title)
     try:
         drawn = _drawn(_layout(fit, text))
     except (ImportError, RuntimeError, OSError):

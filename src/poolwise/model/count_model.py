@@ -48,7 +48,7 @@ class Model:
     @property
     def name(self) -> str:
         """The name of the variant."""
-        return f"{self.pooling.name} {self.likelihood.name}".replace("_", " ")
+        return f"{self.pooling.title} {self.likelihood.title}"
 
     @property
     def is_marginal(self) -> bool:

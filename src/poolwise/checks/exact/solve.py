@@ -76,7 +76,7 @@ class Exact:
 def reason_against(model: Model, counts: Counts) -> str:
     """Why there is no exact answer within seconds; empty if there is one."""
     if model.likelihood.exact_cells is None:
-        return f"none is available for {model.likelihood.name.replace('_', ' ')} counts"
+        return f"none is available for {model.likelihood.title} counts"
     most = most_cells(model)
     if counts.num_cells <= most:
         return ""

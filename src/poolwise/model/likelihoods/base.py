@@ -57,6 +57,7 @@ class Likelihood(ABC):
     ----------
     name, short : in configs, and in the names of runs
     overdispersion : the choice of `likelihood.overdispersion` among likelihoods of one name; None if there is no choice
+    qualifier : what follows its name in sentences, if its choice is not the default
     made_of : the likelihoods that it changes
     sites : its parameters that take a prior
     meaning : its assumption, one sentence
@@ -71,6 +72,7 @@ class Likelihood(ABC):
     name: str
     short: str
     overdispersion: str | None = None
+    qualifier: str = ""
     made_of: "tuple[Likelihood, ...]" = ()
     sites: tuple[Site, ...] = ()
     meaning: str
@@ -98,6 +100,11 @@ class Likelihood(ABC):
     def has_marginal(self) -> bool:
         """Whether rates with a gamma law can be integrated out: it overrides `log_marginal` and `draw_rates`."""
         return type(self).log_marginal is not Likelihood.log_marginal
+
+    @property
+    def title(self) -> str:
+        """Its name in sentences."""
+        return f"{self.name.replace('_', ' ')} {self.qualifier}".strip()
 
     def sample_params(self, prior: Priors) -> Params:
         """The parameters, inside a NumPyro model and outside every plate: one of each for all groups."""

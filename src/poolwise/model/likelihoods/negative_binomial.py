@@ -30,12 +30,18 @@ NEARLY_POISSON = 1e8  # from this concentration on the distribution function equ
 
 
 class NegativeBinomial(Likelihood):
-    """y ~ NegativeBinomial(mean r, a concentration that follows from phi = 1 / delta^2); delta = 0 is Poisson."""
+    """y ~ NegativeBinomial(mean r, a concentration that follows from phi = 1 / delta^2); delta = 0 is Poisson.
+
+    Attributes
+    ----------
+    other_exposures : how the spread of a count relative to its mean changes with the exposure, in words
+    """
 
     name, short = "negative_binomial", "nb"
     sites = (Site("delta", "δ", "overdispersion (no unit; 0 is Poisson noise)"),)
     describes = (Feature.OVERDISPERSION,)
     without_mean = ("phi",)
+    other_exposures: str
 
     def concentration(self, rate: ArrayLike, params: Params) -> jax.Array:
         """The concentration of single counts at a rate, with the parameters `at` their exposures."""
@@ -68,6 +74,10 @@ class NegativeBinomial(Likelihood):
         disturbed = rate * mean_one_gamma(np.broadcast_to(phi, np.shape(rate)), rng)
         return POISSON.sample(disturbed, {}, rng)
 
+    def extra_spread(self, rate: float, params: Params) -> float:
+        """Standard deviation beyond Poisson noise of a count, in units of its mean."""
+        return float(1.0 / np.sqrt(self.concentration(rate, params)))
+
     def moments(self, rate: np.ndarray, square: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
         """E y = E r, E y^2 = E r + (1 + 1 / phi) E r^2."""
         return rate, square + (rate + square / params["phi"])
@@ -85,6 +95,7 @@ class NegativeBinomialByRow(NegativeBinomial):
         ("y<sub>i</sub> ~ NegativeBinomial(r<sub>i</sub>, φ)", "the count of row i, with mean r and concentration φ"),
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
     )
+    other_exposures = "as it does at any exposure"
     statistics = SUFFICIENT
     exact_cells = ExactCells(20_000, 150)
 
@@ -123,7 +134,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
     The units of a group are one stratum of exposure 1, so all collapsed forms are those of the law by row.
     """
 
-    overdispersion = "unit"
+    overdispersion, qualifier = "unit", "by unit"
     meaning = (
         "Given its rate r, a count varies more than a Poisson count, with one delta for all groups: every unit of"
         " exposure varies on its own with variance lam + delta² lam², so the variance of a row of exposure e is"
@@ -136,6 +147,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
         ),
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r² / e; phi in tables"),
     )
+    other_exposures = "and relatively less at larger exposures, since their units vary independently"
     statistics = SUFFICIENT_BY_UNIT
     exact_cells = ExactCells(20_000, 150, is_by_unit=True)
 
@@ -147,7 +159,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
 class NegativeBinomialProportional(NegativeBinomial):
     """NB1: concentration phi r, variance r (1 + delta^2), proportional to the mean."""
 
-    overdispersion = "proportional"
+    overdispersion, qualifier = "proportional", "NB1"
     meaning = (
         "Given its rate r, a count varies more than a Poisson count by the same factor at any rate and exposure: its"
         " variance is r (1 + delta²), with one delta for all groups (NB1)."
@@ -159,6 +171,7 @@ class NegativeBinomialProportional(NegativeBinomial):
         ),
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r (1 + δ²); phi in tables"),
     )
+    other_exposures = "and relatively less at larger exposures, whose means are larger"
 
     def concentration(self, rate: ArrayLike, params: Params) -> jax.Array:
         """Proportional to the rate."""

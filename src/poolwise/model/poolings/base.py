@@ -57,6 +57,7 @@ class Pooling(ABC):
     ----------
     name, short : in configs, and in the names of runs
     population : the choice of `pooling.population` among poolings of one name; None if there is no choice
+    qualifier : what precedes its name in sentences, if its choice is not the default
     sites : its parameters that take a prior
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the rates down to the sites with a prior
@@ -72,6 +73,7 @@ class Pooling(ABC):
     name: str
     short: str
     population: str | None = None
+    qualifier: str = ""
     sites: tuple[Site, ...]
     meaning: str
     formula: tuple[tuple[str, str], ...] = ()
@@ -83,6 +85,11 @@ class Pooling(ABC):
     informs_new_group = True
     describes: tuple[Feature, ...] = ()
     without_mean: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its name in sentences."""
+        return f"{self.qualifier} {self.name.replace('_', ' ')}".strip()
 
     @abstractmethod
     def rates(self, prior: Priors, num_groups: int) -> jax.Array:
