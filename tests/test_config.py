@@ -117,6 +117,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "groups": True,
             "exact": True,
             "sensitivity": True,
+            "exposure_law": True,
             "model_check": True,
             "leave_group_out": False,
         },
@@ -215,12 +216,12 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         ("sead", "unknown key sead. Did you mean seed?"),
         (
             "pooling.shrink",
-            "unknown key pooling.shrink. Known keys: pooling.name, pooling.parameterisation.",
+            "unknown key pooling.shrink. Known keys: pooling.name, pooling.population, pooling.parameterisation.",
         ),  # nothing near: what there is
         (
             "checks.loo.folds",
             "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.exact, checks.sensitivity, "
-            "checks.model_check, checks.leave_group_out.",
+            "checks.exposure_law, checks.model_check, checks.leave_group_out.",
         ),
     ],
 )
@@ -476,7 +477,8 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    engine = {"sampler.name": "nuts", "data.per": 1.0, "data.multiplicity": None}  # of every earlier version
+    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False}
+    engine = {"sampler.name": "nuts", **later}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
         "seed": 0,
@@ -484,6 +486,10 @@ def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
     assert upgraded({"pooling.rates": "integrated"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.parameterisation": "marginal"}) == engine | {"pooling.parameterisation": "marginal"}
     assert upgraded({"pooling.name": "pooled"}) == engine | {"pooling.name": "pooled"}
+    gammas = {"pooling.name": "hierarchical", "pooling.population": "gamma"}
+    assert upgraded({"pooling.name": "hierarchical"}) == engine | gammas
+    by_row = {"likelihood.name": "negative_binomial", "likelihood.overdispersion": "row"}
+    assert upgraded({"likelihood.name": "negative_binomial"}) == engine | by_row
     assert upgraded({"sampler.name": "other"}) == engine | {"sampler.name": "other"}
     now = checked().leaves()
     assert upgraded(now) == now
@@ -691,7 +697,7 @@ def test_leaves_are_dotted_keys_with_plain_values():
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
     # 7 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 45
+    assert len(leaves) == 47
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 
