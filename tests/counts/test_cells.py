@@ -112,9 +112,19 @@ def test_cookies_keep_their_totals_and_distinct_counts(cookies):
     assert len(statistics["value"]) == 20
 
 
-def test_cookies_have_the_hashes_that_the_readme_names(cookies):
+def test_shipped_tables_have_the_hashes_that_the_readme_names(cookies):
     readme = (COOKIES.parent / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"`([0-9a-f]{64})`", readme) == [cookies.file_sha256, cookies.sha256]
+    kicks = read_counts(COOKIES.with_name("horse_kicks.csv"), group="corps", count="deaths")
+    named = [digest for each in (cookies, kicks) for digest in (each.file_sha256, each.sha256)]
+    assert re.findall(r"`([0-9a-f]{64})`", readme) == named
+
+
+def test_horse_kicks_are_those_that_bortkiewicz_published():
+    kicks = read_counts(COOKIES.with_name("horse_kicks.csv"), group="corps", count="deaths")
+    group, _, count = kicks.rows()
+    assert np.bincount(count).tolist() == [144, 91, 32, 11, 2]
+    is_kept = ~np.isin(np.array(kicks.labels)[group], ["G", "I", "VI", "XI"])
+    assert np.bincount(count[is_kept]).tolist() == [109, 65, 22, 3, 1]  # of the ten corps of 1898
 
 
 @pytest.mark.usefixtures("any_size")
