@@ -183,7 +183,7 @@ def test_007_and_7_are_different_groups(write):
 
 def test_arrays_are_read_only(cookies):
     arrays = [value for value in vars(cookies).values() if isinstance(value, np.ndarray)]
-    assert [array.flags.writeable for array in arrays] == [False] * 5
+    assert [array.flags.writeable for array in arrays] == [False] * 6
 
 
 def test_counts_cannot_be_reassigned(cookies):
@@ -213,7 +213,7 @@ def test_the_source_is_kept_with_the_table(write):
     path = write("n,g,h\n1,a,1\n", "visits.csv.gz")  # told from the bytes, not from the ending
     counts = read_counts(path, group="g", count="n", exposure="h")
     assert (counts.name, counts.path) == ("visits", str(path))
-    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0, None)
+    assert dataclasses.astuple(counts.columns) == ("g", "n", "h", 1.0, None, ())
 
 
 def test_a_given_name_beats_the_file_name():

@@ -12,18 +12,17 @@ multiplicities says, in a table that was grouped elsewhere.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poolwise.counts.covariates import Covariate, covariates_of, in_canonical_order
 from poolwise.counts.parsing import (
-    INTEGER,
     LARGEST,
     Column,
     parse_column,
@@ -50,11 +49,13 @@ class Columns:
     exposure: str | None
     per: float = 1.0
     multiplicity: str | None = None
+    covariates: tuple[str, ...] = ()
 
     @property
     def named(self) -> list[str]:
         """The columns of the table."""
-        return [name for name in (self.group, self.count, self.exposure, self.multiplicity) if name is not None]
+        others = [name for name in (self.exposure, self.multiplicity) if name is not None]
+        return [self.group, self.count, *others, *self.covariates]
 
     def denominator(self, exposure: str) -> str:
         """What a rate is per, with the words for the exposure column: "unit of hours", "1000 hours"."""
@@ -69,7 +70,7 @@ class Counts:
     ----------
     name              : name of the table
     labels            : (G,)  group labels: in numeric order if all are integers, else by code point
-    cell_group        : (C,)  int64, index into `labels`; cells are sorted by group, exposure, count
+    cell_group        : (C,)  int64, index into `labels`; cells are sorted by group, exposure, covariates, count
     cell_exposure     : (C,)  float64, > 0, in units of `columns.per` of the table; 1 where it has none
     cell_count        : (C,)  int64, events per row, 0 to 2**53
     cell_multiplicity : (C,)  int64, number of rows in the cell, >= 1
@@ -79,6 +80,8 @@ class Counts:
     columns           : names of the columns
     row_number        : (N,)  int32, the rows of `rows()` in the table: 1 is its first row below the header, and blank
                         lines are not counted; empty for more than `MOST_ROWS` rows or given multiplicities
+    covariates        : the columns that rates depend on
+    cell_x            : (C, P)  float64, the design matrix of the covariates; empty without them
     """
 
     name: str
@@ -92,6 +95,13 @@ class Counts:
     path: str
     columns: Columns
     row_number: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    covariates: tuple[Covariate, ...] = ()
+    cell_x: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """P names, of the effects of the covariates."""
+        return tuple(name for each in self.covariates for name in each.effects)
 
     @property
     def num_groups(self) -> int:
@@ -133,6 +143,8 @@ def read_counts(
     name: str | None = None,
     per: float = 1.0,
     multiplicity: str | None = None,
+    covariates: Sequence[str] = (),
+    reference: Mapping[str, str] | None = None,
 ) -> Counts:
     """Read a table of counts: CSV, TSV, semicolons or spaces, optionally gzipped, or parquet.
 
@@ -145,17 +157,19 @@ def read_counts(
     name     : name of the table; the file's name without extensions if not given
     per      : exposures are divided by it, so that rates are per 1000 hours, for example
     multiplicity : column of the number of equal rows that a row stands for, integers >= 1; if not given, 1
+    covariates : columns of numbers or levels that rates depend on
+    reference : covariate -> its reference level; by default the first in canonical order
 
     Raises
     ------
     DataError
         The file cannot be read, lacks a column, or holds an invalid label, count, exposure or multiplicity.
     """
-    columns = Columns(group, count, exposure, per, multiplicity)
+    columns = Columns(group, count, exposure, per, multiplicity, tuple(covariates))
     if len(set(columns.named)) < len(columns.named):
         raise DataError(f"{path}: the same column is named twice ({', '.join(columns.named)}). Name different columns.")
     name = name or Path(Path(path).name.removesuffix(".gz")).stem
-    file: dict[str, Any] = {"columns": columns, "name": name, "path": str(path)}
+    file: dict[str, Any] = {"columns": columns, "name": name, "path": str(path), "reference": reference or {}}
     large = distinct_rows(path, columns.named, more_than=MOST_ROWS)
     if large is not None:
         with suppress(DataError):  # the reader below says where
@@ -168,7 +182,9 @@ def _counts_of(texts: Sequence[Column], *, columns: Columns, **more: Any) -> Cou
     """The counts of the texts of the named columns."""
     of = dict(zip(columns.named, texts, strict=True))
     exposures, multiplicities = (name and of[name] for name in (columns.exposure, columns.multiplicity))
-    return counts_from_rows(of[columns.group], of[columns.count], exposures, multiplicities, columns=columns, **more)
+    covariates = {name: of[name] for name in columns.covariates}
+    given = of[columns.group], of[columns.count], exposures, multiplicities, covariates
+    return counts_from_rows(*given, columns=columns, **more)
 
 
 def counts_from_rows(
@@ -176,7 +192,9 @@ def counts_from_rows(
     counts_of_rows: Column,
     exposures: Column | None = None,
     multiplicities: Column | None = None,
+    covariates: Mapping[str, Column] | None = None,
     *,
+    reference: Mapping[str, str] | None = None,
     times: NDArray[np.int64] | None = None,
     name: str = "table",
     path: str = "",
@@ -192,6 +210,8 @@ def counts_from_rows(
     counts_of_rows : (N,)  integers >= 0
     exposures      : (N,)  > 0; 1 everywhere if not given
     multiplicities : (N,)  integers >= 1, the number of equal rows that each stands for; 1 everywhere if not given
+    covariates     : column -> (N,), numbers or levels
+    reference      : covariate -> its reference level
     times          : (N,)  how often each row occurs in the table; once if not given
     name, path, file_sha256, columns : stored in the result, see `Counts`
     where          : place of row i (from 0) in errors; by default ``<name>: row <i + 1>``
@@ -201,17 +221,19 @@ def counts_from_rows(
     DataError
         There are no rows, the lengths differ, or a value is not a valid label, count, exposure or multiplicity.
     """
-    given = (labels_of_rows, counts_of_rows, exposures, multiplicities)
+    covariates = covariates or {}
+    given = (labels_of_rows, counts_of_rows, exposures, multiplicities, *covariates.values())
     lengths = [len(column) for column in given if column is not None]
     if len(set(lengths)) > 1:
         raise DataError(f"{name}: the columns have lengths {lengths}. Give one value of each per row.")
     if not lengths[0]:
         raise DataError(f"{path or name}: there are no rows. Give at least one.")
-    columns = columns or Columns("group", "count", None if exposures is None else "exposure")
+    named = "group", "count", None if exposures is None else "exposure"
+    columns = columns or Columns(*named, covariates=tuple(covariates))
     where = where or (lambda row: f"{name}: row {row + 1}")
 
     label = parse_column(labels_of_rows, parse_label, column=columns.group, where=where)
-    labels = _canonical_order(set(label))
+    labels = in_canonical_order(set(label))
     index = {text: g for g, text in enumerate(labels)}
     group = np.fromiter(map(index.__getitem__, label), np.int64, len(label))  # (N,)
     count = np.array(parse_column(counts_of_rows, parse_count, column=columns.count, where=where), np.int64)
@@ -225,16 +247,19 @@ def counts_from_rows(
         parsed = parse_column(multiplicities, parse_multiplicity, column=called, where=where)
         rows = _product(rows, np.array(parsed, np.int64), place=path or name, column=called)
 
-    order = np.lexsort((count, exposure, group))
-    group, exposure, count = group[order], exposure[order], count[order]
-    first = run_starts(group, exposure, count)  # (C,)
+    used, x = covariates_of(covariates, rows, reference=reference or {}, where=where, place=path or name)
+    order = np.lexsort((count, *x.T[::-1], exposure, group))
+    group, exposure, count, x = group[order], exposure[order], count[order], x[order]
+    first = run_starts(group, exposure, *x.T, count)  # (C,)
     cells = (group[first], exposure[first], count[first], np.add.reduceat(rows[order], first))
     is_by_row = times is None and multiplicities is None and len(order) <= MOST_ROWS
     numbers = 1 + order if is_by_row else order[:0]  # the sort is stable: equal rows keep their order
     row_number = numbers.astype(np.int32)
-    for array in (*cells, row_number):
+    at_cells = {each: [str(covariates[each][row]) for row in order[first]] for each in covariates}
+    sha256, cell_x = _cells_sha256(labels, *cells, covariates=at_cells), x[first]
+    for array in (*cells, row_number, cell_x):
         array.flags.writeable = False
-    return Counts(name, labels, *cells, _cells_sha256(labels, *cells), file_sha256, path, columns, row_number)
+    return Counts(name, labels, *cells, sha256, file_sha256, path, columns, row_number, used, cell_x)
 
 
 def _product(
@@ -253,22 +278,14 @@ def _product(
 # Cells: canonical order and hash.
 
 
-def _canonical_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort by number if all labels are integers (7 and 007 tie: by code point), else by code point."""
-    labels = sorted(labels)
-    if all(map(INTEGER.fullmatch, labels)):
-        labels.sort(key=Decimal)  # stable; and unlike int, Decimal takes any number of digits
-    return tuple(labels)
-
-
 def run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
     """First index of every run of equal rows."""
     differs = [column[1:] != column[:-1] for column in columns]
     return np.concatenate([[0], 1 + np.flatnonzero(np.any(differs, axis=0))])
 
 
-def _cells_sha256(labels: Sequence[str], *cells: NDArray[Any]) -> str:
-    """SHA-256 of the cells as lines of JSON, ``["1", 1.0, 4, 2]``: label, exposure, count, multiplicity."""
-    rows = zip(*(column.tolist() for column in cells), strict=True)
+def _cells_sha256(labels: Sequence[str], *cells: NDArray[Any], covariates: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of the cells as lines of JSON, ``["1", 1.0, 4, 2]``: label, exposure, count, multiplicity, covariates."""
+    rows = zip(*(column.tolist() for column in cells), *covariates.values(), strict=True)
     lines = (json.dumps([labels[group], *values]) + "\n" for group, *values in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

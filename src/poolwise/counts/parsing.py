@@ -78,6 +78,20 @@ def parse_exposure(text: str) -> float:
     return value
 
 
+def parse_finite(text: str) -> float:
+    """A finite number."""
+    rule = "covariates of numbers must be finite numbers"
+    value = float(_plain_number(text, rule))
+    if not np.isfinite(value):
+        raise ValueError(f"{rule}. {CORRECT}")
+    return value
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell is blank or a word for a missing value."""
+    return text.strip().casefold() in _HOLES
+
+
 def _plain_number(text: str, rule: str) -> str:
     """Strip white space; refuse anything but a plain ASCII decimal number."""
     text = text.strip()
