@@ -20,7 +20,7 @@ from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT, SUFFICIENT_BY_UNIT
 from poolwise.model import marginal
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_values
+from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_values
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
 from poolwise.model.sites import Feature, Site
@@ -115,6 +115,14 @@ class NegativeBinomialByRow(NegativeBinomial):
     ) -> jax.Array:
         """By rejection."""
         return marginal.draw_rates(key, statistics, mu, shape, params["phi"])
+
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """By stratum, whose n rows of total S have S log lam - (S + n phi) log1p(e lam / phi)."""
+        return marginal.curve(statistics, log_lam, params["phi"])
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """By distinct count."""
+        return over_values(params["phi"], statistics) + statistics["constant"]
 
 
 class NegativeBinomialByUnit(NegativeBinomialByRow):
