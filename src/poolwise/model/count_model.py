@@ -139,10 +139,17 @@ def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tupl
     The probability of counts is at most 1, so the posterior has every moment that the prior has. As sigma grows, rows
     with an event in G groups have the probability sigma^(-2G) (gamma populations), and delta likewise: one event gives
     sigma and delta a mean and a standard deviation under any prior. Without an event, they are as heavy as the prior.
+
+    Of a log-normal population that probability is only about sigma^(-G/4), and where mu grows with the root of sigma it
+    hardly falls at all: the median rate mu^2 / sigma is then constant. So mu and sigma count as heavy as their priors,
+    with events too.
     """
-    if has_events or not model.pooling.has_population:
+    if not model.pooling.has_population:
         return WITHOUT_MEAN
-    heavy = (site for site, family in model.families if not all(prior_moments(family, values[site])))
+    heavy = [site for site, family in model.families if not all(prior_moments(family, values[site]))]
+    if has_events:
+        unbounded = () if model.pooling.is_bounded_by_events else model.pooling.sites
+        heavy = [site for site in heavy if site in {each.name for each in unbounded}]
     return (*WITHOUT_MEAN, *heavy)
 
 

@@ -28,10 +28,18 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ExactCells:
-    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates."""
+    """Most cells for which an exact answer takes seconds.
+
+    Attributes
+    ----------
+    by_group : with a prior on each rate
+    by_population : with a gamma population of rates
+    by_quadrature : with any other population
+    """
 
     by_group: int
     by_population: int
+    by_quadrature: int
 
 
 class Curve(NamedTuple):

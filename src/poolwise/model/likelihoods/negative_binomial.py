@@ -86,7 +86,7 @@ class NegativeBinomialByRow(NegativeBinomial):
         ("φ = 1 / δ<sup>2</sup>", "so that the variance is r + δ² r²; phi in tables"),
     )
     statistics = SUFFICIENT
-    exact_cells = ExactCells(20_000, 150)
+    exact_cells = ExactCells(20_000, 150, 150)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum, and by distinct count: see `counts.statistics.sufficient_statistics`."""

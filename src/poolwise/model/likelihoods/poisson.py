@@ -24,7 +24,7 @@ class Poisson(Likelihood):
     meaning = "Given its rate, a count varies like a Poisson count: variance equal to the mean."
     formula = (("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i"),)
     statistics = SUFFICIENT
-    exact_cells = ExactCells(100_000, 5_000)
+    exact_cells = ExactCells(100_000, 5_000, 1_000)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """Poisson(r)."""

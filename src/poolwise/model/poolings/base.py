@@ -68,6 +68,7 @@ class Pooling(ABC):
     informs_new_group : whether the data inform a new group
     mixing : the family of laws of a rate that `marginal` integrates out
     describes : the features of counts that it describes beyond one rate
+    is_bounded_by_events : whether one event gives its sites a posterior mean and a standard deviation under any prior
     without_mean : names of derived values without a finite posterior mean
     """
 
@@ -85,6 +86,7 @@ class Pooling(ABC):
     informs_new_group = True
     mixing: Mixing = GAMMA
     describes: tuple[Feature, ...] = ()
+    is_bounded_by_events = True
     without_mean: tuple[str, ...] = ()
 
     @abstractmethod

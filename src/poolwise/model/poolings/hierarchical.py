@@ -25,7 +25,6 @@ class Hierarchical(Hierarchy):
         ),
     )
     without_mean = ("alpha", "beta")
-    fall_of_sigma = 2.0
 
     def derived(self, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The shape alpha = mu^2 / sigma^2 and the rate beta = mu / sigma^2."""

@@ -33,7 +33,7 @@ class HierarchicalLogNormal(Hierarchy):
         how_to_read=f"{Hierarchy.new_group_words.how_to_read} How likely a very high rate is, the shape of the "
         "population decides (log-normal here), and few groups hardly show it: compare with pooling.population=gamma.",
     )
-    fall_of_sigma = 0.25
+    is_bounded_by_events = False
 
     def derived(self, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean m and standard deviation s of log rates."""

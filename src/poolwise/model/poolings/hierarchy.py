@@ -32,10 +32,6 @@ class Hierarchy(Pooling):
     """mu, sigma ~ priors; lam[g] ~ a distribution with this mean and standard deviation.
 
     An instance gives `law_at`, and the distribution in three forms: `derived`, `distribution`, `standardised_rates`.
-
-    Attributes
-    ----------
-    fall_of_sigma : k, if rows with an event in G groups have about the probability sigma^(-k G) for large sigma
     """
 
     name, short = "hierarchical", "hier"
@@ -54,7 +50,6 @@ class Hierarchy(Pooling):
         title="What would a new group be like?",
         how_to_read="A new group is drawn from the population of the groups, including its uncertainty.",
     )
-    fall_of_sigma: float
 
     @abstractmethod
     def derived(self, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
