@@ -120,7 +120,7 @@ def _summary(
     heavy = without_mean(model, values, has_events=bool(counts.cell_count.any()))
     if STORED_DRAW not in posterior.dims:
         return summarise(posterior, heavy)
-    if not model.has_gamma_rates:
+    if not model.integrates_rates:
         lam = joint(posterior)["lam"].transpose("group", "chain", "draw").values
         return summarise_kinds(posterior, [lam], np.arange(counts.num_groups), heavy)
     statistics = model.likelihood.statistics

@@ -14,7 +14,7 @@ import xarray as xr
 from numpyro import handlers
 
 from poolwise.inference.datatree import joint
-from poolwise.inference.rates import evenly_spaced, gamma_law
+from poolwise.inference.rates import evenly_spaced, law_of_rate
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model.count_model import SITES, Model
@@ -181,13 +181,13 @@ def prior(
     """
     num_groups = cells.sizes["group"]
     num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
-    groups_of_program = 1 if model.has_gamma_rates else num_groups
+    groups_of_program = 1 if model.integrates_rates else num_groups
     drawn = _prior_program(model, num_draws, groups_of_program)(named_key(seed, "prior"), values)
     sites = {name: np.asarray(each) for name, each in drawn.items()}
-    if model.has_gamma_rates:  # by NumPy, which is faster; and one program serves any number of groups
-        mu, shape = (each[:, None] for each in gamma_law(model, values, sites, num_draws))
-        gamma = named_generator(seed, "prior_rates").standard_gamma(shape, (num_draws, num_groups))
-        sites["lam"] = positive(gamma * (mu / shape))
+    if model.integrates_rates:  # by NumPy, which is faster; and one program serves any number of groups
+        law = {name: each[:, None] for name, each in law_of_rate(model, values, sites, num_draws).items()}
+        rng = named_generator(seed, "prior_rates")
+        sites["lam"] = positive(model.pooling.mixing.sample(law, (num_draws, num_groups), rng))
     sites = {name: each[None] for name, each in sites.items()}
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)

@@ -15,6 +15,17 @@ def concentration_of(delta: jax.Array) -> jax.Array:
     return 1.0 / jnp.maximum(delta**2, 1 / LARGEST)
 
 
+def log_normal_scale(ratio: jax.Array) -> jax.Array:
+    """Standard deviation of the logarithm of a log-normal quantity, sqrt(log1p(ratio^2)), accurate from 0 to infinity.
+
+    Parameters
+    ----------
+    ratio : of its standard deviation to its mean
+    """
+    square = jnp.logaddexp(0.0, 2.0 * jnp.log(jnp.maximum(ratio, 1e-8)))
+    return jnp.where(ratio < 1e-8, ratio, jnp.sqrt(square))
+
+
 def positive[Rates: (jax.Array, np.ndarray)](rate: Rates) -> Rates:
     """Rates, at least the smallest normal float: that of a group without counts can underflow, but is positive."""
     return rate.clip(min=np.finfo(rate.dtype).tiny)

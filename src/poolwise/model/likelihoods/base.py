@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,28 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ExactCells:
-    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates.
+    """Most cells for which an exact answer takes seconds.
 
-    `is_by_unit`: the concentration of a count is 1 / delta^2 for each unit of its exposure, not for the row.
+    Attributes
+    ----------
+    by_group : with a prior on each rate
+    by_population : with a gamma population of rates
+    by_quadrature : with any other population
+    is_by_unit : whether the concentration of a count is 1 / delta^2 for each unit of its exposure, not for the row
     """
 
     by_group: int
     by_population: int
+    by_quadrature: int
     is_by_unit: bool = False
+
+
+class Curve(NamedTuple):
+    """The log likelihood of each group as a concave function of its log rate, each (G, n)."""
+
+    height: jax.Array  # without `Likelihood.without_rates`
+    slope: jax.Array
+    bend: jax.Array  # the negative second derivative
 
 
 def over_values(concentration: jax.Array, statistics: Arrays) -> jax.Array:
@@ -97,6 +111,11 @@ class Likelihood(ABC):
         return (*shapes, *jax.eval_shape(self.derived, shapes))
 
     @property
+    def has_curve(self) -> bool:
+        """Whether rates with a log-normal law can be integrated out: it overrides `curve` and `without_rates`."""
+        return type(self).curve is not Likelihood.curve
+
+    @property
     def has_marginal(self) -> bool:
         """Whether rates with a gamma law can be integrated out: it overrides `log_marginal` and `draw_rates`."""
         return type(self).log_marginal is not Likelihood.log_marginal
@@ -155,6 +174,14 @@ class Likelihood(ABC):
         None if that is not a gamma law; `mu` and `shape` broadcast against (G,), in NumPy or JAX.
         """
         return None
+
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """The log likelihood of the rows of each group at log rates (G, n); only where it is concave."""
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """The terms of the log likelihood of all rows that depend on no rate, (): what `curve` omits."""
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
 
     # Predictions, with NumPy.
 

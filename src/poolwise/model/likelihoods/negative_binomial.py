@@ -20,7 +20,7 @@ from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT, SUFFICIENT_BY_UNIT
 from poolwise.model import marginal
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_values
+from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_values
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
 from poolwise.model.sites import Feature, Site
@@ -97,7 +97,7 @@ class NegativeBinomialByRow(NegativeBinomial):
     )
     other_exposures = "as it does at any exposure"
     statistics = SUFFICIENT
-    exact_cells = ExactCells(20_000, 150)
+    exact_cells = ExactCells(20_000, 150, 150)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum, and by distinct count: see `counts.statistics.sufficient_statistics`."""
@@ -127,6 +127,14 @@ class NegativeBinomialByRow(NegativeBinomial):
         """By rejection."""
         return marginal.draw_rates(key, statistics, mu, shape, params["phi"])
 
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """By stratum, whose n rows of total S have S log lam - (S + n phi) log1p(e lam / phi)."""
+        return marginal.curve(statistics, log_lam, params["phi"])
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """By distinct count."""
+        return over_values(params["phi"], statistics) + statistics["constant"]
+
 
 class NegativeBinomialByUnit(NegativeBinomialByRow):
     """One disturbance a unit of exposure: concentration phi e, variance r + (delta r)^2 / e.
@@ -149,7 +157,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
     )
     other_exposures = "and relatively less at larger exposures, since their units vary independently"
     statistics = SUFFICIENT_BY_UNIT
-    exact_cells = ExactCells(20_000, 150, is_by_unit=True)
+    exact_cells = ExactCells(20_000, 150, 150, is_by_unit=True)
 
     def at(self, params: Params, exposure: ArrayLike) -> Params:
         """The concentration of so many units."""
