@@ -144,6 +144,7 @@ class Checks(Section):
     exact: bool
     sensitivity: bool
     model_check: bool
+    zeros: bool
     leave_group_out: bool
 
 

@@ -208,3 +208,12 @@ def test_without_an_event_a_half_cauchy_sigma_has_no_mean(has_events, heavy):
     values = prior_values(priors, sites=("mu", "sigma"))
     found = without_mean(model_of("hierarchical", "poisson", priors), values, has_events=has_events)
     assert found == (*WITHOUT_MEAN, *heavy)
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "hierarchical"])
+def test_a_half_cauchy_delta_has_no_mean_behind_a_hurdle_whatever_the_counts(pooling):
+    priors = PRIORS | {"delta": {"name": "HalfCauchy", "scale": 1.0}}
+    for likelihood, heavy in (("negative_binomial", ()), ("hurdle_negative_binomial", ("delta",))):
+        model = model_of(pooling, likelihood, priors)
+        values = prior_values(priors, sites=sites_of(pooling, likelihood))
+        assert without_mean(model, values, has_events=True) == (*WITHOUT_MEAN, *heavy)

@@ -26,7 +26,8 @@ from poolwise.model.special import concentration_of, positive
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
 AUXILIARY = ("y", "z")  # sites that are not parameters
-WITHOUT_MEAN = tuple(name for each in _PLUG_INS for name in each.without_mean)  # medians and quantiles only
+# medians and quantiles only
+WITHOUT_MEAN = tuple(dict.fromkeys(name for each in _PLUG_INS for name in each.without_mean))
 BLOCK = 2**20  # values held at once while rates are drawn
 
 
@@ -139,10 +140,16 @@ def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tupl
     The probability of counts is at most 1, so the posterior has every moment that the prior has. As sigma grows, rows
     with an event in G groups have the probability sigma^(-2G) (gamma populations), and delta likewise: one event gives
     sigma and delta a mean and a standard deviation under any prior. Without an event, they are as heavy as the prior.
+    Counts that a hurdle keeps from 0 tell less: see `Likelihood.least_telling` and `as_heavy_as_prior`.
+
+    Parameters
+    ----------
+    has_events : whether a count is at least `least_telling`
     """
-    if has_events or not model.pooling.has_population:
-        return WITHOUT_MEAN
-    heavy = (site for site, family in model.families if not all(prior_moments(family, values[site])))
+    is_untold = model.pooling.has_population and not has_events
+    open_sites = [site for site, _ in model.families] if is_untold else model.likelihood.as_heavy_as_prior
+    families = dict(model.families)
+    heavy = (site for site in open_sites if not all(prior_moments(families[site], values[site])))
     return (*WITHOUT_MEAN, *heavy)
 
 

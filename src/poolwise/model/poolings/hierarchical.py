@@ -114,9 +114,10 @@ def standardised(prior: Priors, statistics: Arrays, likelihood: Likelihood) -> N
     """
     params = likelihood.sample_params(prior)
     sigma = numpyro.sample("sigma", prior["sigma"])
-    rate = group_rates(statistics)  # (G,)
+    shown = likelihood.showing_rates(statistics)
+    rate = group_rates(shown)  # (G,)
     weight = likelihood.information(statistics, rate, params)
-    mu = numpyro.sample("mu", _mean_given(sigma, prior["mu"], overall_rate(statistics), weight))
+    mu = numpyro.sample("mu", _mean_given(sigma, prior["mu"], overall_rate(shown), weight))
     shape_and_rate(mu, sigma)
     shape = concentration_of(sigma / mu)
     scale = 1.0 / jnp.sqrt(shape + weight)
