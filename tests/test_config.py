@@ -119,6 +119,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "sensitivity": True,
             "exposure_law": True,
             "model_check": True,
+            "zeros": True,
             "leave_group_out": False,
         },
         "predict": {
@@ -221,7 +222,7 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         (
             "checks.loo.folds",
             "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.exact, checks.sensitivity, "
-            "checks.exposure_law, checks.model_check, checks.leave_group_out.",
+            "checks.exposure_law, checks.model_check, checks.zeros, checks.leave_group_out.",
         ),
     ],
 )
@@ -428,6 +429,7 @@ def test_a_parameterisation_that_a_hierarchy_does_not_have_is_refused_with_those
     [
         *(("poisson", 5, "standardised"), ("poisson", 199, "standardised"), ("poisson", 200, "marginal")),
         *(("negative_binomial", 200, "marginal"), ("zero_inflated_poisson", 200, "standardised")),
+        ("hurdle_negative_binomial", 200, "standardised"),
     ],
 )
 def test_auto_is_marginal_for_many_groups_if_the_likelihood_allows_it(likelihood, num_groups, chosen):

@@ -146,6 +146,7 @@ class Checks(Section):
     sensitivity: bool
     exposure_law: bool
     model_check: bool
+    zeros: bool
     leave_group_out: bool
 
 

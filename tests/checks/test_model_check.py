@@ -11,10 +11,12 @@ from poolwise.checks import model_check
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import checked
 from poolwise.checks.predictive_statistics import _p_tail
+from poolwise.model.sites import Feature
 from poolwise.report import note
 from poolwise.runs.metrics import unchecked
-from support import DEVICE, SAMPLER
+from support import DEVICE, SAMPLER, model_of
 
+EITHER = ("zero_inflated", "hurdle")
 ASKED = Settings(seed=0, sampler=SAMPLER, device=DEVICE, checks=frozenset({"model_check"}))
 
 
@@ -142,3 +144,18 @@ def test_a_value_beyond_the_simulated_ones_has_a_normal_tail_only_for_a_sum():
 
 def test_a_statistic_of_few_values_has_no_normal_tail():
     assert _p_tail(4.0, np.array([0.0, 1.0] * 10), 0.0, is_sum=True) == pytest.approx(2 / 21)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "missing", "named"),
+    [
+        ("poisson", Feature.OVERDISPERSION, ["negative_binomial"]),
+        ("poisson", Feature.EXCESS_ZEROS, ["zero_inflated_poisson", "hurdle_poisson"]),
+        ("zero_inflated_poisson", Feature.OVERDISPERSION, [f"{each}_negative_binomial" for each in EITHER]),
+        ("negative_binomial", Feature.EXCESS_ZEROS, [f"{each}_negative_binomial" for each in EITHER]),
+        ("hurdle_negative_binomial", Feature.OVERDISPERSION, []),
+    ],
+)
+def test_a_remedy_keeps_what_the_likelihood_describes_and_adds_nothing_else(likelihood, missing, named):
+    found = model_check.remedy(model_of("hierarchical", likelihood), missing)
+    assert found == tuple(f"likelihood={name}" for name in named)

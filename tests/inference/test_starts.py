@@ -23,6 +23,7 @@ EVERY = [  # each pooling, likelihood and parameterisation at least once
     ("hierarchical", "negative_binomial", "centred"),
     ("hierarchical", "poisson", "marginal"),
     ("hierarchical", "zero_inflated_poisson", "standardised"),
+    ("unpooled", "hurdle_negative_binomial", None),
 ]
 
 

@@ -219,3 +219,12 @@ def test_a_half_cauchy_sigma_of_a_log_normal_population_has_no_mean_with_events_
     model = count_model("hierarchical", "negative_binomial", families, population="log_normal")
     heavy = ("sigma",) if has_events else ("sigma", "delta")
     assert without_mean(model, values, has_events=has_events) == (*WITHOUT_MEAN, *heavy)
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "hierarchical"])
+def test_a_half_cauchy_delta_has_no_mean_behind_a_hurdle_whatever_the_counts(pooling):
+    priors = PRIORS | {"delta": {"name": "HalfCauchy", "scale": 1.0}}
+    for likelihood, heavy in (("negative_binomial", ()), ("hurdle_negative_binomial", ("delta",))):
+        model = model_of(pooling, likelihood, priors)
+        values = prior_values(priors, sites=sites_of(pooling, likelihood))
+        assert without_mean(model, values, has_events=True) == (*WITHOUT_MEAN, *heavy)

@@ -42,24 +42,36 @@ CONCENTRATIONS = {
     "unit": lambda r, e: e / 0.36,
     "proportional": lambda r, e: r / 0.36,
 }
+BASES = [(None, {}, lambda r, e: stats.poisson(r))] + [
+    (overdispersion, {"delta": 0.6}, lambda r, e, law=law: negative_binomial(r, law(r, e)))
+    for overdispersion, law in CONCENTRATIONS.items()
+]
+
+
+def inflated(base):
+    """0 with probability 0.3, else a count of the base."""
+    return lambda k: 0.3 * (k == 0) + 0.7 * base.pmf(k)
+
+
+def with_hurdle(base):
+    """0 with probability 0.3, else a positive count of the base."""
+    return lambda k: np.where(k == 0, 0.3, 0.7 * base.pmf(k) / base.sf(0))
+
+
 CASES = [
-    Case("poisson", lambda r, e: stats.poisson(r).pmf),
-    *(
-        Case(
-            "negative_binomial",
-            lambda r, e, law=law: negative_binomial(r, law(r, e)).pmf,
-            overdispersion,
-            {"delta": 0.6},
-            {"delta": 1e-9},
-        )
-        for overdispersion, law in CONCENTRATIONS.items()
-    ),
     Case(
-        "zero_inflated_poisson",
-        lambda r, e: lambda k: 0.3 * (k == 0) + 0.7 * stats.poisson(r).pmf(k),
-        sites={"zi": 0.3},
-        poisson_at={"zi": 1e-12},
-    ),
+        kind.format("negative_binomial" if overdispersion else "poisson"),
+        lambda r, e, law=law, base=base: law(base(r, e)),
+        overdispersion,
+        own | sites,
+        dict.fromkeys(sites, 1e-09) | limit,
+    )
+    for kind, own, law, limit in (
+        ("{}", {}, lambda base: base.pmf, {}),
+        ("zero_inflated_{}", {"zi": 0.3}, inflated, {"zi": 1e-12}),
+        ("hurdle_{}", {"hurdle": 0.3}, with_hurdle, {"hurdle": np.exp(-9.3)}),  # P(0) at the rate of the limit
+    )
+    for overdispersion, sites, base in BASES
 ]
 EXPOSURE = 2.5
 RATES = [0.02, 1.0, 9.3, 60.0]
@@ -172,6 +184,14 @@ def test_moments_are_those_of_the_distribution_averaged_over_rates(likelihood, p
         np.testing.assert_allclose(found, [np.mean(mean), np.mean(square)], rtol=1e-10)
 
 
+def test_moments_at_a_rate_are_those_of_the_probabilities(case, likelihood, at_exposure):
+    counts = np.arange(3000)
+    mean, square = likelihood.moments_at(np.array(RATES), at_exposure)
+    for i, rate in enumerate(RATES):
+        probability = case.reference(rate, EXPOSURE)(counts)
+        np.testing.assert_allclose([mean[i], square[i]], [probability @ counts, probability @ counts**2.0], rtol=1e-9)
+
+
 def test_sum_of_the_table_is_the_sum_over_its_rows(likelihood, params):
     lam = jnp.array([1.3, 6.0, 0.8])
     group, exposure, count = TABLE.rows()
@@ -198,7 +218,7 @@ def test_information_is_positive(likelihood, params):
 
 
 def test_limit_is_the_poisson(case, likelihood):
-    if case.poisson_at:
+    if case.sites:
         found = likelihood.log_prob(np.arange(60.0), 9.3, params_of(likelihood, case.poisson_at))
         np.testing.assert_allclose(found, stats.poisson(9.3).logpmf(np.arange(60)), rtol=1e-6)
 

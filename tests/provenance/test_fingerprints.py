@@ -35,7 +35,10 @@ DRAWS_DECIDED_BY = {
     *("sampler.max_tree_depth", "device.platform", "device.chain_method", "device.x64"),
 }
 RUN_DECIDED_BY = DRAWS_DECIDED_BY | {
-    *(f"checks.{key}" for key in ("progress", "groups", "exact", "sensitivity", "model_check", "leave_group_out")),
+    *(
+        f"checks.{key}"
+        for key in ("progress", "groups", "exact", "sensitivity", "model_check", "zeros", "leave_group_out")
+    ),
     *(f"predict.{key}" for key in ("num_draws", "new_group", "new_groups", "group", "exposure", "above")),
     "plots.figures",
 }

@@ -123,11 +123,19 @@ def _of_p_loo(view: FitView) -> Condition:
 
 
 def remedy(model: Model, missing: Feature) -> tuple[str, ...]:
-    """The choices that describe a feature, unless the model describes it."""
+    """The choices that describe a feature, unless the model describes it.
+
+    They also describe what the present choice describes, and no more than they must.
+    """
     if missing in (*model.likelihood.describes, *model.pooling.describes):
         return ()
-    kinds = (("likelihood", LIKELIHOODS), ("pooling", POOLINGS))
-    return tuple(f"{key}={each.name}" for key, kind in kinds for each in kind.values() if missing in each.describes)
+    found: list[str] = []
+    plug_ins = (("likelihood", model.likelihood, LIKELIHOODS), ("pooling", model.pooling, POOLINGS))
+    for key, present, known in plug_ins:
+        wanted = {missing, *present.describes}
+        able = {each.name: len(each.describes) for each in known.values() if wanted <= {*each.describes}}
+        found += [f"{key}={name}" for name, number in able.items() if number == min(able.values())]
+    return tuple(found)
 
 
 def _p(value: float) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 from numpyro import handlers
 
+from poolwise.counts.cells import run_starts
 from poolwise.inference.datatree import joint
 from poolwise.inference.rates import evenly_spaced, law_of_rate
 from poolwise.inference.streams import named_generator, named_key
@@ -24,6 +25,7 @@ from poolwise.model.special import positive
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
+MOST_DRAWS = 1000  # of an expected value by stratum
 TABLE_ROWS = 1000  # of the counts of a new group; larger counts are at these levels of their distribution:
 LEVELS = np.append(np.arange(1, 200) / 200, 0.9995)
 
@@ -155,6 +157,37 @@ def new_group(
         label=label,
         source=model.pooling.new_group_words.source if label is None else "",
     )
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The rows of one group and exposure, at S draws.
+
+    Attributes
+    ----------
+    group, rows : (T,), index into the labels; number of rows
+    rate : (S, T)
+    params : of the likelihood at the exposures, each broadcasts to (S, T)
+    """
+
+    group: np.ndarray
+    rows: np.ndarray
+    rate: np.ndarray
+    params: Params
+
+
+def by_stratum(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> Strata:
+    """All strata at evenly spaced draws: at most `MOST_DRAWS`, fewer of many strata, at least 20."""
+    group, exposure, rows = (cells[f"cell_{name}"].values for name in ("group", "exposure", "multiplicity"))
+    first = run_starts(group, exposure)
+    rows, group, exposure = np.add.reduceat(rows, first), group[first], exposure[first]
+    posterior = joint(posterior)
+    num_draws = min(max(REPLICATED // len(first), 20), MOST_DRAWS)
+    some = evenly_spaced(posterior.sizes["draw"], -(-num_draws // posterior.sizes["chain"]))
+    draws = draws_of(model, posterior.isel(draw=some))
+    lam = draws["lam"][:, None] if model.pooling.is_shared else draws["lam"][:, group]
+    params = {name: each[:, None] for name, each in model.likelihood.params_of(draws).items()}
+    return Strata(group, rows, lam * exposure, model.likelihood.at(params, exposure))
 
 
 def draws_of(model: Model, posterior: xr.Dataset) -> dict[str, np.ndarray]:

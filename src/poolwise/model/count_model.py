@@ -26,7 +26,8 @@ from poolwise.model.special import positive
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
 AUXILIARY = ("y", "z")  # sites that are not parameters
-WITHOUT_MEAN = tuple(name for each in _PLUG_INS for name in each.without_mean)  # medians and quantiles only
+# medians and quantiles only
+WITHOUT_MEAN = tuple(dict.fromkeys(name for each in _PLUG_INS for name in each.without_mean))
 BLOCK = 2**20  # values held at once while rates are drawn
 
 
@@ -142,14 +143,19 @@ def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tupl
 
     Of a log-normal population that probability is only about sigma^(-G/4), and where mu grows with the root of sigma it
     hardly falls at all: the median rate mu^2 / sigma is then constant. So mu and sigma count as heavy as their priors,
-    with events too.
+    with events too. Counts that a hurdle keeps from 0 tell less: see `Likelihood.least_telling`, `as_heavy_as_prior`.
+
+    Parameters
+    ----------
+    has_events : whether a count is at least `least_telling`
     """
-    if not model.pooling.has_population:
-        return WITHOUT_MEAN
+    open_sites = set(model.likelihood.as_heavy_as_prior)
+    if model.pooling.has_population and not has_events:
+        open_sites |= {site for site, _ in model.families}
+    elif model.pooling.has_population and not model.pooling.is_bounded_by_events:
+        open_sites |= {site.name for site in model.pooling.sites}
     heavy = [site for site, family in model.families if not all(prior_moments(family, values[site]))]
-    if has_events:
-        unbounded = () if model.pooling.is_bounded_by_events else model.pooling.sites
-        heavy = [site for site in heavy if site in {each.name for each in unbounded}]
+    heavy = [site for site in heavy if site in open_sites]
     return (*WITHOUT_MEAN, *heavy)
 
 

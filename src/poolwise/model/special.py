@@ -6,6 +6,7 @@ Shapes and concentrations are inverse squares of standard deviations, which may 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
 
@@ -29,6 +30,12 @@ def log_normal_scale(ratio: jax.Array) -> jax.Array:
 def positive[Rates: (jax.Array, np.ndarray)](rate: Rates) -> Rates:
     """Rates, at least the smallest normal float: that of a group without counts can underflow, but is positive."""
     return rate.clip(min=np.finfo(rate.dtype).tiny)
+
+
+def above_zero(rate: ArrayLike) -> jax.Array:
+    """Rates, at least the number whose cube is the smallest normal float: ratios of rates and their slopes exist."""
+    rate = jnp.asarray(rate, jnp.result_type(float))
+    return jnp.maximum(rate, float(np.cbrt(np.finfo(rate.dtype).tiny)))
 
 
 def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:

@@ -64,6 +64,36 @@ def over_groups(by_group: jax.Array, statistics: Arrays) -> jax.Array:
     return jnp.sum(by_group * statistics["groups_alike"] if "groups_alike" in statistics else by_group)
 
 
+def of_positive(statistics: Arrays) -> dict[str, jax.Array]:
+    """`CELLS` with totals and exposures of the groups' rows with an event; all rows if no row has one.
+
+    The mean m of positive Poisson counts is r / (1 - exp(-r)). Their total is reduced to about r a row, with
+    r = m (1 - exp(-r)) inserted twice from r = m.
+    """
+    group, total = statistics["cell_group"], statistics["group_total"]
+    rows = statistics["cell_rows"] * (statistics["cell_count"] > 0)
+    number, exposure = (jnp.zeros_like(total).at[group].add(rows * x) for x in (1.0, statistics["cell_exposure"]))
+    mean = total / jnp.maximum(number, 1.0)
+    count = mean
+    for _ in range(2):
+        count = mean * -jnp.expm1(-count)
+    exposure = jnp.where(jnp.any(number > 0), exposure, statistics["group_exposure"])
+    return {**statistics, "group_total": count * number, "group_exposure": exposure}
+
+
+def remaining(arrivals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Expected arrivals of a Poisson process of so many in (0, 1) after its first one, given that there is one.
+
+    The first arrival t is exponential and truncated to (0, 1), so the rest of the interval has arrivals * (1 - t).
+    """
+    return np.maximum(arrivals + np.log1p(rng.random(np.shape(arrivals)) * np.expm1(-arrivals)), 0.0)
+
+
+def short_of(base: "Likelihood") -> str:
+    """The initials of its name."""
+    return "".join(word[0] for word in base.name.split("_"))
+
+
 class Likelihood(ABC):
     """The law of a count given its rate r, exposure times lam.
 
@@ -79,6 +109,9 @@ class Likelihood(ABC):
     statistics : the kind of statistics that `log_likelihood` needs
     describes : the features of counts that it describes beyond the Poisson's
     without_mean : names of derived values without a finite posterior mean
+    as_heavy_as_prior : sites whose posterior has the tail of their prior, whatever the counts
+    least_telling : the least count with a probability that vanishes with the rate
+    zeros_site : of its sites, the one that gives zeros a probability of their own; None if they follow from the rate
     exact_cells : most cells for which the exact answer takes seconds; None if `checks.exact` has none: it supports the
         Poisson and the negative binomial with dispersion `delta`
     """
@@ -94,6 +127,9 @@ class Likelihood(ABC):
     statistics: Statistics = CELLS
     describes: tuple[Feature, ...] = ()
     without_mean: tuple[str, ...] = ()
+    as_heavy_as_prior: tuple[str, ...] = ()
+    least_telling: int = 1
+    zeros_site: str | None = None
     exact_cells: ExactCells | None = None
 
     @abstractmethod
@@ -138,11 +174,20 @@ class Likelihood(ABC):
         """Its parameters for rows of an exposure, as the functions of single counts take them; arguments broadcast."""
         return params
 
+    def formula_within(self, outer: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """The formula of a likelihood made of this one, from one with `{law}` in place of its law of a count."""
+        law = self.formula[0][0].split(" ~ ", 1)[1]
+        return (*((formula.format(law=law), words) for formula, words in outer), *self.formula[1:])
+
     # Densities, with JAX.
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts; arguments broadcast."""
         return self.distribution(rate, params).log_prob(count)
+
+    def log_zero(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """Log P(Y = 0), to full relative precision: a likelihood made of this one needs 1 - P(Y = 0)."""
+        return self.log_prob(0.0, rate, params)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
@@ -157,6 +202,23 @@ class Likelihood(ABC):
         Poisson's.
         """
         return statistics["group_exposure"] * lam
+
+    def row_information(self, rate: jax.Array, params: Params) -> jax.Array:
+        """Fisher information of single counts on log r; by default the Poisson's."""
+        return rate
+
+    def information_by_cell(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """`information` from the statistics `CELLS`."""
+        group, exposure = statistics["cell_group"], statistics["cell_exposure"]
+        of_rows = self.row_information(exposure * lam[group], self.at(params, exposure))  # (C,)
+        return jnp.zeros_like(lam).at[group].add(statistics["cell_rows"] * of_rows)
+
+    def showing_rates(self, statistics: Arrays) -> Arrays:
+        """The statistics with the totals and exposures of the groups that show their rates; by default of all rows.
+
+        Like `information`, they only place mu and z, and the first point of a chain.
+        """
+        return statistics
 
     def log_marginal(self, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), with the rates integrated out under Gamma(shape, mean mu)."""
@@ -192,6 +254,14 @@ class Likelihood(ABC):
         for smaller in range(int(count.max(initial=0))):
             total += np.where(count > smaller, np.exp(self.log_prob(float(smaller), rate, params)), 0.0)
         return np.minimum(total, 1.0)
+
+    def at_least(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """P(Y >= count); to full relative precision in a likelihood that a hurdle is made of."""
+        return 1.0 - self.below(count, rate, params)
+
+    def sample_positive(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """One count for each rate, given that it is positive."""
+        raise NotImplementedError(f"positive counts of {self.name} cannot be drawn")
 
     def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
         """One count for each rate."""

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
-from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_groups
+from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_groups, remaining
 from poolwise.model.priors import Arrays
 from poolwise.model.special import log_rising
 
@@ -33,6 +33,10 @@ class Poisson(Likelihood):
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts."""
         return xlogy(count, rate) - rate - gammaln(count + 1.0)
+
+    def log_zero(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """The negative rate."""
+        return -jnp.asarray(rate)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By group: its total and its exposure are sufficient."""
@@ -69,6 +73,14 @@ class Poisson(Likelihood):
     def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
         """By the incomplete gamma function; 0 for a count of 0."""
         return special.gammaincc(count, rate) * (count > 0)
+
+    def at_least(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """By the incomplete gamma function; 1 for a count of 0."""
+        return np.where(count > 0, special.gammainc(np.maximum(count, 1.0), rate), 1.0)
+
+    def sample_positive(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """The first event, and those after it."""
+        return 1 + self.sample(remaining(rate, rng), params, rng)
 
     def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
         """One count for each rate."""

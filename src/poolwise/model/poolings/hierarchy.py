@@ -111,9 +111,9 @@ class Hierarchy(Pooling):
         """
         params = likelihood.sample_params(prior)
         sigma = numpyro.sample("sigma", prior["sigma"])
-        rate = group_rates(statistics)  # (G,)
+        shown = likelihood.showing_rates(statistics)
+        rate, overall = group_rates(shown), overall_rate(shown)  # (G,), ()
         weight = likelihood.information(statistics, rate, params)
-        overall = overall_rate(statistics)
         known = self.information_on_mean(sigma, overall, weight)
         mu = numpyro.sample("mu", StandardisedPrior(prior["mu"], overall, known))
         self.derived(mu, sigma)
