@@ -479,7 +479,7 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False}
+    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False, "checks.zeros": False}
     engine = {"sampler.name": "nuts", **later}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
@@ -698,8 +698,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 7 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 47
+    # 7 data, 4 model, 5 prior, 7 sampler, 4 device, 8 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 48
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

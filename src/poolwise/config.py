@@ -43,6 +43,7 @@ LATER = {
     "data.per": 1.0,
     "data.multiplicity": None,
     "checks.exposure_law": False,
+    "checks.zeros": False,
 }  # keys that earlier versions lacked, with the value they implied
 LATER_OF = {
     "likelihood.overdispersion": ("likelihood.name", "negative_binomial", "row"),

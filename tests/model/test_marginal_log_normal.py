@@ -18,8 +18,8 @@ from poolwise.counts.statistics import sufficient_statistics
 from poolwise.inference.engines import ENGINES
 from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
-from poolwise.model.likelihoods.zero_inflated_poisson import ZERO_INFLATED_POISSON
-from poolwise.model.mixing import LOG_NORMAL
+from poolwise.model.likelihoods.zero_inflated import ZERO_INFLATED_POISSON
+from poolwise.model.mixings.log_normal import LOG_NORMAL
 from poolwise.model.poolings import pooling_of
 from poolwise.model.priors import law, prior_values
 from poolwise.model.special import log_normal_scale

@@ -1,7 +1,7 @@
 """Rows that share one rate to their marginal likelihood F(rows; h) = int p(rows | lam, h) p(lam | h) dlam.
 
-h are the parameters that are not rates. If the law of the rate (`model.mixing`) and the likelihood have a faster way, F
-is theirs. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
+h are the parameters that are not rates. If the law of the rate (`model.mixings`) and the likelihood have a faster way,
+F is theirs. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
 the logit). The tails of the integrand fall at least like a power of lam, so doubly exponentially in t. The terms of the
 sum are also the law of the rate given these rows: a node has the probability of its term.
 
@@ -24,7 +24,8 @@ from poolwise.counts.cells import Columns, Counts
 from poolwise.counts.statistics import filled_up
 from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.mixing import MIXINGS, Mixing
+from poolwise.model.mixings import MIXINGS
+from poolwise.model.mixings.base import Mixing
 from poolwise.model.poolings.base import RateLaw
 from poolwise.model.priors import FAMILIES, Arrays, PriorValues, distribution
 from poolwise.model.special import LARGEST

@@ -220,9 +220,8 @@ class GammaLaw(MomentLaw):
 
     def place(self, table: Table, delta: Array | None) -> Place:
         """Newton: the integrand is log-concave. Without a delta nothing is placed: the integral is closed."""
-        assert delta is not None
         a = 1 / np.maximum(self.cv2, NARROWEST**2)
-        b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group
+        b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group  # type: ignore[index]
         total = table.stratum_total[:, None] + (table.stratum_rows * table.stratum_units)[:, None] / square  # (S, N)
         kappa = 1 / (1 + square * (table.group_total / table.group_units)[:, None])
         u = np.log((a + kappa * table.group_total[:, None]) / (b + kappa * table.group_exposure[:, None]))

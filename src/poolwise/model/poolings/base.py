@@ -14,7 +14,8 @@ import numpy as np
 import numpyro
 
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.mixing import GAMMA, Law, Mixing
+from poolwise.model.mixings.base import Law, Mixing
+from poolwise.model.mixings.gamma import GAMMA
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from poolwise.model.mixing import Law
+from poolwise.model.mixings.base import Law
 from poolwise.model.poolings.base import Draws, Families, RateLaw
 from poolwise.model.poolings.hierarchy import Hierarchy, sample_z
 from poolwise.model.priors import PriorValues

@@ -6,7 +6,8 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from poolwise.model.mixing import LOG_NORMAL, Law
+from poolwise.model.mixings.base import Law
+from poolwise.model.mixings.log_normal import LOG_NORMAL
 from poolwise.model.poolings.base import Draws, Families, NewGroupWords, RateLaw
 from poolwise.model.poolings.hierarchy import Hierarchy, sample_z
 from poolwise.model.priors import PriorValues

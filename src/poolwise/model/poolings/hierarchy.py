@@ -13,7 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from poolwise.model.likelihoods.base import Likelihood
-from poolwise.model.mixing import Law
+from poolwise.model.mixings.base import Law
 from poolwise.model.poolings.base import (
     MARGINAL,
     Density,
