@@ -1,6 +1,7 @@
 """The likelihoods. To add one: a file with an instance, its line here, `conf/likelihood/<name>.yaml`."""
 
 from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.likelihoods.generalised_poisson import GENERALISED_POISSON
 from poolwise.model.likelihoods.negative_binomial import (
     NEGATIVE_BINOMIAL,
     NEGATIVE_BINOMIAL_BY_UNIT,
@@ -15,6 +16,7 @@ EVERY_LIKELIHOOD: tuple[Likelihood, ...] = (
     NEGATIVE_BINOMIAL_BY_UNIT,
     NEGATIVE_BINOMIAL_PROPORTIONAL,
     ZERO_INFLATED_POISSON,
+    GENERALISED_POISSON,
 )  # of those with one name and several choices of `overdispersion`, the default first
 LIKELIHOODS: dict[str, Likelihood] = {}
 for _each in EVERY_LIKELIHOOD:
