@@ -73,12 +73,13 @@ def test_groups_of_different_rates_fail_one_rate_and_name_the_poolings():
 def test_one_group_that_varies_more_is_not_taken_for_groups_that_differ():
     counts = stats.nbinom.rvs(1, 1 / 10, size=90, random_state=2)
     found = checked_of(counts, labels=("a",), pooling="pooled").model_check
-    assert found.status == "failed" and found.remedies == ("likelihood=negative_binomial",)
+    assert found.status == "failed"
+    assert found.remedies == ("likelihood=negative_binomial", "likelihood=generalised_poisson")
 
 
-def test_counts_that_vary_less_fail_without_a_choice():
+def test_counts_that_vary_less_fail_and_name_the_generalised_poisson():
     found = checked_of(np.full(90, 9)).model_check
-    assert found.status == "failed" and found.remedies == ()
+    assert found.status == "failed" and found.remedies == ("likelihood=generalised_poisson",)
 
 
 def test_rows_far_from_their_predictions_fail():

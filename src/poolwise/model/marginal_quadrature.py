@@ -263,12 +263,16 @@ def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.
 
 
 def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Nodes on the real line, and the log terms whose sum is the integral of exp(height), each (NODES,)."""
+    """Nodes on the real line, and the log terms whose sum is the integral of exp(height), each (NODES,).
+
+    The height may be -inf below some rate, at which a count is not possible.
+    """
     slope = jax.grad(height)
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         middle = (ends[0] + ends[1]) / 2
-        is_left = slope(middle) > 0
+        at_middle, slope_there = jax.value_and_grad(height)(middle)
+        is_left = (slope_there > 0) | jnp.isneginf(at_middle)
         return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
 
     mode = sum(jax.lax.fori_loop(0, 64, halve, (-farthest, farthest))) / 2

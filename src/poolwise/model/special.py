@@ -3,6 +3,9 @@
 Shapes and concentrations are inverse squares of standard deviations, which may be tiny: arguments reach 1e30.
 """
 
+from types import ModuleType
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +72,21 @@ def log_gamma_scale(a: jax.Array) -> jax.Array:
         factors = factors * ((a + j) / x)
     series = 8.0 - a * jnp.log1p(8.0 / a) - _stirling(x)
     return jnp.log(a) - 0.5 * jnp.log(2.0 * np.pi * x) + jnp.log(factors) + series
+
+
+def log_factorial_excess(n: Any, numerics: ModuleType = jnp) -> Any:
+    """Log n! - (n log n - n), about log(2 pi n) / 2, in full precision; NumPy as `numerics` gives NumPy arrays.
+
+    By Stirling's series from n + 9, as in `log_rising`; exactly 0 for n = 0.
+    """
+    x = n + 9.0
+    factors = (n + 1.0) / x
+    for j in range(2, 9):
+        factors = factors * ((n + j) / x)
+    some = numerics.where(n > 0, n, 1.0)
+    series = n * numerics.log1p(9.0 / some) - 9.0 + _stirling(x)
+    found = series + 0.5 * numerics.log(2.0 * np.pi * x) - numerics.log(factors)
+    return numerics.where(n > 0, found, 0.0)
 
 
 @jax.custom_jvp

@@ -1,6 +1,7 @@
 """The likelihoods. To add one: a file with an instance, its line here, `conf/likelihood/<name>.yaml`."""
 
 from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.likelihoods.generalised_poisson import GENERALISED_POISSON
 from poolwise.model.likelihoods.hurdle import Hurdle
 from poolwise.model.likelihoods.negative_binomial import (
     NEGATIVE_BINOMIAL,
@@ -23,6 +24,7 @@ EVERY_LIKELIHOOD: tuple[Likelihood, ...] = (
     Hurdle(NEGATIVE_BINOMIAL),
     Hurdle(NEGATIVE_BINOMIAL_BY_UNIT),
     Hurdle(NEGATIVE_BINOMIAL_PROPORTIONAL),
+    GENERALISED_POISSON,
 )  # of those with one name and several choices of `overdispersion`, the default first
 LIKELIHOODS: dict[str, Likelihood] = {}
 for _each in EVERY_LIKELIHOOD:

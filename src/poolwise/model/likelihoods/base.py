@@ -193,7 +193,8 @@ class Likelihood(ABC):
         """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
         rate = statistics["cell_exposure"] * lam[statistics["cell_group"]]  # (C,)
         params = self.at(params, statistics["cell_exposure"])
-        return jnp.sum(statistics["cell_rows"] * self.log_prob(statistics["cell_count"], rate, params))
+        rows, log_prob = statistics["cell_rows"], self.log_prob(statistics["cell_count"], rate, params)
+        return jnp.sum(jnp.where(rows > 0, rows * log_prob, 0.0))  # no row, no matter how impossible its count is
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Fisher information of the counts of each group on log lam, (G,).
