@@ -61,9 +61,15 @@ def few_possible(rate: Any, xi: Any) -> Any:
 
 
 def few_terms(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
-    """P of the first `FEW` counts, not normalised, along a new last axis."""
-    rate, xi = numerics.asarray(rate)[..., None], numerics.asarray(xi)[..., None]
-    return numerics.exp(log_terms(numerics.arange(FEW) * 1.0, rate, xi, numerics))
+    """P of the first `FEW` counts, not normalised, along a new last axis; only where few are possible."""
+    is_few = few_possible(rate, xi)
+    theta, xi = numerics.where(is_few, rate * (1.0 - xi), 0.5), numerics.where(is_few, xi, -1.0)
+    factor = numerics.exp(-theta)  # exp(-w) / k!, by recursion: without logarithms, so much faster than `log_terms`
+    terms, step = [factor], numerics.exp(-xi)
+    for k in range(1, FEW):
+        factor, w = factor * step / k, theta + xi * k
+        terms.append(numerics.where(w > 0, theta * factor * w ** (k - 1), 0.0))
+    return numerics.stack(terms, axis=-1)
 
 
 def total(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
@@ -84,7 +90,7 @@ class GeneralisedPoissonLaw(dist.Distribution):  # type: ignore[misc]
     def log_prob(self, value: ArrayLike) -> jax.Array:
         """-inf for a count that is not possible."""
         found, is_few = log_terms(jnp.asarray(value), self.rate, self.xi), few_possible(self.rate, self.xi)
-        log_total = jax.lax.cond(  # most rates allow many counts, and a sum costs ten times as much as the rest
+        log_total = jax.lax.cond(  # most rates allow many counts, and the sum costs as much as all the rest
             jnp.any(is_few),
             lambda *law: jnp.log(total(*law)),
             lambda *_: jnp.zeros_like(is_few, found.dtype),
