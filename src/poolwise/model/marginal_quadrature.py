@@ -102,12 +102,12 @@ class RateIntegral:
         return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
 
     def work(self, rows: Rows) -> int:
-        """Approximate number of densities per value."""
+        """Approximate number of Poisson densities per value, in cost."""
         strata = (
             set(rows.exposure) if self.likelihood.has_marginal else set(zip(rows.exposure, rows.count, strict=True))
         )
         mixing = _mixing(self.law.family, self.likelihood)
-        return len(strata) * (mixing.nodes(self.likelihood) if mixing else NODES)
+        return len(strata) * (mixing.nodes(self.likelihood) if mixing else NODES) * self.likelihood.cost
 
     @property
     def shape(self) -> tuple[int, ...]:
