@@ -138,7 +138,7 @@ def test_a_prior_that_dominates_is_said_and_nothing_is_called_better():
     _, line = said("zero_inflated_negative_binomial", 58, 57.2, 45.0, 70.0, without=12.4, sd_ratio=0.85)
     assert line == (
         "the prior dominates zi: its posterior sd is 85% of its prior sd (above 71% the prior says more than the data),"
-        " so these counts do not tell zeros of its own from overdispersion"
+        " so these counts do not tell the zeros of zi from those of overdispersion"
     )
     _, line = said("hurdle_poisson", 2, 2.5, 0.0, 6.0, without=9.0, sd_ratio=0.85)
     assert line.endswith("so these counts hardly tell how many zeros it makes")

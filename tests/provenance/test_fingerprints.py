@@ -274,6 +274,20 @@ def test_comments_docstrings_words_and_layout_change_the_run_fingerprint_alone(m
     assert moved(name, edit) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("likelihood", "name", "old", "new", "moves"),
+    [
+        ("zero_inflated_poisson", "zero_inflated", "any other count may be zero too", "more", False),
+        ("zero_inflated_poisson", "zero_inflated", "the count of row i: 0 with", "more", False),
+        ("hurdle_poisson", "hurdle", "share of rows without an event", "more", False),
+        ("hurdle_poisson", "hurdle", "jnp.log1p(-params", "jnp.log(-params", True),
+    ],
+)
+def test_words_of_a_likelihood_made_of_another_decide_nothing(moved, likelihood, name, old, new, moves):
+    edit = replaced(old, new)
+    assert moved(f"model/likelihoods/{name}.py", edit, "likelihood", {"name": likelihood}) == (moves, True)
+
+
 def test_a_variable_that_is_called_like_a_word_decides_what_it_decides(settings, edited):
     found = set()
     for value in (1, 2):

@@ -121,7 +121,7 @@ def _dominated(found: Zeros, likelihood: Likelihood, base: Likelihood) -> tuple[
     if not found.is_dominated:
         return ()
     untold = (
-        "do not tell zeros of its own from overdispersion"
+        f"do not tell the zeros of {likelihood.zeros_site} from those of overdispersion"
         if Feature.OVERDISPERSION in base.describes
         else "hardly tell how many zeros it makes"
     )
