@@ -84,6 +84,7 @@ def test_every_pooling_has_a_row():
 def test_registered_under_its_own_name_and_a_short_one(case, pooling):
     assert pooling.name == case.name
     assert len({each.short for each in POOLINGS.values()}) == len(POOLINGS)
+    assert len({each.title for each in EVERY_POOLING}) == len(EVERY_POOLING)
     assert all(site.name in SITES for site in pooling.sites)
 
 

@@ -17,7 +17,7 @@ from poolwise.model.special import log_normal_scale
 class HierarchicalLogNormal(Hierarchy):
     """mu, sigma ~ priors; log lam[g] ~ Normal(m, s) with s^2 = log1p(sigma^2 / mu^2) and m = log mu - s^2 / 2."""
 
-    population, mixing = "log_normal", LOG_NORMAL
+    population, qualifier, mixing = "log_normal", "log-normal", LOG_NORMAL
     meaning = (
         f"{Hierarchy.meaning} The logarithms of the rates are normal: with the same mean and spread as a gamma"
         " population, very high rates are more likely, and rates near zero much less."
@@ -31,8 +31,8 @@ class HierarchicalLogNormal(Hierarchy):
     )
     new_group_words = NewGroupWords(
         title=Hierarchy.new_group_words.title,
-        how_to_read=f"{Hierarchy.new_group_words.how_to_read} How likely a very high rate is, the shape of the "
-        "population decides (log-normal here), and few groups hardly show it: compare with pooling.population=gamma.",
+        how_to_read=f"{Hierarchy.new_group_words.how_to_read} The shape of the population, here log-normal, decides "
+        "how likely a very high rate is, and few groups hardly show it: compare with pooling.population=gamma.",
     )
     is_bounded_by_events = False
 
