@@ -179,6 +179,13 @@ def test_a_hurdle_gives_a_one_no_small_probability_at_a_small_rate(name):
     assert likelihood.least_telling == 2
 
 
+@pytest.mark.parametrize("name", ["hurdle_poisson", "hurdle_negative_binomial"])
+def test_below_keeps_its_digits_at_a_small_rate(name):
+    likelihood, rate = LIKELIHOODS[name], 1e-13
+    found = likelihood.below(np.array([1.0, 2.0]), rate, {"hurdle": 0.3, "delta": 0.6, "phi": 1 / 0.36})
+    np.testing.assert_allclose(found, [0.3, 1.0], atol=1e-12)  # a second event has a probability near rate / 2
+
+
 def test_a_hurdle_of_the_base_s_own_zeros_is_the_base():
     rate, delta = 3.0, 0.7
     zero = float(np.exp(LIKELIHOODS["negative_binomial"].log_prob(0.0, rate, {"phi": 1 / delta**2})))
