@@ -460,7 +460,9 @@ def without_marginal(monkeypatch) -> list[str]:
 
 def test_the_marginal_form_is_refused_in_one_sentence_for_a_likelihood_without_it(without_marginal):
     for name in without_marginal:
-        told = f"pooling.parameterisation is marginal, which {name} does not support; choose standardised or centred."
+        choice = LIKELIHOODS[name].overdispersion
+        noise = f"{name} with overdispersion {choice}" if choice else name
+        told = f"pooling.parameterisation is marginal, which {noise} does not support; choose standardised or centred."
         with pytest.raises(ConfigError, match=just(told)):
             altered({"likelihood.name": name, "pooling.parameterisation": "marginal"})
         for other in ("standardised", "centred"):
