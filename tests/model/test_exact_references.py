@@ -36,14 +36,15 @@ def zero_inflated(count, rate, zi):
 
 
 def generalised_poisson(count, rate, xi):
-    """With the sum over the first 400 counts as its norm where xi < 0."""
+    """With a sum over all possible counts as its norm where xi < 0; 0 to 3 always are."""
 
     def term(count, theta, xi):
         w = theta + xi * count
-        inside = np.where(w > 0, w, 1.0)
+        inside = np.where(w > 1e-12 * theta, w, 1.0)
         found = np.log(theta) + (count - 1) * np.log(inside) - inside - special.gammaln(count + 1)
-        return np.where(w > 0, found, -np.inf)
+        return np.where(w > 1e-12 * theta, found, -np.inf)
 
+    xi = np.where(rate < 2, np.maximum(xi, -rate / (4 - np.minimum(rate, 2))), xi)
     theta = rate * (1 - xi)
     possible = np.where(xi < 0, -theta / np.where(xi < 0, xi, -1.0), np.inf)
     total = np.where(possible <= 60, sum(np.exp(term(k, theta, xi)) for k in range(61)), 1.0)

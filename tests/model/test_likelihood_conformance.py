@@ -37,8 +37,9 @@ def negative_binomial(mean, concentration):
 
 
 def generalised_poisson(mean, xi):
-    """Pmf for xi < 0, normalised over the counts that are possible."""
-    theta, possible = mean * (1 - xi), np.arange(int(np.ceil(mean * (1 - xi) / -xi)))
+    """Pmf for xi < 0, normalised over the counts that are possible: at least 0 to 3."""
+    xi = max(xi, -mean / (4 - mean)) if mean < 2 else xi
+    theta, possible = mean * (1 - xi), np.arange(int(np.ceil(mean * (1 - xi) / -xi - 1e-9)))
     w = theta + xi * possible
     pmf = np.exp(np.log(theta) + (possible - 1) * np.log(w) - w - special.gammaln(possible + 1))
     pmf = np.append(pmf / pmf.sum(), np.zeros(COUNTS.size))

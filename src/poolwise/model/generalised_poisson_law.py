@@ -5,11 +5,15 @@ With theta = r (1 - xi) and w = theta + xi y,
     P(y) = theta w^(y - 1) exp(-w) / y! = (theta / w) Poisson(y | w),    w > 0
 
 has mean r and variance r / (1 - xi)^2. For xi >= 0 it is the total progeny of Poisson(theta) founders with Poisson(xi)
-children each. For xi < 0 no count from theta / |xi| on is possible, and the probabilities of the others sum to one only
-up to a miss of about exp(-n (|xi| - Re W)) for n possible counts, W the branch 1 of Lambert's function at
-|xi| exp(|xi|): below exp(-1.5 n). The law is normalised where at most `FEW` counts are possible; elsewhere the miss is
-below 1e-15. A normalised law has the mean r only approximately: from r = 2 on to 0.5%, from r = 5 on to 1e-6, at any
-xi; at xi = -0.3 to 2% from r = 0.4 on. Below r = |xi| / (1 + |xi|) only 0 is possible.
+children each. For xi < 0 only counts below theta / |xi| are possible. As Consul and Jain, we let at least the `LEAST`
+counts 0 to 3 be: an xi below -r / (4 - r) stands for that bound, so counts of small rates vary little less than
+Poisson, as whole numbers must. Without the bound a rate near 0 could show no event at all, and the density would be cut
+off where a count becomes impossible; with it, it vanishes there like the third power of the distance, or a higher one.
+
+For xi < 0 the probabilities sum to one only up to a miss of about exp(-n (|xi| - Re W)) for n possible counts, W the
+branch 1 of Lambert's function at |xi| exp(|xi|): below exp(-1.5 n). The law is normalised where at most `FEW` counts
+are possible; elsewhere the miss is below 1e-15. A normalised law has the mean r only approximately, but to 0.5% at any
+r and xi, and to 1e-6 from r = 5 on; its variance is r / (1 - xi)^2 to 3%.
 
 Probabilities are in Loader's form: the deviance of the Poisson by log1p, without differences of large logarithms.
 
@@ -31,7 +35,9 @@ from jax.typing import ArrayLike
 
 from poolwise.model.special import log_factorial_excess, positive
 
+LEAST = 4  # counts that are possible at any rate
 FEW = 24  # possible counts up to which the law is normalised
+ROUNDING = 1e-12  # of w over theta, at a count that is just not possible
 SUMMED = 256.0  # counts below which probabilities are summed one by one
 HEAD = 64.0  # and otherwise those of so many counts; an integral stands for the sum over the others
 NODES = 64  # of Gauss and Legendre
@@ -41,11 +47,16 @@ CORRECTIONS = (-1 / 24, 17 / 5760, -367 / 967680)
 DIFFERENCES = ((1, -1), (1, -3, 3, -1), (1, -5, 10, -10, 5, -1))  # from the largest argument down
 
 
+def within_bound(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
+    """The dispersion, at least that of `LEAST` possible counts; above a rate of 2 any in (-1, 1) is."""
+    return numerics.maximum(xi, -rate / (LEAST - numerics.minimum(rate, LEAST / 2)))
+
+
 def log_terms(count: Any, rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
     """Log P(y), not normalised; -inf for a count that is not possible, with gradients 0."""
     theta = positive(numerics.asarray(rate * (1.0 - xi)))
     w = theta + xi * count
-    is_possible = w > 0
+    is_possible = w > ROUNDING * theta
     w = numerics.where(is_possible, w, 1.0)
     above = numerics.where(is_possible, (1.0 - xi) * (count - rate), 0.0)  # count - w
     is_near, log_w = numerics.abs(above) < 0.5 * w, numerics.log(w)
@@ -68,7 +79,7 @@ def few_terms(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
     terms, step = [factor], numerics.exp(-xi)
     for k in range(1, FEW):
         factor, w = factor * step / k, theta + xi * k
-        terms.append(numerics.where(w > 0, theta * factor * w ** (k - 1), 0.0))
+        terms.append(numerics.where(w > ROUNDING * theta, theta * factor * w ** (k - 1), 0.0))
     return numerics.stack(terms, axis=-1)
 
 
@@ -87,31 +98,34 @@ class GeneralisedPoissonLaw(dist.Distribution):  # type: ignore[misc]
         self.rate, self.xi = jnp.broadcast_arrays(rate, xi)
         super().__init__(batch_shape=jnp.shape(self.rate))
 
+    @property
+    def _law(self) -> tuple[jax.Array, jax.Array]:
+        return self.rate, within_bound(self.rate, self.xi)
+
     def log_prob(self, value: ArrayLike) -> jax.Array:
         """-inf for a count that is not possible."""
-        found, is_few = log_terms(jnp.asarray(value), self.rate, self.xi), few_possible(self.rate, self.xi)
+        found, is_few = log_terms(jnp.asarray(value), *self._law), few_possible(*self._law)
         log_total = jax.lax.cond(  # most rates allow many counts, and the sum costs as much as all the rest
             jnp.any(is_few),
             lambda *law: jnp.log(total(*law)),
             lambda *_: jnp.zeros_like(is_few, found.dtype),
-            self.rate,
-            self.xi,
+            *self._law,
         )
         return found - log_total
 
     @property
     def mean(self) -> jax.Array:
         """The rate; for few possible counts their own mean."""
-        return jnp.where(few_possible(self.rate, self.xi), self._few_moment(1), self.rate)
+        return jnp.where(few_possible(*self._law), self._few_moment(1), self.rate)
 
     @property
     def variance(self) -> jax.Array:
         """Rate / (1 - xi)^2; for few possible counts their own."""
         few = self._few_moment(2) - self._few_moment(1) ** 2
-        return jnp.where(few_possible(self.rate, self.xi), few, self.rate / (1.0 - self.xi) ** 2)
+        return jnp.where(few_possible(*self._law), few, self.rate / (1.0 - self.xi) ** 2)
 
     def _few_moment(self, power: int) -> jax.Array:
-        terms = few_terms(self.rate, self.xi)
+        terms = few_terms(*self._law)
         return (terms * jnp.arange(FEW) ** power).sum(axis=-1) / terms.sum(axis=-1)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -134,7 +148,7 @@ class GeneralisedPoissonLaw(dist.Distribution):  # type: ignore[misc]
 
 def below(count: np.ndarray, rate: np.ndarray, xi: np.ndarray) -> np.ndarray:
     """P(Y < count): the sum of all terms below, or for large counts the sum of the first and an integral."""
-    count, rate, xi = np.broadcast_arrays(np.asarray(count, float), rate, xi)
+    count, rate, xi = np.broadcast_arrays(np.asarray(count, float), rate, within_bound(rate, xi, np))
     flat = count.ravel(), rate.ravel(), xi.ravel()
     is_small, found = flat[0] <= SUMMED, np.zeros(count.size)
     for some, of_these in ((is_small, _head), (~is_small, _of_large)):
@@ -197,7 +211,7 @@ def _bulk(rate: np.ndarray, xi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def drawn(rate: np.ndarray, xi: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One count for each rate."""
-    rate, xi = np.broadcast_arrays(np.asarray(rate, float), xi)
+    rate, xi = np.broadcast_arrays(np.asarray(rate, float), within_bound(rate, xi, np))
     flat_rate, flat_xi = rate.ravel(), xi.ravel()
     is_wide, found = flat_xi >= 0, np.zeros(rate.size, np.int64)
     for some, of_these in ((is_wide, _progeny), (~is_wide, _rejected)):

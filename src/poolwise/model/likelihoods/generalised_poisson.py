@@ -14,9 +14,8 @@ from poolwise.model.sites import Feature, Site, Support
 class GeneralisedPoisson(Likelihood):
     """y ~ GeneralisedPoisson(mean r, dispersion xi): variance r / (1 - xi)^2; see `model.generalised_poisson_law`.
 
-    For xi < 0 a count is possible only at rates above |xi| y / (1 + |xi|). The density vanishes there like a power of
-    the distance for a count from 2 on, and is cut off at that of 1: where the largest count of a group is 1, xi near
-    its bound makes trajectories of NUTS diverge.
+    For xi < 0 a count y from 4 on is possible only at rates above |xi| y / (1 + |xi|), where the density vanishes. A
+    chain that starts where a count is not possible starts again; half of the prior of xi makes every count possible.
     """
 
     name, short = "generalised_poisson", "gp"
@@ -37,7 +36,7 @@ class GeneralisedPoisson(Likelihood):
     describes = (Feature.OVERDISPERSION, Feature.UNDERDISPERSION)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
-        """Consul's law; for few possible counts normalised, so its mean is then only about r."""
+        """Consul's law, normalised; for few possible counts its mean is r to 0.5%."""
         return law.GeneralisedPoissonLaw(rate, params["xi"])
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
