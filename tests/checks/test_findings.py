@@ -90,7 +90,9 @@ def bare(examined):
 
 def test_what_is_off_is_not_there(bare):
     assert bare.results == {}
-    assert set(bare.switched_off) == {"groups", "exact", "sensitivity", "model_check", "zeros", "leave_group_out"}
+    assert set(bare.switched_off) == {
+        *("groups", "exact", "sensitivity", "exposure_law", "model_check", "zeros", "leave_group_out")
+    }
 
 
 def test_the_default_weighs_the_priors_and_holds_the_fit_against_the_exact_answer(plain):
