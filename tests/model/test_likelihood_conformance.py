@@ -42,7 +42,7 @@ def generalised_poisson(mean, xi):
     theta, possible = mean * (1 - xi), np.arange(int(np.ceil(mean * (1 - xi) / -xi - 1e-9)))
     w = theta + xi * possible
     pmf = np.exp(np.log(theta) + (possible - 1) * np.log(w) - w - special.gammaln(possible + 1))
-    pmf = np.append(pmf / pmf.sum(), np.zeros(COUNTS.size))
+    pmf = np.append(pmf / pmf.sum(), np.zeros(4000))
     return lambda count: pmf[count]
 
 
