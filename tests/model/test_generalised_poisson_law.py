@@ -155,6 +155,11 @@ def test_below_of_huge_counts_is_normal(rate, xi):
     np.testing.assert_allclose(found, stats.norm.cdf(place), atol=1e-4)  # its skewness is below 1e-4
 
 
+@pytest.mark.parametrize("xi", [-0.5, 0.5])
+def test_below_is_0_or_1_where_no_count_is_in_the_bulk(xi):
+    assert law.below(np.array([8e5, 1.2e6]), 1e6, np.array(xi)).tolist() == [0.0, 1.0]
+
+
 def chi_square_p(drawn, expected):
     """P of Pearson's statistic of counts against their probabilities, in classes of at least 20 expected."""
     observed = np.bincount(drawn, minlength=expected.size)[: expected.size]

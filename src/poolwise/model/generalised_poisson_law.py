@@ -160,7 +160,7 @@ def below(count: np.ndarray, rate: np.ndarray, xi: np.ndarray) -> np.ndarray:
 def _head(count: np.ndarray, rate: np.ndarray, xi: np.ndarray) -> np.ndarray:
     """The sum of all terms below a small count."""
     found = np.zeros(count.size)
-    for k in range(int(count.max())):
+    for k in range(int(count.max(initial=0.0))):
         found += np.where(count > k, np.exp(log_terms(float(k), rate, xi, np)), 0.0)
     return found
 
