@@ -12,7 +12,7 @@ off where a count becomes impossible; with it, it vanishes there like the third 
 
 For xi < 0 the probabilities sum to one only up to a miss of about exp(-n (|xi| - Re W)) for n possible counts, W the
 branch 1 of Lambert's function at |xi| exp(|xi|): below exp(-1.5 n). The law is normalised where at most `FEW` counts
-are possible; elsewhere the miss is below 1e-15. A normalised law has the mean r only approximately, but to 0.5% at any
+are possible; elsewhere the miss is below 1e-12. A normalised law has the mean r only approximately, but to 0.5% at any
 r and xi, and to 1e-6 from r = 5 on; its variance is r / (1 - xi)^2 to 3%.
 
 Probabilities are in Loader's form: the deviance of the Poisson by log1p, without differences of large logarithms.
@@ -36,7 +36,7 @@ from jax.typing import ArrayLike
 from poolwise.model.special import log_factorial_excess, positive
 
 LEAST = 4  # counts that are possible at any rate
-FEW = 24  # possible counts up to which the law is normalised
+FEW = 20  # possible counts up to which the law is normalised
 ROUNDING = 1e-12  # of w over theta, at a count that is just not possible
 SUMMED = 256.0  # counts below which probabilities are summed one by one
 HEAD = 64.0  # and otherwise those of so many counts; an integral stands for the sum over the others
@@ -84,7 +84,7 @@ def few_terms(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
 
 
 def total(rate: Any, xi: Any, numerics: ModuleType = jnp) -> Any:
-    """The sum of all P; 1 where it misses that by less than 1e-15."""
+    """The sum of all P; 1 where it misses that by less than 1e-12."""
     return numerics.where(few_possible(rate, xi), few_terms(rate, xi, numerics).sum(axis=-1), 1.0)
 
 
@@ -160,7 +160,7 @@ def below(count: np.ndarray, rate: np.ndarray, xi: np.ndarray) -> np.ndarray:
 def _head(count: np.ndarray, rate: np.ndarray, xi: np.ndarray) -> np.ndarray:
     """The sum of all terms below a small count."""
     found = np.zeros(count.size)
-    for k in range(int(count.max())):
+    for k in range(int(count.max(initial=0.0))):
         found += np.where(count > k, np.exp(log_terms(float(k), rate, xi, np)), 0.0)
     return found
 
