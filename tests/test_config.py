@@ -119,6 +119,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
             "sensitivity": True,
             "exposure_law": True,
             "model_check": True,
+            "zeros": True,
             "leave_group_out": False,
         },
         "predict": {
@@ -221,7 +222,7 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         (
             "checks.loo.folds",
             "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.exact, checks.sensitivity, "
-            "checks.exposure_law, checks.model_check, checks.leave_group_out.",
+            "checks.exposure_law, checks.model_check, checks.zeros, checks.leave_group_out.",
         ),
     ],
 )
@@ -428,6 +429,7 @@ def test_a_parameterisation_that_a_hierarchy_does_not_have_is_refused_with_those
     [
         *(("poisson", 5, "standardised"), ("poisson", 199, "standardised"), ("poisson", 200, "marginal")),
         *(("negative_binomial", 200, "marginal"), ("zero_inflated_poisson", 200, "standardised")),
+        ("hurdle_negative_binomial", 200, "standardised"),
     ],
 )
 def test_auto_is_marginal_for_many_groups_if_the_likelihood_allows_it(likelihood, num_groups, chosen):
@@ -458,7 +460,9 @@ def without_marginal(monkeypatch) -> list[str]:
 
 def test_the_marginal_form_is_refused_in_one_sentence_for_a_likelihood_without_it(without_marginal):
     for name in without_marginal:
-        told = f"pooling.parameterisation is marginal, which {name} does not support; choose standardised or centred."
+        choice = LIKELIHOODS[name].overdispersion
+        noise = f"{name} with overdispersion {choice}" if choice else name
+        told = f"pooling.parameterisation is marginal, which {noise} does not support; choose standardised or centred."
         with pytest.raises(ConfigError, match=just(told)):
             altered({"likelihood.name": name, "pooling.parameterisation": "marginal"})
         for other in ("standardised", "centred"):
@@ -477,7 +481,7 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False}
+    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False, "checks.zeros": False}
     engine = {"sampler.name": "nuts", **later}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
@@ -696,8 +700,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 7 data, 3 model, 5 prior, 7 sampler, 4 device, 6 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 47
+    # 7 data, 4 model, 5 prior, 7 sampler, 4 device, 8 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 48
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

@@ -43,6 +43,7 @@ LATER = {
     "data.per": 1.0,
     "data.multiplicity": None,
     "checks.exposure_law": False,
+    "checks.zeros": False,
 }  # keys that earlier versions lacked, with the value they implied
 LATER_OF = {
     "likelihood.overdispersion": ("likelihood.name", "negative_binomial", "row"),
@@ -146,6 +147,7 @@ class Checks(Section):
     sensitivity: bool
     exposure_law: bool
     model_check: bool
+    zeros: bool
     leave_group_out: bool
 
 
@@ -323,8 +325,14 @@ def unknown_key(key: str, schema: type[Config] = Config) -> str:
             f"prior/<site>=<choice>; sites are {', '.join(_sites())}."
         )
     known = list(_schema_keys(schema)) if "." in key else list(schema.model_fields)
-    close = [RENAMED[key]] if key in RENAMED else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
+    section, _, last = key.rpartition(".")
+    siblings = [each for each in known if each.rpartition(".")[0] == section]
+    if section and siblings:  # the section is right: it would make unlike keys look alike
+        of_last = difflib.get_close_matches(last, [each.rpartition(".")[2] for each in siblings], n=1, cutoff=0.6)
+        close = [f"{section}.{each}" for each in of_last]
+    else:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    close = [RENAMED[key]] if key in RENAMED else close
     if key in known:  # composed from choices that lack it
         choice = key.rpartition(".")[0]
         return f"{key} is not a setting of the chosen {choice}. Leave it out, or choose another {choice}=<choice>."

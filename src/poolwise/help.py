@@ -28,6 +28,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {  # with their parameters
     "Uniform": ("low", "high"),
     "Weibull": ("scale", "concentration"),
     "Beta": ("concentration1", "concentration0"),
+    "TruncatedNormal": ("loc", "scale", "low", "high"),
 }
 WIDEST = 120  # characters of a line
 

@@ -13,7 +13,7 @@ from poolwise.checks.exact import solve as exact
 from poolwise.checks.exact.solve import NotExact, reason_against, solve
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.model import priors as laws
-from poolwise.model.count_model import POOLINGS, sites_of
+from poolwise.model.count_model import POOLINGS, count_model, sites_of
 from poolwise.model.priors import prior_values
 from support import PRIORS, VARIANTS, groups_of, model_of
 
@@ -358,6 +358,64 @@ def test_overdispersion_that_spans_two_units_agrees_with_sums_over_delta(exposur
     found = answer("unpooled", "negative_binomial", counts)
     assert found.log_marginal == pytest.approx(np.log(z.sum()), abs=1e-4)
     assert found.mean["delta"] == pytest.approx(z @ delta / z.sum(), rel=1e-4)
+
+
+# Log-normal populations.
+
+
+def log_normal(likelihood: str, counts: Counts, priors: dict = PRIORS) -> exact.Exact:
+    families = {site: priors[site]["name"] for site in sites_of("hierarchical", likelihood)}
+    model = count_model("hierarchical", likelihood, families, population="log_normal")
+    return solve(model, counts, prior_values(priors, sites=tuple(families)))
+
+
+def log_normal_sums(counts: Counts, priors: dict) -> tuple[float, float, float, np.ndarray]:
+    """Log p(y), means of mu and sigma, and log p(y_g | y_-g) of Poisson counts, by sums over a plain grid."""
+    mu, sigma = (
+        each.ravel() for each in np.meshgrid(np.exp(np.linspace(-4, 6, 160)), np.exp(np.linspace(-16, 6, 340)))
+    )
+    step = (10 / 159) * (22 / 339)
+    s = np.sqrt(np.log1p((sigma / mu) ** 2))
+    z, weight = np.polynomial.hermite_e.hermegauss(150)  # E f(z) of a standard normal z
+    lam = np.exp(np.log(mu)[:, None] - s[:, None] ** 2 / 2 + s[:, None] * z)
+    group, exposure, count = counts.rows()
+    f = np.ones((counts.num_groups, *lam.shape))
+    for g, e, y in zip(group, exposure, count, strict=True):
+        f[g] *= stats.poisson.pmf(y, e * lam)
+    f = f @ (weight / weight.sum())  # (G, N)
+    prior = law("mu", priors).pdf(mu) * mu * law("sigma", priors).pdf(sigma) * sigma * step
+    joint = prior * f.prod(axis=0)
+    rest = np.array([prior @ np.delete(f, g, axis=0).prod(axis=0) for g in range(len(f))])
+    z = joint.sum()
+    return np.log(z), joint @ mu / z, joint @ sigma / z, np.log(z / rest)
+
+
+@pytest.mark.parametrize(
+    "sigma", [{"name": "Exponential", "rate": 1.0}, {"name": "LogNormal", "loc": 2.0, "scale": 0.7}]
+)
+def test_log_normal_population_agrees_with_sums_over_a_plain_grid(sigma):
+    priors = PRIORS | {"sigma": sigma}
+    found, (log_marginal, mu, sd, left_out) = log_normal("poisson", small(), priors), log_normal_sums(small(), priors)
+    assert found.log_marginal == pytest.approx(log_marginal, abs=1e-5)
+    assert (found.mean["mu"], found.mean["sigma"]) == pytest.approx((mu, sd), rel=1e-5)
+    np.testing.assert_allclose(found.leave_group_out, left_out, atol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
+def test_left_out_rows_and_groups_of_a_log_normal_population_are_ratios_of_marginals(likelihood):
+    whole = log_normal(likelihood, small())
+    less_group, less_row = (
+        log_normal(likelihood, small(**less)) for less in ({"without_group": "b"}, {"without_row": 1})
+    )
+    assert whole.leave_group_out[1] == pytest.approx(whole.log_marginal - less_group.log_marginal, abs=2e-6)
+    assert whole.cell_elpd[1] == pytest.approx(whole.log_marginal - less_row.log_marginal, abs=2e-6)
+
+
+def test_log_normal_negative_binomial_without_dispersion_is_the_poisson(cookies):
+    priors = PRIORS | {"delta": {"name": "HalfNormal", "scale": 1e-7}}
+    limit, poisson = log_normal("negative_binomial", cookies, priors), log_normal("poisson", cookies)
+    assert limit.log_marginal == pytest.approx(poisson.log_marginal, abs=1e-6)  # a tenth of the tolerance
+    assert limit.elpd_loo == pytest.approx(poisson.elpd_loo, abs=1e-6)
 
 
 # Refusals.

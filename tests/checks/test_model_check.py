@@ -11,10 +11,12 @@ from poolwise.checks import model_check
 from poolwise.checks.base import FitView, Settings
 from poolwise.checks.findings import checked
 from poolwise.checks.predictive_statistics import _p_tail
+from poolwise.model.sites import Feature
 from poolwise.report import note
 from poolwise.runs.metrics import unchecked
-from support import DEVICE, SAMPLER
+from support import DEVICE, SAMPLER, model_of
 
+EITHER = ("zero_inflated", "hurdle")
 ASKED = Settings(seed=0, sampler=SAMPLER, device=DEVICE, checks=frozenset({"model_check"}))
 
 
@@ -71,12 +73,13 @@ def test_groups_of_different_rates_fail_one_rate_and_name_the_poolings():
 def test_one_group_that_varies_more_is_not_taken_for_groups_that_differ():
     counts = stats.nbinom.rvs(1, 1 / 10, size=90, random_state=2)
     found = checked_of(counts, labels=("a",), pooling="pooled").model_check
-    assert found.status == "failed" and found.remedies == ("likelihood=negative_binomial",)
+    assert found.status == "failed"
+    assert found.remedies == ("likelihood=negative_binomial",)  # the generalised Poisson describes more than is missing
 
 
-def test_counts_that_vary_less_fail_without_a_choice():
+def test_counts_that_vary_less_fail_and_name_the_generalised_poisson():
     found = checked_of(np.full(90, 9)).model_check
-    assert found.status == "failed" and found.remedies == ()
+    assert found.status == "failed" and found.remedies == ("likelihood=generalised_poisson",)
 
 
 def test_rows_far_from_their_predictions_fail():
@@ -142,3 +145,18 @@ def test_a_value_beyond_the_simulated_ones_has_a_normal_tail_only_for_a_sum():
 
 def test_a_statistic_of_few_values_has_no_normal_tail():
     assert _p_tail(4.0, np.array([0.0, 1.0] * 10), 0.0, is_sum=True) == pytest.approx(2 / 21)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "missing", "named"),
+    [
+        ("poisson", Feature.OVERDISPERSION, ["negative_binomial"]),
+        ("poisson", Feature.EXCESS_ZEROS, ["zero_inflated_poisson", "hurdle_poisson"]),
+        ("zero_inflated_poisson", Feature.OVERDISPERSION, [f"{each}_negative_binomial" for each in EITHER]),
+        ("negative_binomial", Feature.EXCESS_ZEROS, [f"{each}_negative_binomial" for each in EITHER]),
+        ("hurdle_negative_binomial", Feature.OVERDISPERSION, []),
+    ],
+)
+def test_a_remedy_keeps_what_the_likelihood_describes_and_adds_nothing_else(likelihood, missing, named):
+    found = model_check.remedy(model_of("hierarchical", likelihood), missing)
+    assert found == tuple(f"likelihood={name}" for name in named)

@@ -65,7 +65,7 @@ def test_fewer_larger_rows_of_a_negative_binomial_are_wider():
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_median_of_a_large_group_is_near_the_mean_of_any_likelihood(name):
     likelihood = LIKELIHOODS[name]
-    sites = {"delta": 0.2, "phi": 25.0, "zi": 0.1}
+    sites = {"delta": 0.2, "phi": 25.0, "zi": 0.1, "hurdle": 0.1, "xi": -0.2}
     params = {key: np.array(sites[key]) for key in likelihood.parameters}
     found = limits("pooled", name, lam=3.0, **params)
     mean = float(likelihood.distribution(3.0, params).mean)

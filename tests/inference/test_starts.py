@@ -23,6 +23,8 @@ EVERY = [  # each pooling, likelihood and parameterisation at least once
     ("hierarchical", "negative_binomial", "centred"),
     ("hierarchical", "poisson", "marginal"),
     ("hierarchical", "zero_inflated_poisson", "standardised"),
+    ("unpooled", "hurdle_negative_binomial", None),
+    ("hierarchical", "generalised_poisson", "standardised"),
 ]
 
 
@@ -68,6 +70,14 @@ def test_groups_without_a_difference_start_with_one():
 def test_groups_without_an_event_have_a_start():
     found, energy = starts("hierarchical", "poisson", None, counts=counts_from_rows(list("ab"), [0, 0]))
     assert np.isfinite(energy).all() and all(np.isfinite(each).all() for each in found.values())
+
+
+def test_counts_that_are_not_possible_at_most_of_the_prior_have_a_start():
+    # at a rate of the prior, near 10, and xi = -0.5 no count above 29 is possible; here each of 40 groups has one
+    counts = counts_from_rows(range(40), np.arange(40) + 40)
+    found, energy = starts("unpooled", "generalised_poisson", None, counts=counts)
+    assert np.isfinite(energy).all()
+    assert np.all(found["lam"] * (1 - found["xi"][:, None]) + found["xi"][:, None] * (np.arange(40) + 40) > 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

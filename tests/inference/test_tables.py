@@ -11,7 +11,8 @@ from poolwise.inference.datatree import to_tree
 from poolwise.inference.tables import Tables, observed_table, simulate_by_count, simulated_tables
 from poolwise.model.likelihoods import LIKELIHOODS
 
-PARAMS = {"poisson": {}, "negative_binomial": {"delta": 0.4, "phi": 6.25}, "zero_inflated_poisson": {"zi": 0.3}}
+SITES = {"delta": 0.4, "phi": 6.25, "zi": 0.3, "hurdle": 0.3, "xi": -0.3}
+PARAMS = {name: {site: SITES[site] for site in each.parameters} for name, each in LIKELIHOODS.items()}
 
 
 def cells_of(rows, *, group=(0, 1), exposure=(1.0, 2.0)) -> xr.Dataset:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
 from poolwise.counts.statistics import sufficient_statistics
-from poolwise.model.count_model import SITES, WITHOUT_MEAN, sites_of, without_mean
+from poolwise.model.count_model import SITES, WITHOUT_MEAN, count_model, sites_of, without_mean
 from poolwise.model.likelihoods import LIKELIHOODS
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.poolings import POOLINGS
@@ -208,3 +208,23 @@ def test_without_an_event_a_half_cauchy_sigma_has_no_mean(has_events, heavy):
     values = prior_values(priors, sites=("mu", "sigma"))
     found = without_mean(model_of("hierarchical", "poisson", priors), values, has_events=has_events)
     assert found == (*WITHOUT_MEAN, *heavy)
+
+
+@pytest.mark.parametrize("has_events", [True, False])
+def test_a_half_cauchy_sigma_of_a_log_normal_population_has_no_mean_with_events_either(has_events):
+    # mu and sigma may grow together at no cost: see test_marginal_log_normal
+    priors = PRIORS | {"sigma": {"name": "HalfCauchy", "scale": 1.0}, "delta": {"name": "HalfCauchy", "scale": 1.0}}
+    values = prior_values(priors, sites=("mu", "sigma", "delta"))
+    families = {site: priors[site]["name"] for site in values}
+    model = count_model("hierarchical", "negative_binomial", families, population="log_normal")
+    heavy = ("sigma",) if has_events else ("sigma", "delta")
+    assert without_mean(model, values, has_events=has_events) == (*WITHOUT_MEAN, *heavy)
+
+
+@pytest.mark.parametrize("pooling", ["pooled", "hierarchical"])
+def test_a_half_cauchy_delta_has_no_mean_behind_a_hurdle_whatever_the_counts(pooling):
+    priors = PRIORS | {"delta": {"name": "HalfCauchy", "scale": 1.0}}
+    for likelihood, heavy in (("negative_binomial", ()), ("hurdle_negative_binomial", ("delta",))):
+        model = model_of(pooling, likelihood, priors)
+        values = prior_values(priors, sites=sites_of(pooling, likelihood))
+        assert without_mean(model, values, has_events=True) == (*WITHOUT_MEAN, *heavy)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import logsumexp
-from scipy import stats
+from scipy import special, stats
 
 from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.engines.nuts import sample
@@ -36,29 +36,58 @@ def negative_binomial(mean, concentration):
     return stats.nbinom(concentration, concentration / (concentration + mean))
 
 
+def generalised_poisson(mean, xi):
+    """Pmf for xi < 0, normalised over the counts that are possible: at least 0 to 3."""
+    xi = max(xi, -mean / (4 - mean)) if mean < 2 else xi
+    theta, possible = mean * (1 - xi), np.arange(int(np.ceil(mean * (1 - xi) / -xi - 1e-9)))
+    w = theta + xi * possible
+    pmf = np.exp(np.log(theta) + (possible - 1) * np.log(w) - w - special.gammaln(possible + 1))
+    pmf = np.append(pmf / pmf.sum(), np.zeros(4000))
+    return lambda count: pmf[count]
+
+
 # concentration at rate r and exposure e, for delta = 0.6
 CONCENTRATIONS = {
     "row": lambda r, e: 1 / 0.36,
     "unit": lambda r, e: e / 0.36,
     "proportional": lambda r, e: r / 0.36,
 }
+BASES = [(None, {}, lambda r, e: stats.poisson(r))] + [
+    (overdispersion, {"delta": 0.6}, lambda r, e, law=law: negative_binomial(r, law(r, e)))
+    for overdispersion, law in CONCENTRATIONS.items()
+]
+
+
+def inflated(base):
+    """0 with probability 0.3, else a count of the base."""
+    return lambda k: 0.3 * (k == 0) + 0.7 * base.pmf(k)
+
+
+def with_hurdle(base):
+    """0 with probability 0.3, else a positive count of the base."""
+    return lambda k: np.where(k == 0, 0.3, 0.7 * base.pmf(k) / base.sf(0))
+
+
 CASES = [
-    Case("poisson", lambda r, e: stats.poisson(r).pmf),
-    *(
-        Case(
-            "negative_binomial",
-            lambda r, e, law=law: negative_binomial(r, law(r, e)).pmf,
-            overdispersion,
-            {"delta": 0.6},
-            {"delta": 1e-9},
-        )
-        for overdispersion, law in CONCENTRATIONS.items()
-    ),
     Case(
-        "zero_inflated_poisson",
-        lambda r, e: lambda k: 0.3 * (k == 0) + 0.7 * stats.poisson(r).pmf(k),
-        sites={"zi": 0.3},
-        poisson_at={"zi": 1e-12},
+        kind.format("negative_binomial" if overdispersion else "poisson"),
+        lambda r, e, law=law, base=base: law(base(r, e)),
+        overdispersion,
+        own | sites,
+        dict.fromkeys(sites, 1e-09) | limit,
+    )
+    for kind, own, law, limit in (
+        ("{}", {}, lambda base: base.pmf, {}),
+        ("zero_inflated_{}", {"zi": 0.3}, inflated, {"zi": 1e-12}),
+        ("hurdle_{}", {"hurdle": 0.3}, with_hurdle, {"hurdle": np.exp(-9.3)}),  # P(0) at the rate of the limit
+    )
+    for overdispersion, sites, base in BASES
+] + [
+    Case(
+        "generalised_poisson",
+        lambda r, e: generalised_poisson(r, -0.3),
+        sites={"xi": -0.3},
+        poisson_at={"xi": 1e-12},
     ),
 ]
 EXPOSURE = 2.5
@@ -107,9 +136,10 @@ def test_registered_under_its_own_name_and_a_short_one(case, likelihood):
 
 def test_sites_have_values_in_their_support_and_names_of_their_own(case, likelihood):
     assert case.sites.keys() == {site.name for site in likelihood.sites}
-    assert all(
-        value > 0 and (value < 1 or SITES[name].support is Support.POSITIVE) for name, value in case.sites.items()
-    )
+    inside = {Support.POSITIVE: (0, np.inf), Support.UNIT: (0, 1), Support.SIGNED_UNIT: (-1, 1)}
+    for name, value in case.sites.items():
+        low, high = inside[SITES[name].support]
+        assert low < value < high
 
 
 def test_parameters_are_the_sites_and_what_is_derived(likelihood, params):
@@ -158,9 +188,9 @@ def test_samples_have_the_mean_and_variance_of_the_distribution(likelihood, para
     drawn = likelihood.sample(np.full(number, rate), params, np.random.default_rng(1))
     law = likelihood.distribution(rate, params)
     mean, variance = float(law.mean), float(law.variance)
-    assert abs(drawn.mean() - mean) < 5 * np.sqrt(variance / number)
+    assert abs(drawn.mean() - mean) <= 5 * np.sqrt(variance / number)  # 0 where no count but 0 is possible
     fourth = float(np.mean((drawn - mean) ** 4.0))
-    assert abs(drawn.var() - variance) < 5 * np.sqrt(max(fourth - variance**2, variance) / number)
+    assert abs(drawn.var() - variance) <= 5 * np.sqrt(max(fourth - variance**2, variance) / number)
     assert drawn.dtype.kind in "iu"
 
 
@@ -170,6 +200,14 @@ def test_moments_are_those_of_the_distribution_averaged_over_rates(likelihood, p
     found = likelihood.moments(np.mean(rate), np.mean(rate**2), params)
     if found is not None:
         np.testing.assert_allclose(found, [np.mean(mean), np.mean(square)], rtol=1e-10)
+
+
+def test_moments_at_a_rate_are_those_of_the_probabilities(case, likelihood, at_exposure):
+    counts = np.arange(3000)
+    mean, square = likelihood.moments_at(np.array(RATES), at_exposure)
+    for i, rate in enumerate(RATES):
+        probability = case.reference(rate, EXPOSURE)(counts)
+        np.testing.assert_allclose([mean[i], square[i]], [probability @ counts, probability @ counts**2.0], rtol=1e-9)
 
 
 def test_sum_of_the_table_is_the_sum_over_its_rows(likelihood, params):
@@ -198,7 +236,7 @@ def test_information_is_positive(likelihood, params):
 
 
 def test_limit_is_the_poisson(case, likelihood):
-    if case.poisson_at:
+    if case.sites:
         found = likelihood.log_prob(np.arange(60.0), 9.3, params_of(likelihood, case.poisson_at))
         np.testing.assert_allclose(found, stats.poisson(9.3).logpmf(np.arange(60)), rtol=1e-6)
 
@@ -226,6 +264,11 @@ def test_words_are_sentences_and_formulas_name_the_count(likelihood):
     assert all(site.meaning and site.symbol for site in likelihood.sites)
 
 
+# of those made of another, one choice of overdispersion: it changes neither rates nor their place
+SAMPLED = [each for each in EVERY_LIKELIHOOD if not each.made_of or each is LIKELIHOODS[each.name]]
+
+
+@pytest.mark.parametrize("likelihood", SAMPLED, ids=lambda each: f"{each.name} {each.overdispersion or ''}".strip())
 def test_standardised_and_centred_rates_have_one_posterior(likelihood):
     rng = np.random.default_rng(5)
     rates = np.repeat([6.0, 9.0, 12.0, 8.0, 15.0, 10.0], 8)

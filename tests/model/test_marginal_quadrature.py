@@ -94,7 +94,7 @@ def test_rates_given_rows_predict_a_count_as_ratios_of_marginals_do(family, name
     model = model_of("unpooled", name, priors)
     values = prior_values(priors, sites=tuple(site for site, _ in model.families))
     place = (np.arange(4000.0)[None] + 0.5) / 4000
-    params = {"delta": 0.5, "phi": 4.0, "zi": 0.3}
+    params = {"delta": 0.5, "phi": 4.0, "zi": 0.3, "hurdle": 0.3, "xi": -0.2}
     draws = {site: np.full_like(place, params[site]) for site in RateIntegral.sites(model, values)}
     integral = RateIntegral.of(model, values, draws)
     found = integral.likelihood.below(np.array(6.0), 0.5 * integral.rates(FEW, place), draws).mean()

@@ -15,6 +15,7 @@ from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import SITES, count_model
 from poolwise.model.likelihoods import EVERY_LIKELIHOOD, LIKELIHOODS
 from poolwise.model.poolings import EVERY_POOLING, POOLINGS, pooling_of
+from poolwise.model.priors import FAMILIES as FAMILIES_OF
 from poolwise.model.priors import law, prior_values
 from support import DEVICE, PRIORS, SAMPLER
 
@@ -33,6 +34,8 @@ class Case:
     population: str | None = None
 
 
+S = np.sqrt(np.log(1 + 3.0**2 / 9.0**2))  # of a log-normal with mean 9 and standard deviation 3
+M = np.log(9.0) - S**2 / 2
 CASES = [
     Case("pooled", {"lam": 7.0}, stats.gamma(2.0, scale=5.0)),
     Case("unpooled", {"lam": np.array([6.0, 9, 12, 8, 15, 10])}, stats.gamma(2.0, scale=5.0)),
@@ -42,7 +45,14 @@ CASES = [
         stats.gamma(9.0),
         "gamma",
     ),
+    Case(
+        "hierarchical",
+        {"mu": 9.0, "sigma": 3.0, "m": M, "s": S, "lam": np.array([6.0, 9, 12, 8, 15, 10])},
+        stats.lognorm(S, scale=np.exp(M)),
+        "log_normal",
+    ),
 ]
+DERIVED = ("alpha", "beta", "m", "s")
 
 
 def name_of(case):
@@ -74,6 +84,7 @@ def test_every_pooling_has_a_row():
 def test_registered_under_its_own_name_and_a_short_one(case, pooling):
     assert pooling.name == case.name
     assert len({each.short for each in POOLINGS.values()}) == len(POOLINGS)
+    assert len({each.title for each in EVERY_POOLING}) == len(EVERY_POOLING)
     assert all(site.name in SITES for site in pooling.sites)
 
 
@@ -100,7 +111,7 @@ def test_rates_of_the_generative_form_follow_the_law_of_a_rate(case, pooling):
 def test_centred_density_is_that_of_the_generative_form(case, pooling, likelihood):
     model, values = model_and_values(pooling, likelihood, "centred")
     group, exposure, count = TABLE.rows()
-    point = {site: jnp.asarray(case.values[site]) for site in case.values if site not in ("alpha", "beta")}
+    point = {site: jnp.asarray(case.values[site]) for site in case.values if site not in DERIVED}
     point |= {site.name: jnp.asarray(0.4) for site in likelihood.sites}
     joint, _ = log_density(model.log_joint, (model.likelihood.statistics.of(TABLE), values), {}, point)
     rows, _ = log_density(model.generative, (group, exposure, values, 6), {"count": count}, point)
@@ -115,7 +126,7 @@ def test_offered_parameterisations_have_a_finite_density(case, pooling, likeliho
     assert set(offered) <= set(pooling.parameterisations)
     for parameterisation in offered:
         model, values = model_and_values(pooling, likelihood, parameterisation)
-        point = {"z": jnp.zeros(6)} | {k: jnp.asarray(v) for k, v in case.values.items() if k not in ("alpha", "beta")}
+        point = {"z": jnp.zeros(6)} | {k: jnp.asarray(v) for k, v in case.values.items() if k not in DERIVED}
         point |= {site.name: jnp.asarray(0.4) for site in likelihood.sites}
         statistics = model.likelihood.statistics.of(TABLE)
         sites = handlers.trace(handlers.substitute(handlers.seed(model.log_joint, 1), point)).get_trace(
@@ -140,6 +151,19 @@ def test_parameterisations_have_one_posterior(pooling):
 
 def draws_of(case, number):
     return {name: np.broadcast_to(value, (number, *np.shape(value))) for name, value in case.values.items()}
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 9.0, 90.0])
+def test_population_has_the_mean_and_the_standard_deviation_of_its_parameters(case, pooling, sigma):
+    if not pooling.has_population:
+        return
+    law_at = {name: float(each) for name, each in pooling.law_at(jnp.asarray(9.0), jnp.asarray(sigma)).items()}
+    known = (
+        stats.gamma(law_at["shape"], scale=law_at["mu"] / law_at["shape"])
+        if "shape" in law_at
+        else stats.lognorm(law_at["scale"], scale=np.exp(law_at["loc"]))
+    )
+    assert (known.mean(), known.std()) == pytest.approx((9.0, sigma), rel=1e-9)
 
 
 def test_new_group_has_the_rate_that_the_pooling_says(case, pooling):
@@ -169,7 +193,7 @@ def test_law_of_a_rate_is_that_of_its_new_groups_or_its_prior(case, pooling):
     if found.family == "Gamma":
         known = stats.gamma(float(given["shape"]), scale=float(given["mu"] / given["shape"]))
     else:
-        known = law(found.family, found.values)
+        known = law(found.family, {name: given[name] for name in FAMILIES_OF[found.family].parameters})
     np.testing.assert_allclose(known.ppf([0.1, 0.5, 0.9]), case.rate.ppf([0.1, 0.5, 0.9]), rtol=1e-9)
 
 

@@ -21,6 +21,7 @@ VALUES = {  # possible values of every family, none of them 0 or 1, no two equal
     "Uniform": {"low": 0.5, "high": 4.0},
     "Weibull": {"scale": 2.0, "concentration": 1.5},
     "Beta": {"concentration1": 1.5, "concentration0": 4.0},
+    "TruncatedNormal": {"loc": 0.2, "scale": 0.3, "low": -0.9, "high": 0.95},
 }
 SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwise
     "Exponential": scipy.stats.expon(scale=1 / 2.0),
@@ -32,22 +33,25 @@ SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwi
     "Uniform": scipy.stats.uniform(0.5, 4.0 - 0.5),
     "Weibull": scipy.stats.weibull_min(1.5, scale=2.0),
     "Beta": scipy.stats.beta(1.5, 4.0),
+    "TruncatedNormal": scipy.stats.truncnorm(-1.1 / 0.3, 0.75 / 0.3, 0.2, 0.3),
 }
 PARAMETERS = [(family, key) for family in FAMILIES for key in FAMILIES[family].parameters]
-IMPOSSIBLE = [  # 0 is possible for a bound of Uniform, any number for the location of a LogNormal
+IMPOSSIBLE = [  # 0 is possible for a bound, any number for a location
     (family, key, value)
     for family, key in PARAMETERS
     for value in (-1.0, 0.0)
-    if family not in ("Uniform", "LogNormal") or (family, key, value) == ("Uniform", "low", -1.0) or key == "scale"
+    if key not in ("low", "high", "loc") or (family, key, value) == ("Uniform", "low", -1.0)
 ]
 
 
 SIGMA, ZI = SITES["sigma"], Site("zi", "ζ", "a share", Support.UNIT)
+LOWEST = {Support.POSITIVE: 0.0, Support.UNIT: 0.0, Support.SIGNED_UNIT: -1.0}
+XI = Site("xi", "ξ", "a dispersion", Support.SIGNED_UNIT)
 
 
 def site_for(family: str) -> Site:
     """A site that takes this family."""
-    return SIGMA if Support.POSITIVE in FAMILIES[family].supports else ZI
+    return next(site for site in (SIGMA, ZI, XI) if site.support in FAMILIES[family].supports)
 
 
 def setting(family: str, **changes: object) -> dict:
@@ -59,16 +63,16 @@ def test_every_registered_family_is_tested():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_family_draws_are_positive(family):
+def test_family_draws_are_in_the_supports_of_its_sites(family):
     draws = distribution(family, VALUES[family]).sample(jax.random.key(0), (1000,))
-    assert draws.min() > 0
+    assert draws.min() > LOWEST[site_for(family).support] and len(np.unique(draws)) > 900
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_family_has_no_mass_below_zero(family):
+def test_family_has_no_mass_below_the_supports_of_its_sites(family):
     support = distribution(family, VALUES[family]).support
     lowest = support.lower_bound if support is not constraints.positive else 0.0
-    assert lowest >= 0
+    assert lowest >= LOWEST[site_for(family).support]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -185,3 +189,18 @@ def test_bounds_of_a_share_lie_between_0_and_1(low, high, fault):
 def test_a_share_takes_no_family_that_goes_beyond_1():
     (fault,) = faults_of(ZI, setting("Gamma"))
     assert "zi is between 0 and 1 and accepts one of Uniform, Beta" in fault
+
+
+@pytest.mark.parametrize("family", ["Uniform", "TruncatedNormal"])
+@pytest.mark.parametrize(
+    ("low", "high", "fault"),
+    [(-0.9, 0.9, ""), (-1, 1, ""), (-0.5, 1.5, "it must be <= 1"), (-1.1, 0.9, "it must be >= -1")],
+)
+def test_bounds_of_a_dispersion_lie_between_minus_1_and_1(family, low, high, fault):
+    others = {"loc": -2.5, "scale": 3.0} if family == "TruncatedNormal" else {}  # no bounds, so any number
+    found = faults_of(XI, {"name": family, "low": low, "high": high, **others})
+    assert f"xi is between -1 and 1, so {fault}" in " ".join(found) if fault else not found
+
+
+def test_a_dispersion_takes_the_families_with_two_bounds():
+    assert families_for(Support.SIGNED_UNIT) == ["Uniform", "TruncatedNormal"]

@@ -29,13 +29,25 @@ from poolwise.provenance.fingerprints import (
 
 SHA256 = "0" * 64  # of the data
 DRAWS_DECIDED_BY = {
-    *("seed", "pooling.name", "pooling.parameterisation", "likelihood.name"),
+    *("seed", "pooling.name", "pooling.population", "pooling.parameterisation", "likelihood.name"),
     *("prior.mu.name", "prior.mu.concentration", "prior.mu.rate", "prior.sigma.name", "prior.sigma.rate"),
     *(f"sampler.{key}" for key in ("name", "num_warmup", "num_samples", "num_chains", "target_accept")),
     *("sampler.max_tree_depth", "device.platform", "device.chain_method", "device.x64"),
 }
 RUN_DECIDED_BY = DRAWS_DECIDED_BY | {
-    *(f"checks.{key}" for key in ("progress", "groups", "exact", "sensitivity", "model_check", "leave_group_out")),
+    *(
+        f"checks.{key}"
+        for key in (
+            "progress",
+            "groups",
+            "exact",
+            "sensitivity",
+            "exposure_law",
+            "model_check",
+            "zeros",
+            "leave_group_out",
+        )
+    ),
     *(f"predict.{key}" for key in ("num_draws", "new_group", "new_groups", "group", "exposure", "above")),
     "plots.figures",
 }
@@ -78,9 +90,10 @@ def run_fingerprint(settings: dict[str, Any], sha256: str = SHA256) -> str:
 
 @pytest.fixture
 def renamed_plug_ins(monkeypatch) -> None:
-    """The plug-ins of the default config under another name too, so that a name alone can change."""
-    for registry, name in ((ENGINES, "nuts"), (POOLINGS, "hierarchical"), (LIKELIHOODS, "poisson")):
-        monkeypatch.setitem(registry, "another value", registry[name])
+    """The plug-ins of the default config under another name or choice too, so that a name alone can change."""
+    monkeypatch.setitem(ENGINES, "another value", ENGINES["nuts"])
+    monkeypatch.setattr(fingerprints, "pooling_of", lambda *_: POOLINGS["hierarchical"])
+    monkeypatch.setattr(fingerprints, "likelihood_of", lambda *_: LIKELIHOODS["poisson"])
 
 
 @pytest.mark.usefixtures("renamed_plug_ins")
@@ -169,7 +182,8 @@ MORE = added("MORE = 1")
 OF_POISSON = [  # what decides the draws of a hierarchical Poisson fit
     *("counts/cells.py", "counts/parsing.py", "counts/reading.py", "counts/statistics.py", "counts/streaming.py"),
     *("model/count_model.py", "model/priors.py", "model/special.py", "model/sites.py"),
-    *("model/poolings/base.py", "model/poolings/hierarchical.py", "model/standardised_prior.py"),
+    *("model/poolings/base.py", "model/poolings/hierarchy.py", "model/poolings/hierarchical.py"),
+    *("model/standardised_prior.py", "model/mixings/base.py", "model/mixings/gamma.py"),
     *("model/likelihoods/base.py", "model/likelihoods/poisson.py"),
     *("inference/engines/base.py", "inference/engines/nuts.py", "inference/settings.py", "inference/streams.py"),
     *("inference/snapshot.py", "inference/starts.py", "inference/checkpoint.py", "model/data_scale.py"),
@@ -178,6 +192,8 @@ OF_POISSON = [  # what decides the draws of a hierarchical Poisson fit
 NOT_OF_POISSON = [
     *("model/likelihoods/negative_binomial.py", "model/marginal.py", "model/likelihoods/__init__.py"),
     *("model/poolings/pooled.py", "model/poolings/unpooled.py", "inference/engines/__init__.py"),
+    *("model/poolings/hierarchical_log_normal.py", "model/marginal_log_normal.py", "model/mixings/log_normal.py"),
+    *("model/likelihoods/zero_inflated.py", "model/likelihoods/hurdle.py", "model/mixings/__init__.py"),
     *("inference/predictive.py", "checks/gate.py", "figures/posterior.py", "report/templates/report.html"),
     *("provenance/fingerprints.py", "runs/pipeline.py", "config.py", "text.py"),
 ]
@@ -193,11 +209,15 @@ def test_a_change_of_meaning_changes_the_draws_fingerprint_of_the_fits_that_use_
 @pytest.mark.parametrize(
     ("key", "value", "name"),
     [
-        ("likelihood.name", "negative_binomial", "model/likelihoods/negative_binomial.py"),
-        ("likelihood.name", "negative_binomial", "model/marginal.py"),
-        ("likelihood.name", "negative_binomial", "model/likelihoods/poisson.py"),  # its limit
-        ("pooling.name", "pooled", "model/poolings/pooled.py"),
-        ("pooling.name", "unpooled", "model/poolings/unpooled.py"),
+        ("likelihood", {"name": "negative_binomial"}, "model/likelihoods/negative_binomial.py"),
+        ("likelihood", {"name": "negative_binomial"}, "model/marginal.py"),
+        ("likelihood", {"name": "negative_binomial"}, "model/likelihoods/poisson.py"),  # its limit
+        ("likelihood", {"name": "hurdle_negative_binomial"}, "model/likelihoods/hurdle.py"),
+        ("likelihood", {"name": "hurdle_negative_binomial"}, "model/likelihoods/negative_binomial.py"),  # made of it
+        ("pooling", {"name": "pooled"}, "model/poolings/pooled.py"),
+        ("pooling", {"name": "unpooled"}, "model/poolings/unpooled.py"),
+        ("pooling.population", "log_normal", "model/poolings/hierarchical_log_normal.py"),
+        ("pooling.population", "log_normal", "model/marginal_log_normal.py"),
     ],
 )
 def test_another_plug_in_is_decided_by_its_own_file(moved, name, key, value):
@@ -209,9 +229,9 @@ def test_another_plug_in_is_decided_by_its_own_file(moved, name, key, value):
     [
         ("model/poolings/hierarchical.py", '"alpha", mu**2 / sigma**2', '"alpha", mu**2 / sigma'),
         ("model/likelihoods/poisson.py", "gammaln(count + 1.0)", "gammaln(count + 1.5)"),
-        ("model/poolings/hierarchical.py", 'sites = (\n        Site("mu", ', 'sites = (\n        Site("nu", '),
+        ("model/poolings/hierarchy.py", 'sites = (\n        Site("mu", ', 'sites = (\n        Site("nu", '),
         (
-            "model/poolings/hierarchical.py",
+            "model/poolings/hierarchy.py",
             '"mean rate of the population of groups")',
             '"mean rate of the population of groups", Support.UNIT)',
         ),
@@ -232,10 +252,10 @@ def test_a_formula_in_code_is_no_word(moved, name, old, new):
         ("model/likelihoods/poisson.py", replaced("variance equal to the mean", "another meaning")),
         ("model/likelihoods/poisson.py", replaced('"the count of row i"', '"another formula"')),
         ("model/likelihoods/poisson.py", replaced('"poisson", "pois"', '"poisson", "po"')),
-        ("model/poolings/hierarchical.py", replaced("What would a new group be like?", "Another title?")),
-        ("model/poolings/hierarchical.py", replaced("mean rate of the population of groups", "another meaning")),
+        ("model/poolings/hierarchy.py", replaced("What would a new group be like?", "Another title?")),
+        ("model/poolings/hierarchy.py", replaced("mean rate of the population of groups", "another meaning")),
         (
-            "model/poolings/hierarchical.py",
+            "model/poolings/hierarchy.py",
             replaced(
                 'Site("mu", "μ", "mean rate of the population of groups")', 'Site("mu", meaning="more", symbol="m")'
             ),
@@ -244,13 +264,28 @@ def test_a_formula_in_code_is_no_word(moved, name, old, new):
         (
             "model/poolings/hierarchical.py",
             replaced(
-                "return mu, sigma, *shape_and_rate(mu, sigma)", "return (mu, sigma,\n  *shape_and_rate(mu, sigma))"
+                'return RateLaw("Gamma", {}, {"mu": "mu", "shape": "alpha"})',
+                'return RateLaw("Gamma", {},\n  {"mu": "mu", "shape": "alpha"})',
             ),
         ),
     ],
 )
 def test_comments_docstrings_words_and_layout_change_the_run_fingerprint_alone(moved, name, edit):
     assert moved(name, edit) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "name", "old", "new", "moves"),
+    [
+        ("zero_inflated_poisson", "zero_inflated", "any other count may be zero too", "more", False),
+        ("zero_inflated_poisson", "zero_inflated", "the count of row i: 0 with", "more", False),
+        ("hurdle_poisson", "hurdle", "share of rows without an event", "more", False),
+        ("hurdle_poisson", "hurdle", "jnp.log1p(-params", "jnp.log(-params", True),
+    ],
+)
+def test_words_of_a_likelihood_made_of_another_decide_nothing(moved, likelihood, name, old, new, moves):
+    edit = replaced(old, new)
+    assert moved(f"model/likelihoods/{name}.py", edit, "likelihood", {"name": likelihood}) == (moves, True)
 
 
 def test_a_variable_that_is_called_like_a_word_decides_what_it_decides(settings, edited):

@@ -187,7 +187,10 @@ def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
     overrides = ["pooling.rates=sampled", "seed=1", "prior/sigma=half_normal"]
     found = of_folder(record(then, {"config/overrides.yaml": yaml.safe_dump(overrides)}))
     assert found.settings == then  # as its own code wants it
-    assert found.facts.settings == SETTINGS | {"pooling": {"name": "hierarchical", "parameterisation": "marginal"}}
+    assert found.facts.settings == SETTINGS | {
+        "pooling": {"name": "hierarchical", "population": "gamma", "parameterisation": "marginal"},
+        "checks": SETTINGS["checks"] | {"exposure_law": False, "zeros": False},
+    }
     assert found.overrides == ("pooling.parameterisation=centred", *overrides[1:])
 
 

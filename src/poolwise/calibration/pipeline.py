@@ -109,7 +109,11 @@ def ingredients(job: Job) -> dict[str, Any]:
 def describe(job: Job) -> Record:
     """What the run records before its fits."""
     config = settings_of(job)
-    told = [each for each in job.overrides if not each.startswith(("pooling.", *(f"{key}=" for key in KEYS)))]
+    told = [
+        each
+        for each in job.overrides
+        if not each.startswith(("pooling.parameterisation", *(f"{key}=" for key in KEYS)))
+    ]
     model = job.model
     form = f" {model.parameterisation}" if len(model.pooling.parameterisations) > 1 else ""
     return Record(

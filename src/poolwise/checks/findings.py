@@ -22,6 +22,7 @@ from poolwise.checks import (
     power_scaling,
     prior_scale,
     refitted_loo,
+    zeros,
 )
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.loo import Loo, not_computed, psis_loo
@@ -43,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     power_scaling.CHECK,
     exposure_law.CHECK,
     model_check.CHECK,
+    zeros.CHECK,
 )  # in the order of their lines
 
 
@@ -117,10 +119,11 @@ def _summary(
     model: Model, counts: Counts, posterior: xr.Dataset, values: PriorValues, settings: Settings
 ) -> pd.DataFrame:
     """Of all parameters; rates that are not stored at all draws are drawn again, one for all groups that are alike."""
-    heavy = without_mean(model, values, has_events=bool(counts.cell_count.any()))
+    has_events = bool((counts.cell_count >= model.likelihood.least_telling).any())
+    heavy = without_mean(model, values, has_events=has_events)
     if STORED_DRAW not in posterior.dims:
         return summarise(posterior, heavy)
-    if not model.has_gamma_rates:
+    if not model.integrates_rates:
         lam = joint(posterior)["lam"].transpose("group", "chain", "draw").values
         return summarise_kinds(posterior, [lam], np.arange(counts.num_groups), heavy)
     statistics = model.likelihood.statistics

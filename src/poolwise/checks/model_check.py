@@ -39,7 +39,6 @@ CHECK = Check("model_check", "model_check", run)
 def _of_statistics(view: FitView) -> Iterator[Condition]:
     """One condition for each test statistic."""
     table, _ = view.predictive_statistics
-    missing = _missing_by_statistic(view)
     for name, row in table.iterrows():
         is_above = row["at_least"] < 0.5
         observed, low, high = (written(str(name), row[column]) for column in ("observed", "3%", "97%"))
@@ -49,20 +48,23 @@ def _of_statistics(view: FitView) -> Iterator[Condition]:
             limit=f"p above {STATISTIC_LEVEL:g}; {INTERVAL:.0%} of tables have {low} to {high}",
             passed=bool(row["p_tail"] > STATISTIC_LEVEL),
             otherwise=f"{_found(str(name), row)} ({INTERVAL:.0%} of simulated tables: {low} to {high})",
-            remedy=remedy(view.model, missing[str(name)]) if is_above else (),
+            remedy=_remedy_of(view, str(name), is_above=is_above),
             shown_in="statistics",
         )
 
 
-def _missing_by_statistic(view: FitView) -> dict[str, Feature]:
-    """The feature that a large value of a statistic shows in tables of this model."""
+def _remedy_of(view: FitView, name: str, *, is_above: bool) -> tuple[str, ...]:
+    """The choices that describe what a statistic shows that is above, or below, those of tables of this model."""
     groups_may_differ = view.counts.num_groups > 1 and Feature.DIFFERENT_GROUPS not in view.model.pooling.describes
-    return {
+    above = {
         OVERALL: Feature.DIFFERENT_GROUPS if groups_may_differ else Feature.OVERDISPERSION,
         WITHIN: Feature.OVERDISPERSION,
         ZEROS: Feature.EXCESS_ZEROS,
         LARGEST: Feature.OVERDISPERSION,
     }
+    below = {OVERALL: Feature.UNDERDISPERSION, WITHIN: Feature.UNDERDISPERSION}
+    missing = (above if is_above else below).get(name)
+    return remedy(view.model, missing) if missing else ()
 
 
 def _found(name: str, row: pd.Series) -> str:
@@ -98,7 +100,7 @@ def _of_rows(view: FitView) -> Iterator[Condition]:
         limit=f"p at least {ROWS_LEVEL:g}",
         passed=p >= ROWS_LEVEL,
         otherwise=f"the {level:.0%} intervals of left-out rows contain {share(covered[level])} of them",
-        remedy=() if is_wide else remedy(view.model, Feature.OVERDISPERSION),
+        remedy=remedy(view.model, Feature.UNDERDISPERSION if is_wide else Feature.OVERDISPERSION),
         shown_in="calibration",
     )
 
@@ -123,11 +125,19 @@ def _of_p_loo(view: FitView) -> Condition:
 
 
 def remedy(model: Model, missing: Feature) -> tuple[str, ...]:
-    """The choices that describe a feature, unless the model describes it."""
+    """The choices that describe a feature, unless the model describes it.
+
+    They also describe what the present choice describes, and no more than they must.
+    """
     if missing in (*model.likelihood.describes, *model.pooling.describes):
         return ()
-    kinds = (("likelihood", LIKELIHOODS), ("pooling", POOLINGS))
-    return tuple(f"{key}={each.name}" for key, kind in kinds for each in kind.values() if missing in each.describes)
+    found: list[str] = []
+    plug_ins = (("likelihood", model.likelihood, LIKELIHOODS), ("pooling", model.pooling, POOLINGS))
+    for key, present, known in plug_ins:
+        wanted = {missing, *present.describes}
+        able = {each.name: len(each.describes) for each in known.values() if wanted <= {*each.describes}}
+        found += [f"{key}={name}" for name, number in able.items() if number == min(able.values())]
+    return tuple(found)
 
 
 def _p(value: float) -> str:

@@ -78,7 +78,7 @@ def power_scaling(
     are the rates of more groups than are stored at every draw: of these the likelihood is the marginal one.
     """
     is_many = STORED_DRAW in posterior.dims
-    is_marginal = is_many and model.has_gamma_rates
+    is_marginal = is_many and model.integrates_rates
     posterior = _thinned(posterior.drop_vars("lam") if is_marginal else joint(posterior))
     some = posterior.drop_vars("lam", errors="ignore") if is_many else posterior
     flat = {name: draws for name, draws in summary.parameters(some).items() if name not in WITHOUT_MEAN}

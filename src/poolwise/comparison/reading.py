@@ -12,7 +12,7 @@ from poolwise.comparison.models import NOT_CHECKED
 from poolwise.config import upgraded
 from poolwise.errors import UnknownRunError
 from poolwise.model.likelihoods import LIKELIHOODS
-from poolwise.model.poolings import POOLINGS
+from poolwise.model.poolings import POOLINGS, pooling_of
 from poolwise.text import listed
 from poolwise.tracking import store
 from poolwise.tracking.store import Logged
@@ -90,7 +90,7 @@ def _member(run: Logged, *, with_draws: bool, uri: str) -> Member:
     new_group = _artifact(run, "tables/new_group.csv", uri=uri)
     draws = _artifact(run, "posterior/posterior.nc", uri=uri) if with_draws else None
     return Member(
-        pooling=POOLINGS[run.params["pooling.name"]],
+        pooling=pooling_of(run.params["pooling.name"], run.params.get("pooling.population")),
         likelihood=run.params["likelihood.name"],
         summary=pd.read_csv(summary, index_col="parameter", dtype={"parameter": str}),
         new_group=pd.read_csv(new_group) if new_group else pd.DataFrame(),

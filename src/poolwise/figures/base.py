@@ -17,6 +17,7 @@ from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
 from poolwise.inference.datatree import STORED_DRAW
+from poolwise.inference.predictive import by_stratum
 from poolwise.inference.tables import Tables
 from poolwise.text import short
 
@@ -206,18 +207,29 @@ class Drawing:
         return own_means(self.view.tree)[1] / self.count_per_rate
 
     @cached_property
-    def count_per_rate(self) -> float:
-        """The expected count at a rate of 1: less than 1 if some rows cannot show an event."""
+    def count_per_rate(self) -> np.ndarray:
+        """Expected counts by expected rates of the rows of each group, (G,): not 1 if zeros have a share of their own.
+
+        Where the expected count is not a multiple of the rate, it is that at the rates of the fit.
+        """
         draws = {str(name): each.values for name, each in self.view.posterior.items()}
         likelihood, one = self.view.model.likelihood, np.ones(())
         moments = likelihood.moments(one, one, likelihood.params_of(draws))
-        return float(np.mean(moments[0])) if moments else 1.0
+        if moments:
+            return np.full(len(self.labels), np.mean(moments[0]))
+        strata = by_stratum(self.view.model, self.view.posterior, self.view.cells)
+        mean, _ = likelihood.moments_at(strata.rate, strata.params)
+        count, rate = (np.bincount(strata.group, strata.rows * each.mean(axis=0)) for each in (mean, strata.rate))
+        return count / rate
 
     def own_words(self) -> str:
         """The sentence of a caption on rescaled own means."""
-        if self.count_per_rate == 1:
+        low, high = self.count_per_rate.min(), self.count_per_rate.max()
+        if low == high == 1:
             return ""
-        return f" Own means are divided by {self.count_per_rate:.2f}, the expected count at a rate of 1."
+        if low == high:
+            return f" Own means are divided by {low:.2f}, the expected count at a rate of 1."
+        return f" Own means are divided by the expected count per unit of the rate, {low:.2f} to {high:.2f}."
 
     @cached_property
     def reproduced(self) -> pd.DataFrame:

@@ -207,8 +207,8 @@ def _draw_both(axes: Axes, prior: np.ndarray, posterior: np.ndarray) -> None:
     edges, (low, high) = _both(prior, posterior), np.quantile(prior, [TAIL, 1 - TAIL])
     is_thin = high - low < edges[1] - edges[0]
     peaks = [np.histogram(draws, bins=edges)[0].max() / draws.size for draws in (prior, posterior)]
-    if hidden := bool(is_thin or min(peaks) < VISIBLE * max(peaks)):  # every parameter is positive
-        ends = [low, high, *np.quantile(posterior, [0.001, 0.999])]
+    ends = [low, high, *np.quantile(posterior, [0.001, 0.999])]
+    if hidden := bool(min(ends) > 0 and (is_thin or min(peaks) < VISIBLE * max(peaks))):
         edges = np.geomspace(max(min(ends), LEAST), max(ends), 101)
     density(axes, prior, edges, is_logarithmic=hidden, color=GREY, alpha=0.55, fill=True, label="prior")
     density(axes, posterior, edges, is_logarithmic=hidden, color=BLUE, linewidth=1.5, label="posterior")
@@ -225,7 +225,7 @@ def _both(prior: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     low, high = np.quantile(posterior, [0.001, 0.999])
     room = 8 * (high - low) or max(1.0, abs(high))
     first, last = np.quantile(prior, [TAIL, 1 - TAIL])
-    first = 0 if 10 * first < min(last, high + room) else first  # all are positive
+    first = 0 if 0 <= 10 * first < min(last, high + room) else first
     return bins_of(np.array([max(min(first, low), low - room), min(max(last, high), high + room)]), number=100)
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 import xarray as xr
 from numpyro import handlers
 
+from poolwise.counts.cells import run_starts
 from poolwise.inference.datatree import joint
-from poolwise.inference.rates import evenly_spaced, gamma_law
+from poolwise.inference.rates import evenly_spaced, law_of_rate
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model.count_model import SITES, Model
@@ -24,6 +25,7 @@ from poolwise.model.special import positive
 
 BLOCK = 2**24  # values held at once: 128 MiB in float64
 REPLICATED = 5_000_000  # most simulated counts of a predictive check, except that every row has 20 draws
+MOST_DRAWS = 1000  # of an expected value by stratum
 TABLE_ROWS = 1000  # of the counts of a new group; larger counts are at these levels of their distribution:
 LEVELS = np.append(np.arange(1, 200) / 200, 0.9995)
 
@@ -157,6 +159,37 @@ def new_group(
     )
 
 
+@dataclass(frozen=True)
+class Strata:
+    """The rows of one group and exposure, at S draws.
+
+    Attributes
+    ----------
+    group, rows : (T,), index into the labels; number of rows
+    rate : (S, T)
+    params : of the likelihood at the exposures, each broadcasts to (S, T)
+    """
+
+    group: np.ndarray
+    rows: np.ndarray
+    rate: np.ndarray
+    params: Params
+
+
+def by_stratum(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> Strata:
+    """All strata at evenly spaced draws: at most `MOST_DRAWS`, fewer of many strata, at least 20."""
+    group, exposure, rows = (cells[f"cell_{name}"].values for name in ("group", "exposure", "multiplicity"))
+    first = run_starts(group, exposure)
+    rows, group, exposure = np.add.reduceat(rows, first), group[first], exposure[first]
+    posterior = joint(posterior)
+    num_draws = min(max(REPLICATED // len(first), 20), MOST_DRAWS)
+    some = evenly_spaced(posterior.sizes["draw"], -(-num_draws // posterior.sizes["chain"]))
+    draws = draws_of(model, posterior.isel(draw=some))
+    lam = draws["lam"][:, None] if model.pooling.is_shared else draws["lam"][:, group]
+    params = {name: each[:, None] for name, each in model.likelihood.params_of(draws).items()}
+    return Strata(group, rows, lam * exposure, model.likelihood.at(params, exposure))
+
+
 def draws_of(model: Model, posterior: xr.Dataset) -> dict[str, np.ndarray]:
     """Site -> draws (S,), or (S, G) for rates that differ by group."""
     flat = {name: each.reshape(each.shape[0] * each.shape[1], -1) for name, each in _arrays(posterior).items()}
@@ -181,13 +214,13 @@ def prior(
     """
     num_groups = cells.sizes["group"]
     num_draws = min(num_draws, max(20, REPLICATED // max(cells.sizes["cell"], num_groups)))
-    groups_of_program = 1 if model.has_gamma_rates else num_groups
+    groups_of_program = 1 if model.integrates_rates else num_groups
     drawn = _prior_program(model, num_draws, groups_of_program)(named_key(seed, "prior"), values)
     sites = {name: np.asarray(each) for name, each in drawn.items()}
-    if model.has_gamma_rates:  # by NumPy, which is faster; and one program serves any number of groups
-        mu, shape = (each[:, None] for each in gamma_law(model, values, sites, num_draws))
-        gamma = named_generator(seed, "prior_rates").standard_gamma(shape, (num_draws, num_groups))
-        sites["lam"] = positive(gamma * (mu / shape))
+    if model.integrates_rates:  # by NumPy, which is faster; and one program serves any number of groups
+        law = {name: each[:, None] for name, each in law_of_rate(model, values, sites, num_draws).items()}
+        rng = named_generator(seed, "prior_rates")
+        sites["lam"] = positive(model.pooling.mixing.sample(law, (num_draws, num_groups), rng))
     sites = {name: each[None] for name, each in sites.items()}
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
     rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)

@@ -73,11 +73,11 @@ def of_kinds(
         yield np.moveaxis(_given(model, some, values, posterior, shape[0], kept, stream, None), 2, 0)
 
 
-def gamma_law(model: Model, values: PriorValues, drawn: Draws, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and shape of the gamma law of a rate at draws (num,) of the other parameters, each (num,)."""
+def law_of_rate(model: Model, values: PriorValues, drawn: Draws, num: int) -> dict[str, np.ndarray]:
+    """The law of a rate at draws (num,) of the other parameters: its parameters by name, each (num,)."""
     law = model.rate_law(values)
     given = dict(law.values) | {name: drawn[site] for name, site in law.drawn.items()}
-    return np.broadcast_to(given["mu"], num), np.broadcast_to(np.minimum(given["shape"], LARGEST), num)
+    return {name: np.broadcast_to(np.minimum(given[name], LARGEST), num) for name in model.pooling.mixing.parameters}
 
 
 class _Stream:
@@ -109,17 +109,18 @@ def _given(
     """The rates (chain, kept draw, G) given the other parameters; each block of draws has its own random numbers."""
     num = num_chains * len(kept)
     drawn = {name: each[:, kept].reshape(num) for name, each in posterior.items()}
-    mu, shape = gamma_law(model, values, drawn, num)
+    law, mixing = law_of_rate(model, values, drawn, num), model.pooling.mixing
     params = [drawn[name] for name in model.likelihood.parameters]
     size = max(1, min(BLOCK, HELD // len(statistics["group_total"])))
 
     def block(number: int) -> np.ndarray:
         rows = slice(number * size, min((number + 1) * size, num))
-        gammas = model.likelihood.rates_given(statistics, mu[rows, None], shape[rows, None])
+        by_group = {name: each[rows, None] for name, each in law.items()}
+        gammas = mixing.rates_given(model.likelihood, statistics, by_group)
         if gammas is not None:
             return stream.generator(number).standard_gamma(gammas[0]) / gammas[1]
         keys = stream.keys(number, size)[: rows.stop - rows.start]
-        return blocks.call(_program(model), number, keys, mu[rows], shape[rows], *(each[rows] for each in params))
+        return blocks.call(_program(model), number, keys, *(each[rows] for each in (*law.values(), *params)))
 
     with Blocks(num_devices, (dict(statistics),)) as blocks:
         lam = np.concatenate(blocks.each(block, range(-(-num // size))))
@@ -128,16 +129,19 @@ def _given(
 
 @functools.lru_cache(maxsize=16)
 def _program(model: Model) -> Callable:
-    """The compiled rates (B, G) of keys, mu, shape and the parameters of the likelihood, (B,) each, and statistics."""
-    names = model.likelihood.parameters
+    """The compiled rates (B, G) of keys, parameters of the law and of the likelihood, (B,) each, and statistics."""
+    mixing, likelihood = model.pooling.mixing, model.likelihood
+    names = (*mixing.parameters, *likelihood.parameters)
 
-    def rates(keys: jax.Array, mu: jax.Array, shape: jax.Array, *rest: Any) -> jax.Array:
-        *params, statistics = rest
+    def rates(keys: jax.Array, *rest: Any) -> jax.Array:
+        *drawn, statistics = rest
 
         def one(row: tuple) -> jax.Array:
-            key, mu, shape, *params = row
-            return model.likelihood.draw_rates(key, statistics, mu, shape, dict(zip(names, params, strict=True)))
+            key, *drawn = row
+            given = dict(zip(names, drawn, strict=True))
+            law, params = ({name: given[name] for name in each.parameters} for each in (mixing, likelihood))
+            return mixing.draw_rates(key, likelihood, statistics, law, params)
 
-        return over_rows(one, (jax.random.wrap_key_data(keys), mu, shape, *params), (statistics,))
+        return over_rows(one, (jax.random.wrap_key_data(keys), *drawn), (statistics,))
 
     return jax.jit(rates)

@@ -31,7 +31,8 @@ def started(kernel: NUTS, model: Model, key: jax.Array, chain: jax.Array, args: 
     args : of `model.log_joint`
     """
     key, key_start = jax.random.split(key)
-    strategy = partial(_spread_out, is_near_data=chain % 2 == 0, shown=model.pooling.shown_by(args[0]))
+    shown = model.pooling.shown_by(model.likelihood.showing_rates(args[0]))
+    strategy = partial(_spread_out, is_near_data=chain % 2 == 0, shown=shown)
     found = initialize_model(key_start, model.log_joint, init_strategy=strategy, dynamic_args=True, model_args=args)
     return kernel.init(key, num_warmup, found.param_info, args, {})
 

@@ -21,12 +21,13 @@ from poolwise.model.poolings import POOLINGS, pooling_of
 from poolwise.model.poolings.base import MARGINAL, Pooling, RateLaw
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues, distribution, prior_moments
 from poolwise.model.sites import Site
-from poolwise.model.special import concentration_of, positive
+from poolwise.model.special import positive
 
 _PLUG_INS: tuple[Pooling | Likelihood, ...] = (*POOLINGS.values(), *LIKELIHOODS.values())
 SITES: dict[str, Site] = {site.name: site for each in _PLUG_INS for site in each.sites}
 AUXILIARY = ("y", "z")  # sites that are not parameters
-WITHOUT_MEAN = tuple(name for each in _PLUG_INS for name in each.without_mean)  # medians and quantiles only
+# medians and quantiles only
+WITHOUT_MEAN = tuple(dict.fromkeys(name for each in _PLUG_INS for name in each.without_mean))
 BLOCK = 2**20  # values held at once while rates are drawn
 
 
@@ -56,10 +57,10 @@ class Model:
         return self.parameterisation == MARGINAL
 
     @property
-    def has_gamma_rates(self) -> bool:
-        """Whether the rates can be integrated out: they have a gamma law, which the likelihood integrates."""
-        is_gamma = self.pooling.has_population or dict(self.families)["lam"] in GAMMAS
-        return self.likelihood.has_marginal and not self.pooling.is_shared and is_gamma
+    def integrates_rates(self) -> bool:
+        """Whether the rates can be integrated out: their law and the likelihood allow it."""
+        has_law = self.pooling.has_population or dict(self.families)["lam"] in GAMMAS
+        return not self.pooling.is_shared and has_law and self.pooling.mixing.integrates(self.likelihood)
 
     def log_joint(self, statistics: Arrays, values: PriorValues) -> None:
         """The joint density of parameters and counts, from `likelihood.statistics`; NUTS samples it."""
@@ -94,13 +95,13 @@ class Model:
         """The rates that `log_joint` integrates out, given its sites and the counts: (D, G) for draws (D,)."""
 
         def one(given: tuple) -> jax.Array:
-            key, mu, shape, params = given
-            return self.likelihood.draw_rates(key, statistics, mu, shape, params)
+            key, law, params = given
+            return self.pooling.mixing.draw_rates(key, self.likelihood, statistics, law, params)
 
         mu, params = draws["mu"], self.likelihood.params_of(draws)
         keys = jax.random.split(key, mu.shape[0])
         size = max(1, BLOCK // statistics["group_total"].shape[0])
-        lam = jax.lax.map(one, (keys, mu, concentration_of(draws["sigma"] / mu), params), batch_size=size)
+        lam = jax.lax.map(one, (keys, self.pooling.law_at(mu, draws["sigma"]), params), batch_size=size)
         return positive(lam)
 
     def rate_law(self, values: PriorValues) -> RateLaw:
@@ -139,10 +140,22 @@ def without_mean(model: Model, values: PriorValues, *, has_events: bool) -> tupl
     The probability of counts is at most 1, so the posterior has every moment that the prior has. As sigma grows, rows
     with an event in G groups have the probability sigma^(-2G) (gamma populations), and delta likewise: one event gives
     sigma and delta a mean and a standard deviation under any prior. Without an event, they are as heavy as the prior.
+
+    Of a log-normal population that probability is only about sigma^(-G/4), and where mu grows with the root of sigma it
+    hardly falls at all: the median rate mu^2 / sigma is then constant. So mu and sigma count as heavy as their priors,
+    with events too. Counts that a hurdle keeps from 0 tell less: see `Likelihood.least_telling`, `as_heavy_as_prior`.
+
+    Parameters
+    ----------
+    has_events : whether a count is at least `least_telling`
     """
-    if has_events or not model.pooling.has_population:
-        return WITHOUT_MEAN
-    heavy = (site for site, family in model.families if not all(prior_moments(family, values[site])))
+    open_sites = set(model.likelihood.as_heavy_as_prior)
+    if model.pooling.has_population and not has_events:
+        open_sites |= {site for site, _ in model.families}
+    elif model.pooling.has_population and not model.pooling.is_bounded_by_events:
+        open_sites |= {site.name for site in model.pooling.sites}
+    heavy = [site for site, family in model.families if not all(prior_moments(family, values[site]))]
+    heavy = [site for site in heavy if site in open_sites]
     return (*WITHOUT_MEAN, *heavy)
 
 

@@ -18,15 +18,16 @@ Trefethen and Weideman (2014), The exponentially convergent trapezoidal rule, SI
 Devroye (1986), Non-Uniform Random Variate Generation, section VII.2: rejection from a log-concave density.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from poolwise.model.likelihoods.base import over_groups, over_values
+from poolwise.model.likelihoods.base import Curve, over_groups, over_values
 from poolwise.model.special import exp_remainder, log_gamma_scale
 
 Arrays = Mapping[str, jax.Array]
@@ -100,6 +101,19 @@ def _at(terms: _Terms, v: jax.Array) -> _At:
     )
 
 
+def curve(statistics: Arrays, log_lam: jax.Array, concentration: jax.Array) -> Curve:
+    """The log likelihood of negative binomial counts by group, at log rates (G, n); see `Likelihood.curve`."""
+    terms = _terms(statistics, jnp.ones(()), jnp.zeros(()), concentration)
+    lam = jnp.exp(log_lam)
+    odds = terms.ratio * (lam if terms.group is None else lam[terms.group])  # (T, n)
+    share = terms.power * odds / (1.0 + odds)
+    return Curve(
+        height=terms.total * log_lam - _by_group(terms, terms.power * jnp.log1p(odds)),
+        slope=terms.total - _by_group(terms, share),
+        bend=_by_group(terms, share / (1.0 + odds)),
+    )
+
+
 def _by_group(terms: _Terms, by_stratum: jax.Array) -> jax.Array:
     """Sums over the strata of each group, (T, n) to (G, n)."""
     if terms.group is None:
@@ -121,12 +135,16 @@ def _log_integral(terms: _Terms) -> jax.Array:
 def _nodes(terms: _Terms) -> tuple[jax.Array, jax.Array]:
     """Nodes v = mode + x (exp(d t) - 1) / (exp d - 1), t equally spaced in -1..1, and log weights; each (G, n)."""
     mode = _mode(terms)
-    left, right = _ends(terms, mode)
+    return nodes_between(mode, *_ends(terms, mode), NODES)
+
+
+def nodes_between(mode: jax.Array, left: jax.Array, right: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """So many nodes from `left` to `right` of a mode, distances (G, 1), and log weights, each (G, n)."""
     d = jnp.log(-right / left)
     d = jnp.where(jnp.abs(d) < 1e-3, 1e-3, d)  # any d near it is valid: the divisor must not vanish
-    t = np.linspace(-1.0, 1.0, NODES, dtype=mode.dtype)
+    t = np.linspace(-1.0, 1.0, num, dtype=mode.dtype)
     stretch = right / jnp.expm1(d)
-    return mode + stretch * jnp.expm1(d * t), jnp.log(stretch * d * (2.0 / (NODES - 1))) + d * t
+    return mode + stretch * jnp.expm1(d * t), jnp.log(stretch * d * (2.0 / (num - 1))) + d * t
 
 
 def _mode(terms: _Terms) -> jax.Array:
@@ -166,8 +184,8 @@ def _ends(terms: _Terms, mode: jax.Array) -> tuple[jax.Array, jax.Array]:
     at = _at(terms, mode)
     cut = _log_integrand(terms, at) - DROP
     left = -jnp.minimum(jnp.sqrt(2.0 * DROP / at.curvature), 2.0 * DROP)
-    right = _right_root(DROP / (terms.shape + terms.total))
-    limit = _right_root(2.0 * DROP / (terms.shape * jnp.exp(mode)))
+    right = right_root(DROP / (terms.shape + terms.total))
+    limit = right_root(2.0 * DROP / (terms.shape * jnp.exp(mode)))
     for _ in range(END_STEPS):
         at = _at(terms, mode + left)
         left = left - (_log_integrand(terms, at) - cut) / (at.slope + at.curvature / at.pull)
@@ -176,22 +194,35 @@ def _ends(terms: _Terms, mode: jax.Array) -> tuple[jax.Array, jax.Array]:
     return left, right
 
 
-def _right_root(u: jax.Array) -> jax.Array:
+def right_root(u: jax.Array) -> jax.Array:
     """The root x > 0 of exp x - 1 - x = u, or slightly more."""
     return jnp.log1p(u + jnp.sqrt(2.0 * u))
 
 
 def _draw_log(key: jax.Array, terms: _Terms) -> jax.Array:
-    """Draws of v = log w from the density exp h, (G,), by rejection.
-
-    Since h is concave, it lies below its tangents one standard deviation left and right of the mode. The envelope is a
-    density of two exponentials that fall from the intersection of the tangents. It accepts three in four draws.
-    """
+    """Draws of v = log w from the density exp h, (G,), between tangents one standard deviation off the mode."""
     mode = _mode(terms)
     centre = _at(terms, mode)
     left = -1.0 / jnp.sqrt(centre.curvature)
-    right = jnp.minimum(-left, _right_root(0.5 / (terms.shape * jnp.exp(mode))))
-    lower, upper = _at(terms, mode + left), _at(terms, mode + right)
+    right = jnp.minimum(-left, right_root(0.5 / (terms.shape * jnp.exp(mode))))
+    return draw_below_tangents(key, mode, left, right, functools.partial(_at, terms))
+
+
+def draw_below_tangents(
+    key: jax.Array, mode: jax.Array, left: jax.Array, right: jax.Array, at: Callable[[jax.Array], Any]
+) -> jax.Array:
+    """Draws from a density exp h with concave h, (G,), by rejection.
+
+    Since h is concave, it lies below its tangents left and right of the mode. The envelope is a density of two
+    exponentials that fall from the intersection of the tangents. One standard deviation off the mode, it accepts three
+    in four draws.
+
+    Parameters
+    ----------
+    left, right : (G, 1), distances of the points of the tangents from the mode
+    at : points (G, 1) to `height`, h, and `slope`, h'
+    """
+    lower, upper = at(mode + left), at(mode + right)
     apart = lower.slope - upper.slope
     meet = (upper.height - lower.height + lower.slope * left - upper.slope * right) / apart
     top = lower.height + lower.slope * (meet - left)
@@ -202,7 +233,7 @@ def _draw_log(key: jax.Array, terms: _Terms) -> jax.Array:
         goes_left = jax.random.uniform(key_side, mode.shape, mode.dtype) < -upper.slope / apart
         fall = jax.random.exponential(key_fall, mode.shape, mode.dtype)
         new = meet - fall / jnp.where(goes_left, lower.slope, upper.slope)
-        margin = _at(terms, mode + new).height - (top - fall)  # <= 0
+        margin = at(mode + new).height - (top - fall)  # <= 0
         is_rejected = -jax.random.exponential(key_keep, mode.shape, mode.dtype) > margin  # never for NaN
         return key, jnp.where(is_open, new, x), is_open & is_rejected
 

@@ -1,7 +1,7 @@
 """Rows that share one rate to their marginal likelihood F(rows; h) = int p(rows | lam, h) p(lam | h) dlam.
 
-h are the parameters that are not rates. If the rate has a gamma law and the likelihood integrates it faster, F is the
-likelihood's own. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
+h are the parameters that are not rates. If the law of the rate (`model.mixings`) and the likelihood have a faster way,
+F is theirs. Otherwise F is a trapezoid sum in t, log lam = mode + scale sinh(t) (between the bounds of a Uniform:
 the logit). The tails of the integrand fall at least like a power of lam, so doubly exponentially in t. The terms of the
 sum are also the law of the rate given these rows: a node has the probability of its term.
 
@@ -22,12 +22,13 @@ from jax.scipy.special import logsumexp
 
 from poolwise.counts.cells import Columns, Counts
 from poolwise.counts.statistics import filled_up
-from poolwise.model import marginal
 from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.mixings import MIXINGS
+from poolwise.model.mixings.base import Mixing
 from poolwise.model.poolings.base import RateLaw
 from poolwise.model.priors import FAMILIES, Arrays, PriorValues, distribution
-from poolwise.model.special import LARGEST, exp_remainder, log_gamma_scale
+from poolwise.model.special import LARGEST
 
 BLOCK = 2**20  # values held at once
 TOGETHER = 64  # most tables of one shape in a call
@@ -101,12 +102,12 @@ class RateIntegral:
         return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
 
     def work(self, rows: Rows) -> int:
-        """Approximate number of densities per value."""
-        is_closed = self.law.family == "Gamma" and self.likelihood.has_marginal and not self.likelihood.parameters
+        """Approximate number of Poisson densities per value, in cost."""
         strata = (
             set(rows.exposure) if self.likelihood.has_marginal else set(zip(rows.exposure, rows.count, strict=True))
         )
-        return len(strata) * (1 if is_closed else marginal.NODES if self.likelihood.has_marginal else NODES)
+        mixing = _mixing(self.law.family, self.likelihood)
+        return len(strata) * (mixing.nodes(self.likelihood) if mixing else NODES) * self.likelihood.cost
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,15 +146,17 @@ class RateIntegral:
 
     def gammas(self, many: Sequence[Rows]) -> "Gammas | None":
         """The law of the rate given each rows and h; None if it is no gamma law."""
-        if self.law.family != "Gamma":
+        mixing = MIXINGS.get(self.law.family)
+        if mixing is None:
             return None
         axes = tuple(range(1, 1 + len(self.shape)))
         statistics = {
             "group_total": np.expand_dims([float(np.dot(rows.multiplicity, rows.count)) for rows in many], axes),
             "group_exposure": np.expand_dims([float(np.dot(rows.multiplicity, rows.exposure)) for rows in many], axes),
         }
-        law = {**self.law.values, **self.drawn}
-        found = self.likelihood.rates_given(statistics, np.asarray(law["mu"]), np.minimum(law["shape"], LARGEST))
+        given = {**self.law.values, **self.drawn}
+        law = {name: np.minimum(given[name], LARGEST) for name in mixing.parameters}
+        found = mixing.rates_given(self.likelihood, statistics, law)
         return found and Gammas(*found)
 
     def rates(self, rows: Rows, quantile: np.ndarray) -> np.ndarray:
@@ -183,17 +186,24 @@ def _power_of_two(name: str, length: int) -> int:
     return 2 ** (length - 1).bit_length()
 
 
+def _mixing(family: str, likelihood: Likelihood) -> Mixing | None:
+    """The law of this family, if the rates of these counts can be integrated out under it."""
+    mixing = MIXINGS.get(family)
+    return mixing if mixing and mixing.integrates(likelihood) else None
+
+
 @functools.partial(jax.jit, static_argnames=("likelihood", "family"))
 def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
     """Log F of K tables, stacked, for draws (D,) of h: (D, K)."""
+    mixing = _mixing(family, likelihood)
 
     def one(given: dict[str, jax.Array]) -> jax.Array:
         law = {**fixed, **given}
 
         def of_table(statistics: Arrays) -> jax.Array:
-            if family == "Gamma" and likelihood.has_marginal:
+            if mixing:
                 params = {name: given[name] for name in likelihood.parameters}
-                return likelihood.log_marginal(statistics, law["mu"], law["shape"], params)
+                return mixing.log_marginal(likelihood, statistics, law, params)
             return logsumexp(_terms(statistics, law, likelihood, family)[1])
 
         return jax.vmap(of_table)(statistics)
@@ -235,9 +245,8 @@ def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.
     def rate(x: jax.Array) -> jax.Array:
         return jnp.exp(jnp.clip(x, -farthest, farthest))
 
-    if family == "Gamma":
-        shape, log_mu = law["shape"], jnp.log(law["mu"])
-        return lambda x: log_gamma_scale(shape) - shape * exp_remainder(x - log_mu), rate, farthest
+    if mixing := MIXINGS.get(family):
+        return lambda x: mixing.log_density(law, x), rate, farthest
     values = {name: law[name] for name in FAMILIES[family].parameters}
     prior = distribution(family, values)
     if not FAMILIES[family].is_bounded:
@@ -254,12 +263,16 @@ def _law_of_log_rate(family: str, law: Arrays) -> tuple[Callable, Callable, jax.
 
 
 def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Nodes on the real line, and the log terms whose sum is the integral of exp(height), each (NODES,)."""
+    """Nodes on the real line, and the log terms whose sum is the integral of exp(height), each (NODES,).
+
+    The height may be -inf below some rate, at which a count is not possible.
+    """
     slope = jax.grad(height)
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         middle = (ends[0] + ends[1]) / 2
-        is_left = slope(middle) > 0
+        at_middle, slope_there = jax.value_and_grad(height)(middle)
+        is_left = (slope_there > 0) | jnp.isneginf(at_middle)
         return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
 
     mode = sum(jax.lax.fori_loop(0, 64, halve, (-farthest, farthest))) / 2

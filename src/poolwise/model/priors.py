@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -25,6 +25,22 @@ PriorValues = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 Priors = Mapping[str, dist.Distribution]
 
 
+class TruncatedNormal(dist.TwoSidedTruncatedDistribution):  # type: ignore[misc]
+    """A normal distribution between two bounds; NumPyro's own is a function, without named parameters."""
+
+    arg_constraints: ClassVar = {
+        "loc": dist.constraints.real,
+        "scale": dist.constraints.positive,
+        "low": dist.constraints.real,
+        "high": dist.constraints.real,
+    }
+    pytree_data_fields = ("loc", "scale")  # besides those of the base class
+
+    def __init__(self, loc: ArrayLike, scale: ArrayLike, low: ArrayLike, high: ArrayLike) -> None:
+        self.loc, self.scale = loc, scale
+        super().__init__(dist.Normal(loc, scale), low=low, high=high)
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of priors.
@@ -35,7 +51,7 @@ class Family:
     scipy : the same, frozen, from its values: always float64, with tails to full precision
     supports : supports of the sites that accept it as a prior
     any_real : parameters that accept any finite value; all others must be positive
-    is_bounded : whether its support is from `low` to `high`
+    is_bounded : whether its support is from its parameter `low` to its parameter `high`
     """
 
     numpyro: type[dist.Distribution]
@@ -62,7 +78,7 @@ FAMILIES: dict[str, Family] = {
     "Uniform": Family(
         dist.Uniform,
         lambda low, high: stats.uniform(low, high - low),
-        supports=(Support.POSITIVE, Support.UNIT),
+        supports=(Support.POSITIVE, Support.UNIT, Support.SIGNED_UNIT),
         is_bounded=True,
     ),
     "Weibull": Family(dist.Weibull, lambda scale, concentration: stats.weibull_min(concentration, scale=scale)),
@@ -71,10 +87,21 @@ FAMILIES: dict[str, Family] = {
         lambda concentration1, concentration0: stats.beta(concentration1, concentration0),
         supports=(Support.UNIT,),
     ),
+    "TruncatedNormal": Family(
+        TruncatedNormal,
+        lambda loc, scale, low, high: stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale),
+        supports=(Support.SIGNED_UNIT,),
+        any_real=("loc",),
+        is_bounded=True,
+    ),
 }
 GAMMAS = ("Gamma", "Exponential")  # families of gamma laws
 LARGEST = 1e300  # of a parameter
-HIGHEST = {Support.POSITIVE: math.inf, Support.UNIT: 1.0}  # largest bound of a bounded family
+BOUNDS = {  # of the bounds of a bounded family
+    Support.POSITIVE: (0.0, math.inf),
+    Support.UNIT: (0.0, 1.0),
+    Support.SIGNED_UNIT: (-1.0, 1.0),
+}
 
 
 def distribution(family: str, values: Mapping[str, ArrayLike]) -> dist.Distribution:
@@ -124,16 +151,16 @@ def faults_of(site: Site, prior: object) -> list[str]:
 
 
 def _value_faults(site: Site, prior: Mapping[str, Any], family: Family) -> list[str]:
-    faults, highest = [], HIGHEST[site.support]
+    faults, (lowest, highest) = [], BOUNDS[site.support]
     for key in family.parameters:
         place, value = f"prior.{site.name}.{key} is {prior[key]}", prior[key]
         if is_word_for(value, any_real=key in family.any_real):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
             faults.append(f"{place}; it must be a finite number.")
-        elif family.is_bounded:
-            if not 0 <= value <= highest:
-                limit = "must be >= 0" if value < 0 else f"must be <= {highest:g}"
+        elif family.is_bounded and key in ("low", "high"):
+            if not lowest <= value <= highest:
+                limit = f"must be >= {lowest:g}" if value < lowest else f"must be <= {highest:g}"
                 faults.append(f"{place}; {site.name} is {site.support}, so it {limit}.")
         elif key not in family.any_real and value <= 0:
             faults.append(f"{place}; it must be > 0.")

@@ -9,6 +9,7 @@ class Feature(StrEnum):
 
     DIFFERENT_GROUPS = "groups with different rates"
     OVERDISPERSION = "variance above the mean within groups"
+    UNDERDISPERSION = "variance below the mean within groups"
     EXCESS_ZEROS = "more zeros than their rates give"
 
 
@@ -17,6 +18,7 @@ class Support(StrEnum):
 
     POSITIVE = "positive"
     UNIT = "between 0 and 1"
+    SIGNED_UNIT = "between -1 and 1"
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,13 @@
 Shapes and concentrations are inverse squares of standard deviations, which may be tiny: arguments reach 1e30.
 """
 
+from types import ModuleType
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 LARGEST = 1e30  # of a shape or a concentration: larger values change nothing
 
@@ -15,9 +19,26 @@ def concentration_of(delta: jax.Array) -> jax.Array:
     return 1.0 / jnp.maximum(delta**2, 1 / LARGEST)
 
 
+def log_normal_scale(ratio: jax.Array) -> jax.Array:
+    """Standard deviation of the logarithm of a log-normal quantity, sqrt(log1p(ratio^2)), accurate from 0 to infinity.
+
+    Parameters
+    ----------
+    ratio : of its standard deviation to its mean
+    """
+    square = jnp.logaddexp(0.0, 2.0 * jnp.log(jnp.maximum(ratio, 1e-8)))
+    return jnp.where(ratio < 1e-8, ratio, jnp.sqrt(square))
+
+
 def positive[Rates: (jax.Array, np.ndarray)](rate: Rates) -> Rates:
     """Rates, at least the smallest normal float: that of a group without counts can underflow, but is positive."""
     return rate.clip(min=np.finfo(rate.dtype).tiny)
+
+
+def above_zero(rate: ArrayLike) -> jax.Array:
+    """Rates, at least the number whose cube is the smallest normal float: ratios of rates and their slopes exist."""
+    rate = jnp.asarray(rate, jnp.result_type(float))
+    return jnp.maximum(rate, float(np.cbrt(np.finfo(rate.dtype).tiny)))
 
 
 def log_rising(a: jax.Array, n: jax.Array) -> jax.Array:
@@ -51,6 +72,21 @@ def log_gamma_scale(a: jax.Array) -> jax.Array:
         factors = factors * ((a + j) / x)
     series = 8.0 - a * jnp.log1p(8.0 / a) - _stirling(x)
     return jnp.log(a) - 0.5 * jnp.log(2.0 * np.pi * x) + jnp.log(factors) + series
+
+
+def log_factorial_excess(n: Any, numerics: ModuleType = jnp) -> Any:
+    """Log n! - (n log n - n), about log(2 pi n) / 2, in full precision; NumPy as `numerics` gives NumPy arrays.
+
+    By Stirling's series from n + 9, as in `log_rising`; exactly 0 for n = 0.
+    """
+    x = n + 9.0
+    factors = (n + 1.0) / x
+    for j in range(2, 9):
+        factors = factors * ((n + j) / x)
+    some = numerics.where(n > 0, n, 1.0)
+    series = n * numerics.log1p(9.0 / some) - 9.0 + _stirling(x)
+    found = series + 0.5 * numerics.log(2.0 * np.pi * x) - numerics.log(factors)
+    return numerics.where(n > 0, found, 0.0)
 
 
 @jax.custom_jvp

@@ -151,7 +151,7 @@ def stored(view: "FitView") -> list[str]:
     kept, length = (view.posterior.sizes.get(name, 0) for name in (STORED_DRAW, "draw"))
     if not kept:
         return []
-    summarised = "; their means and intervals are from more draws than these" if view.model.has_gamma_rates else ""
+    summarised = "; their means and intervals are from more draws than these" if view.model.integrates_rates else ""
     return [
         f"the rates of {view.counts.num_groups:,} groups are stored at {kept:,} of {length:,} draws of each chain"
         f"{summarised}"

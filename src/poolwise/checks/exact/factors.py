@@ -5,13 +5,14 @@
 in closed form for a gamma law of lam and Poisson counts, otherwise a sum over a grid of log lam per group and node.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import gammaln, log_expit
+from scipy.special import gammaln, log_expit, wrightomega
 
 from poolwise.checks.exact.quadrature import FARTHEST, Place, log_sum, peak, place_around
 from poolwise.model.priors import FAMILIES, law
@@ -166,15 +167,43 @@ class PriorLaw:
 
 
 @dataclass(frozen=True)
-class GammaLaw:
-    """Gamma law with mean mu and squared coefficient of variation cv2; u is the logarithm."""
+class MomentLaw(ABC):
+    """Law with mean mu and squared coefficient of variation cv2, (N,) or any shape; u is the logarithm.
+
+    Attributes
+    ----------
+    is_conjugate : whether `log_integral` is exact, so that Poisson counts need no grid of lam
+    """
 
     log_mu: Array
     cv2: Array
+    is_conjugate: ClassVar[bool] = False
 
     def log_x(self, u: Array) -> Array:
         """Log of the quantity."""
         return np.clip(u, -FARTHEST, FARTHEST)
+
+    def at(self, kept: Array | slice) -> "MomentLaw":
+        """At a subset of the nodes."""
+        return type(self)(self.log_mu[kept], self.cv2[kept])
+
+    @abstractmethod
+    def log_density(self, u: Array) -> Array:
+        """Log density of u (..., N, K), for mu and cv2 (N,)."""
+
+    @abstractmethod
+    def log_integral(self, total: Array, exposure: Array) -> Array:
+        """Log of the mean of lam^total exp(-exposure lam), at least approximately; arguments broadcast."""
+
+    @abstractmethod
+    def place(self, table: Table, delta: Array | None) -> Place:
+        """Place of lam in each group, at the values of delta (N, 1); (G, N)."""
+
+
+class GammaLaw(MomentLaw):
+    """Gamma law."""
+
+    is_conjugate = True
 
     def log_density(self, u: Array) -> Array:
         """Log density of u (..., N, K), for mu and cv2 (N,)."""
@@ -189,10 +218,10 @@ class GammaLaw:
         spread = np.log1p(exposure * np.exp(self.log_mu) * self.cv2)
         return log_rising(a, total) + total * self.log_mu - (a + total) * spread
 
-    def place(self, table: Table, delta: Array) -> Place:
-        """Place of lam in each group, at the values of delta (N, 1); (G, N). Newton: the integrand is log-concave."""
+    def place(self, table: Table, delta: Array | None) -> Place:
+        """Newton: the integrand is log-concave. Without a delta nothing is placed: the integral is closed."""
         a = 1 / np.maximum(self.cv2, NARROWEST**2)
-        b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group
+        b, square, group = a * np.exp(-self.log_mu), delta[:, 0] ** 2, table.stratum_group  # type: ignore[index]
         total = table.stratum_total[:, None] + (table.stratum_rows * table.stratum_units)[:, None] / square  # (S, N)
         kappa = 1 / (1 + square * (table.group_total / table.group_units)[:, None])
         u = np.log((a + kappa * table.group_total[:, None]) / (b + kappa * table.group_exposure[:, None]))
@@ -209,6 +238,44 @@ class GammaLaw:
             return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
 
         return place_around(log_f, u, 1 / np.sqrt(bend))
+
+
+class LogNormalLaw(MomentLaw):
+    """Log-normal law; the mean of `log_integral` is by Laplace's method."""
+
+    @property
+    def loc(self) -> Array:
+        """Mean of u."""
+        return self.log_mu - self.scale**2 / 2
+
+    @property
+    def scale(self) -> Array:
+        """Standard deviation of u."""
+        return np.sqrt(np.log1p(np.maximum(self.cv2, NARROWEST**2)))
+
+    def log_density(self, u: Array) -> Array:
+        """Normal."""
+        loc, scale = self.loc[:, None], self.scale[:, None]
+        return -(((u - loc) / scale) ** 2) / 2 - np.log(scale) - np.log(2 * np.pi) / 2
+
+    def log_integral(self, total: Array, exposure: Array) -> Array:
+        """At the mode u = loc + s^2 total - omega, omega = s^2 exposure exp u, the Wright omega function."""
+        square = self.scale**2
+        furthest = self.loc + square * total
+        omega = np.real(wrightomega(np.log(square * exposure) + furthest))
+        u = furthest - omega
+        return total * u - omega / square - (u - self.loc) ** 2 / (2 * square) - np.log1p(omega) / 2
+
+    def place(self, table: Table, delta: Array | None) -> Place:
+        """Around a mode found by zooming in: the integrand is log-concave."""
+
+        def log_f(u: Array) -> Array:
+            return self.log_density(u) + table.log_likelihood(self.log_x(u), delta)
+
+        return place_around(log_f, *peak(log_f, (len(table.group_rows), len(self.log_mu))))
+
+
+MOMENT_LAWS: dict[str, type[MomentLaw]] = {"Gamma": GammaLaw, "LogNormal": LogNormalLaw}
 
 
 def prior_law(family: str, values: Mapping[str, Any]) -> PriorLaw:
@@ -232,14 +299,12 @@ class Nodes:
     is_end: Array  # (N,), at the end of a grid
     delta: Array | None  # (D,), None for the Poisson
     which: Array  # (N,), index into delta
-    law: PriorLaw | GammaLaw | None  # of lam; None if lam is one of the values, pooled
+    law: PriorLaw | MomentLaw | None  # of lam; None if lam is one of the values, pooled
     values: dict[str, Array]  # site -> (N,)
 
     def at(self, kept: Array | slice) -> "Nodes":
         """A subset of the nodes."""
-        law = self.law
-        if isinstance(law, GammaLaw):
-            law = GammaLaw(law.log_mu[kept], law.cv2[kept])
+        law = self.law.at(kept) if isinstance(self.law, MomentLaw) else self.law
         values = {site: x[kept] for site, x in self.values.items()}
         return Nodes(self.log_weight[kept], self.is_end[kept], self.delta, self.which[kept], law, values)
 
@@ -295,7 +360,7 @@ def _integrated(part: Table, constant: Array, nodes: Nodes, cells: slice, *, ste
         log_lam = np.broadcast_to(np.log(nodes.values["lam"])[:, None], (len(part.group_rows), len(nodes.which), 1))
         log_q, ends = np.zeros_like(log_lam), []
     else:
-        u, log_q = nodes.law.place(part, delta).grid(step)  # type: ignore[arg-type]  # (G, N, K)
+        u, log_q = nodes.law.place(part, delta).grid(step)  # (G, N, K)
         log_q, log_lam, ends = log_q + nodes.law.log_density(u), nodes.law.log_x(u), [0, -1]
     log_q = log_q + part.log_likelihood(log_lam, delta)
     log_f = log_sum(log_q)

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from poolwise.checks.exact.factors import BLOCK, GammaLaw, Nodes, PriorLaw, Table, table_of
+from poolwise.checks.exact.factors import BLOCK, MOMENT_LAWS, GammaLaw, MomentLaw, Nodes, PriorLaw, Table, table_of
 from poolwise.checks.exact.quadrature import SCAN, Modes, modes, peak, place_around
 from poolwise.model.poolings.base import Pooling
 
@@ -29,6 +29,11 @@ class Problem:
     priors: dict[str, PriorLaw]
     table: Table
     with_cells: bool = True
+
+    @property
+    def population(self) -> type[MomentLaw]:
+        """The law of the rates of a hierarchy."""
+        return MOMENT_LAWS[self.pooling.mixing.family]
 
     def without(self, rows: Array) -> "Problem":
         """The marginal likelihood alone, of the table without this many rows of each cell."""
@@ -62,9 +67,9 @@ def nodes_of(problem: Problem, places: dict[str, Modes], step: float) -> Nodes:
     kept = np.nonzero(np.broadcast_to(margin > -SCREEN, shape))
     ends = [(i == 0) | (i == n - 1) for i, n in zip(kept, shape, strict=True) if n > 1]
     values = {site: np.exp(_align(x, shape)[kept]) for site, x in logs.items()}
-    law: PriorLaw | GammaLaw | None = None
+    law: PriorLaw | MomentLaw | None = None
     if pooling.has_population:
-        law = GammaLaw(np.log(values["mu"]), (values["sigma"] / values["mu"]) ** 2)
+        law = problem.population(np.log(values["mu"]), (values["sigma"] / values["mu"]) ** 2)
     elif not pooling.is_shared:
         gamma = priors["lam"].gamma
         law = (
@@ -116,16 +121,17 @@ def _log_delta_of_rates(problem: Problem, u: Array) -> Array:
 
 @dataclass(frozen=True)
 class Approximation:
-    """Factors of Poisson counts with less information: exact for the Poisson, good enough to place grids otherwise.
+    """Factors of Poisson counts with less information, good enough to place grids; of gamma rates and Poissons exact.
 
     At its group's own rate a count carries kappa = 1 / (1 + delta^2 rate exposure) of a Poisson count's information:
-    approximately F_g = exp(base) int Gamma(lam; mu, sigma) lam^(kappa total) exp(-kappa exposure lam) dlam.
+    approximately F_g = exp(base) int p(lam; mu, sigma) lam^(kappa total) exp(-kappa exposure lam) dlam.
 
     The coordinates are w = log(sigma / mu) and u = log mu: the joint is log-concave in u given w, but not given sigma.
     The bounds of a Uniform sigma would fall inside the range of u; w is then the coordinate of sigma.
     """
 
     priors: dict[str, PriorLaw]
+    population: type[MomentLaw]
     base: Array  # (G, D)
     total: Array  # (G, D)
     exposure: Array  # (G, D)
@@ -139,7 +145,9 @@ class Approximation:
         kappa = np.ones((1, 1)) if delta is None else 1 / (1 + delta**2 * rate * exposure / table.group_units[:, None])
         total, exposure, log_rate = kappa * total, kappa * exposure, np.log(rate) + 0 * kappa
         base = table.log_likelihood(log_rate, delta) + table.of_rows(table.constant(delta))
-        return Approximation(problem.priors, base - total * log_rate + exposure * rate, total, exposure)
+        return Approximation(
+            problem.priors, problem.population, base - total * log_rate + exposure * rate, total, exposure
+        )
 
     def logs(self, w: Array, u: Array) -> tuple[Array, Array]:
         """Log mu and log sigma at w (V,) and u (D, V, U)."""
@@ -158,7 +166,7 @@ class Approximation:
     def log_factors(self, w: Array, u: Array) -> Array:
         """(G, D, V, U)."""
         log_mu, log_sigma = self.logs(w, u)
-        law = GammaLaw(log_mu, np.exp(2 * (log_sigma - log_mu)))
+        law = self.population(log_mu, np.exp(2 * (log_sigma - log_mu)))
         base, total, exposure = (each[:, :, None, None] for each in (self.base, self.total, self.exposure))
         return base + law.log_integral(total, exposure)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
-from poolwise.checks.exact.factors import Factors, GammaLaw, Nodes, Table, factors_of, prior_law, table_of
+from poolwise.checks.exact.factors import MOMENT_LAWS, Factors, GammaLaw, Nodes, Table, factors_of, prior_law, table_of
 from poolwise.checks.exact.nodes import RIM, Problem, nodes_of, places_of
 from poolwise.checks.exact.quadrature import Modes
 from poolwise.counts.cells import Counts
@@ -91,7 +91,10 @@ def most_cells(model: Model) -> int:
     limits = model.likelihood.exact_cells
     if limits is None:
         return 0
-    return limits.by_population if model.pooling.has_population else limits.by_group
+    if not model.pooling.has_population:
+        return limits.by_group
+    is_conjugate = MOMENT_LAWS[model.pooling.mixing.family].is_conjugate
+    return limits.by_population if is_conjugate else limits.by_quadrature
 
 
 def solve(model: Model, counts: Counts, values: PriorValues) -> Exact:

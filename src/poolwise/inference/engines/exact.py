@@ -78,7 +78,7 @@ def refusal(model: Model) -> str:
     """Why the rates of a model cannot be integrated out, or its other parameters not put on a grid."""
     families = dict(model.families)
     if not model.pooling.is_shared:
-        if not model.likelihood.has_marginal:
+        if not model.pooling.mixing.integrates(model.likelihood):
             return f"sampler=exact cannot integrate out the rates of {model.name} counts; use sampler=nuts."
         if not model.pooling.has_population and families["lam"] not in GAMMAS:
             return (

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,28 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ExactCells:
-    """Most cells for which an exact answer takes seconds: with a prior on each rate, and with a population of rates.
+    """Most cells for which an exact answer takes seconds.
 
-    `is_by_unit`: the concentration of a count is 1 / delta^2 for each unit of its exposure, not for the row.
+    Attributes
+    ----------
+    by_group : with a prior on each rate
+    by_population : with a gamma population of rates
+    by_quadrature : with any other population
+    is_by_unit : whether the concentration of a count is 1 / delta^2 for each unit of its exposure, not for the row
     """
 
     by_group: int
     by_population: int
+    by_quadrature: int
     is_by_unit: bool = False
+
+
+class Curve(NamedTuple):
+    """The log likelihood of each group as a concave function of its log rate, each (G, n)."""
+
+    height: jax.Array  # without `Likelihood.without_rates`
+    slope: jax.Array
+    bend: jax.Array  # the negative second derivative
 
 
 def over_values(concentration: jax.Array, statistics: Arrays) -> jax.Array:
@@ -48,6 +62,36 @@ def over_values(concentration: jax.Array, statistics: Arrays) -> jax.Array:
 def over_groups(by_group: jax.Array, statistics: Arrays) -> jax.Array:
     """The sum over all groups of terms (G,) or, if one group stands for all that are alike, of terms (K,)."""
     return jnp.sum(by_group * statistics["groups_alike"] if "groups_alike" in statistics else by_group)
+
+
+def of_positive(statistics: Arrays) -> dict[str, jax.Array]:
+    """`CELLS` with totals and exposures of the groups' rows with an event; all rows if no row has one.
+
+    The mean m of positive Poisson counts is r / (1 - exp(-r)). Their total is reduced to about r a row, with
+    r = m (1 - exp(-r)) inserted twice from r = m.
+    """
+    group, total = statistics["cell_group"], statistics["group_total"]
+    rows = statistics["cell_rows"] * (statistics["cell_count"] > 0)
+    number, exposure = (jnp.zeros_like(total).at[group].add(rows * x) for x in (1.0, statistics["cell_exposure"]))
+    mean = total / jnp.maximum(number, 1.0)
+    count = mean
+    for _ in range(2):
+        count = mean * -jnp.expm1(-count)
+    exposure = jnp.where(jnp.any(number > 0), exposure, statistics["group_exposure"])
+    return {**statistics, "group_total": count * number, "group_exposure": exposure}
+
+
+def remaining(arrivals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Expected arrivals of a Poisson process of so many in (0, 1) after its first one, given that there is one.
+
+    The first arrival t is exponential and truncated to (0, 1), so the rest of the interval has arrivals * (1 - t).
+    """
+    return np.maximum(arrivals + np.log1p(rng.random(np.shape(arrivals)) * np.expm1(-arrivals)), 0.0)
+
+
+def short_of(base: "Likelihood") -> str:
+    """The initials of its name."""
+    return "".join(word[0] for word in base.name.split("_"))
 
 
 class Likelihood(ABC):
@@ -63,8 +107,12 @@ class Likelihood(ABC):
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the count down
     statistics : the kind of statistics that `log_likelihood` needs
+    cost : about, of the probability of a count, in those of a Poisson count
     describes : the features of counts that it describes beyond the Poisson's
     without_mean : names of derived values without a finite posterior mean
+    as_heavy_as_prior : sites whose posterior has the tail of their prior, whatever the counts
+    least_telling : the least count with a probability that vanishes with the rate
+    zeros_site : of its sites, the one that gives zeros a probability of their own; None if they follow from the rate
     exact_cells : most cells for which the exact answer takes seconds; None if `checks.exact` has none: it supports the
         Poisson and the negative binomial with dispersion `delta`
     """
@@ -78,8 +126,12 @@ class Likelihood(ABC):
     meaning: str
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
+    cost: int = 1
     describes: tuple[Feature, ...] = ()
     without_mean: tuple[str, ...] = ()
+    as_heavy_as_prior: tuple[str, ...] = ()
+    least_telling: int = 1
+    zeros_site: str | None = None
     exact_cells: ExactCells | None = None
 
     @abstractmethod
@@ -95,6 +147,11 @@ class Likelihood(ABC):
         """Names of the sites and of the derived values."""
         shapes = {site.name: jax.ShapeDtypeStruct((), jnp.result_type(float)) for site in self.sites}
         return (*shapes, *jax.eval_shape(self.derived, shapes))
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether rates with a log-normal law can be integrated out: it overrides `curve` and `without_rates`."""
+        return type(self).curve is not Likelihood.curve
 
     @property
     def has_marginal(self) -> bool:
@@ -119,17 +176,27 @@ class Likelihood(ABC):
         """Its parameters for rows of an exposure, as the functions of single counts take them; arguments broadcast."""
         return params
 
+    def formula_within(self, outer: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """The formula of a likelihood made of this one, from one with `{law}` in place of its law of a count."""
+        law = self.formula[0][0].split(" ~ ", 1)[1]
+        return (*((formula.format(law=law), words) for formula, words in outer), *self.formula[1:])
+
     # Densities, with JAX.
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts; arguments broadcast."""
         return self.distribution(rate, params).log_prob(count)
 
+    def log_zero(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """Log P(Y = 0), to full relative precision: a likelihood made of this one needs 1 - P(Y = 0)."""
+        return self.log_prob(0.0, rate, params)
+
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
         rate = statistics["cell_exposure"] * lam[statistics["cell_group"]]  # (C,)
         params = self.at(params, statistics["cell_exposure"])
-        return jnp.sum(statistics["cell_rows"] * self.log_prob(statistics["cell_count"], rate, params))
+        rows, log_prob = statistics["cell_rows"], self.log_prob(statistics["cell_count"], rate, params)
+        return jnp.sum(jnp.where(rows > 0, rows * log_prob, 0.0))  # no row, no matter how impossible its count is
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Fisher information of the counts of each group on log lam, (G,).
@@ -138,6 +205,23 @@ class Likelihood(ABC):
         Poisson's.
         """
         return statistics["group_exposure"] * lam
+
+    def row_information(self, rate: jax.Array, params: Params) -> jax.Array:
+        """Fisher information of single counts on log r; by default the Poisson's."""
+        return rate
+
+    def information_by_cell(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
+        """`information` from the statistics `CELLS`."""
+        group, exposure = statistics["cell_group"], statistics["cell_exposure"]
+        of_rows = self.row_information(exposure * lam[group], self.at(params, exposure))  # (C,)
+        return jnp.zeros_like(lam).at[group].add(statistics["cell_rows"] * of_rows)
+
+    def showing_rates(self, statistics: Arrays) -> Arrays:
+        """The statistics with the totals and exposures of the groups that show their rates; by default of all rows.
+
+        Like `information`, they only place mu and z, and the first point of a chain.
+        """
+        return statistics
 
     def log_marginal(self, statistics: Arrays, mu: jax.Array, shape: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), with the rates integrated out under Gamma(shape, mean mu)."""
@@ -156,6 +240,14 @@ class Likelihood(ABC):
         """
         return None
 
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """The log likelihood of the rows of each group at log rates (G, n); only where it is concave."""
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """The terms of the log likelihood of all rows that depend on no rate, (): what `curve` omits."""
+        raise NotImplementedError(f"the rates of {self.name} cannot be integrated out")
+
     # Predictions, with NumPy.
 
     def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
@@ -165,6 +257,14 @@ class Likelihood(ABC):
         for smaller in range(int(count.max(initial=0))):
             total += np.where(count > smaller, np.exp(self.log_prob(float(smaller), rate, params)), 0.0)
         return np.minimum(total, 1.0)
+
+    def at_least(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """P(Y >= count); to full relative precision in a likelihood that a hurdle is made of."""
+        return 1.0 - self.below(count, rate, params)
+
+    def sample_positive(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """One count for each rate, given that it is positive."""
+        raise NotImplementedError(f"positive counts of {self.name} cannot be drawn")
 
     def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
         """One count for each rate."""

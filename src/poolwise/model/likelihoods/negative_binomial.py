@@ -20,12 +20,13 @@ from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT, SUFFICIENT_BY_UNIT
 from poolwise.model import marginal
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_values
+from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_values, remaining
 from poolwise.model.likelihoods.poisson import POISSON
 from poolwise.model.priors import Arrays
 from poolwise.model.sites import Feature, Site
 from poolwise.model.special import concentration_of, log_rising, mean_one_gamma
 
+LARGEST_CLUSTER = 2.0**61  # of the events of a row, so that a sum is an integer
 NEARLY_POISSON = 1e8  # from this concentration on the distribution function equals the Poisson's to 1e-8
 
 
@@ -61,12 +62,40 @@ class NegativeBinomial(Likelihood):
         spread = (count + phi) * jnp.log1p(rate / phi)
         return xlogy(count, rate) - spread + log_rising(phi, jnp.asarray(count)) - gammaln(count + 1.0)
 
+    def log_zero(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """Minus phi log(1 + r / phi)."""
+        phi = self.concentration(rate, params)
+        return -phi * jnp.log1p(rate / phi)
+
+    def row_information(self, rate: jax.Array, params: Params) -> jax.Array:
+        """Those of a law with this concentration: r / (1 + r / phi)."""
+        return rate / (1.0 + rate / self.concentration(rate, params))
+
     def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
         """By the incomplete beta function; 0 for a count of 0."""
         phi = self.concentration(rate, params)
         finite = np.minimum(phi, NEARLY_POISSON)
         below = special.betainc(finite, np.maximum(count, 1.0), finite / (finite + rate))
         return np.where(phi < NEARLY_POISSON, below * (count > 0), POISSON.below(count, rate, {}))
+
+    def at_least(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """By the incomplete beta function; 1 for a count of 0."""
+        phi = self.concentration(rate, params)
+        finite = np.minimum(phi, NEARLY_POISSON)
+        at_least = special.betainc(np.maximum(count, 1.0), finite, rate / (finite + rate))
+        at_least = np.where(count > 0, at_least, 1.0)
+        return np.where(phi < NEARLY_POISSON, at_least, POISSON.at_least(count, rate, {}))
+
+    def sample_positive(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """The first cluster, and those after it: it is a Poisson number of clusters of logarithmic size.
+
+        The clusters after the first are those of a share of the row: counts with that share of rate and concentration.
+        """
+        phi = np.broadcast_to(self.concentration(rate, params), np.shape(rate))
+        log_spread = np.log1p(rate / phi)
+        share = remaining(phi * log_spread, rng) / np.maximum(phi * log_spread, np.finfo(float).tiny)
+        others = POISSON.sample(share * rate * mean_one_gamma(share * phi, rng), {}, rng)
+        return logarithmic(log_spread, rng) + others
 
     def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
         """A Poisson count at the rate times a gamma disturbance."""
@@ -83,6 +112,22 @@ class NegativeBinomial(Likelihood):
         return rate, square + (rate + square / params["phi"])
 
 
+def logarithmic(log_spread: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws from the logarithmic distribution with -log(1 - p) = log_spread, at most `LARGEST_CLUSTER`.
+
+    Given U, the size is geometric with 1 - q the probability of another one, q = 1 - (1 - p)^U.
+
+    References
+    ----------
+    Kemp (1981), Applied Statistics 30(3):249-253, doi:10.2307/2346348, algorithm LK.
+    """
+    power = log_spread * rng.random(np.shape(log_spread))
+    with np.errstate(divide="ignore"):  # a probability of 0 or 1
+        log_q = np.where(power < 0.7, np.log(-np.expm1(-power)), np.log1p(-np.exp(-power)))
+        size = 1.0 + np.log1p(-rng.random(np.shape(log_spread))) / log_q
+    return np.floor(np.minimum(size, LARGEST_CLUSTER)).astype(np.int64)
+
+
 class NegativeBinomialByRow(NegativeBinomial):
     """One disturbance a row: concentration phi, variance r + (delta r)^2 for any exposure."""
 
@@ -97,7 +142,7 @@ class NegativeBinomialByRow(NegativeBinomial):
     )
     other_exposures = "as it does at any exposure"
     statistics = SUFFICIENT
-    exact_cells = ExactCells(20_000, 150)
+    exact_cells = ExactCells(20_000, 150, 150)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By stratum, and by distinct count: see `counts.statistics.sufficient_statistics`."""
@@ -127,6 +172,14 @@ class NegativeBinomialByRow(NegativeBinomial):
         """By rejection."""
         return marginal.draw_rates(key, statistics, mu, shape, params["phi"])
 
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """By stratum, whose n rows of total S have S log lam - (S + n phi) log1p(e lam / phi)."""
+        return marginal.curve(statistics, log_lam, params["phi"])
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """By distinct count."""
+        return over_values(params["phi"], statistics) + statistics["constant"]
+
 
 class NegativeBinomialByUnit(NegativeBinomialByRow):
     """One disturbance a unit of exposure: concentration phi e, variance r + (delta r)^2 / e.
@@ -149,7 +202,7 @@ class NegativeBinomialByUnit(NegativeBinomialByRow):
     )
     other_exposures = "and relatively less at larger exposures, since their units vary independently"
     statistics = SUFFICIENT_BY_UNIT
-    exact_cells = ExactCells(20_000, 150, is_by_unit=True)
+    exact_cells = ExactCells(20_000, 150, 150, is_by_unit=True)
 
     def at(self, params: Params, exposure: ArrayLike) -> Params:
         """The concentration of so many units."""

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from poolwise.counts.statistics import SUFFICIENT
-from poolwise.model.likelihoods.base import ExactCells, Likelihood, Params, over_groups
+from poolwise.model.likelihoods.base import Curve, ExactCells, Likelihood, Params, over_groups, remaining
 from poolwise.model.priors import Arrays
 from poolwise.model.special import log_rising
 
@@ -24,7 +24,7 @@ class Poisson(Likelihood):
     meaning = "Given its rate, a count varies like a Poisson count: variance equal to the mean."
     formula = (("y<sub>i</sub> ~ Poisson(r<sub>i</sub>)", "the count of row i"),)
     statistics = SUFFICIENT
-    exact_cells = ExactCells(100_000, 5_000)
+    exact_cells = ExactCells(100_000, 5_000, 1_000)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """Poisson(r)."""
@@ -33,6 +33,10 @@ class Poisson(Likelihood):
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts."""
         return xlogy(count, rate) - rate - gammaln(count + 1.0)
+
+    def log_zero(self, rate: ArrayLike, params: Params) -> jax.Array:
+        """The negative rate."""
+        return -jnp.asarray(rate)
 
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """By group: its total and its exposure are sufficient."""
@@ -57,9 +61,26 @@ class Poisson(Likelihood):
         """Gamma(a + S, a / mu + e)."""
         return shape + statistics["group_total"], shape / mu + statistics["group_exposure"]
 
+    def curve(self, statistics: Arrays, log_lam: jax.Array, params: Params) -> Curve:
+        """By group: S log lam - e lam."""
+        total, mean = statistics["group_total"][:, None], statistics["group_exposure"][:, None] * jnp.exp(log_lam)
+        return Curve(total * log_lam - mean, total - mean, mean)
+
+    def without_rates(self, statistics: Arrays, params: Params) -> jax.Array:
+        """The constant of the table."""
+        return statistics["constant"]
+
     def below(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
         """By the incomplete gamma function; 0 for a count of 0."""
         return special.gammaincc(count, rate) * (count > 0)
+
+    def at_least(self, count: np.ndarray, rate: np.ndarray, params: Params) -> np.ndarray:
+        """By the incomplete gamma function; 1 for a count of 0."""
+        return np.where(count > 0, special.gammainc(np.maximum(count, 1.0), rate), 1.0)
+
+    def sample_positive(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
+        """The first event, and those after it."""
+        return 1 + self.sample(remaining(rate, rng), params, rng)
 
     def sample(self, rate: np.ndarray, params: Params, rng: np.random.Generator) -> np.ndarray:
         """One count for each rate."""

@@ -2,6 +2,7 @@
 
 from poolwise.model.poolings.base import Pooling
 from poolwise.model.poolings.hierarchical import HIERARCHICAL
+from poolwise.model.poolings.hierarchical_log_normal import HIERARCHICAL_LOG_NORMAL
 from poolwise.model.poolings.pooled import POOLED
 from poolwise.model.poolings.unpooled import UNPOOLED
 
@@ -9,6 +10,7 @@ EVERY_POOLING: tuple[Pooling, ...] = (
     POOLED,
     UNPOOLED,
     HIERARCHICAL,
+    HIERARCHICAL_LOG_NORMAL,
 )  # of those with one name and several choices of `population`, the default first
 POOLINGS: dict[str, Pooling] = {}
 for _each in EVERY_POOLING:

@@ -14,6 +14,8 @@ import numpy as np
 import numpyro
 
 from poolwise.model.likelihoods.base import Likelihood
+from poolwise.model.mixings.base import Law, Mixing
+from poolwise.model.mixings.gamma import GAMMA
 from poolwise.model.priors import GAMMAS, Arrays, Priors, PriorValues
 from poolwise.model.sites import Feature, Site
 
@@ -31,7 +33,7 @@ class RateLaw:
 
     Attributes
     ----------
-    family : a key of `FAMILIES`, or "Gamma" with `shape` and mean `mu`
+    family : a key of `MIXINGS`, with the parameters named there ("Gamma": `shape` and mean `mu`), or of `FAMILIES`
     values : its fixed parameters
     drawn : parameter -> site of the posterior, for all others
     """
@@ -66,7 +68,9 @@ class Pooling(ABC):
     is_shared : whether all groups have one rate, so `lam` is one number
     has_population : whether the rates come from an estimated distribution, with mean `mu` and sd `sigma`
     informs_new_group : whether the data inform a new group
+    mixing : the family of laws of a rate that `marginal` integrates out
     describes : the features of counts that it describes beyond one rate
+    is_bounded_by_events : whether one event gives its sites a posterior mean and a standard deviation under any prior
     without_mean : names of derived values without a finite posterior mean
     """
 
@@ -83,7 +87,9 @@ class Pooling(ABC):
     is_shared = False
     has_population = False
     informs_new_group = True
+    mixing: Mixing = GAMMA
     describes: tuple[Feature, ...] = ()
+    is_bounded_by_events = True
     without_mean: tuple[str, ...] = ()
 
     @property
@@ -107,16 +113,20 @@ class Pooling(ABC):
         numpyro.factor("y", likelihood.log_likelihood(statistics, lam, params))
 
     def marginal(self, prior: Priors, statistics: Arrays, likelihood: Likelihood) -> None:
-        """The rates are integrated out, where they have a gamma law; they are drawn afterwards."""
-        mu, shape = self.gamma_of_rates(prior)
+        """The rates are integrated out, where they have a law of the family `mixing`; they are drawn afterwards."""
+        law = self.law_of_rates(prior)
         params = likelihood.sample_params(prior)
-        numpyro.factor("y", likelihood.log_marginal(statistics, mu, shape, params))
+        numpyro.factor("y", self.mixing.log_marginal(likelihood, statistics, law, params))
 
-    def gamma_of_rates(self, prior: Priors) -> tuple[jax.Array, jax.Array]:
-        """Mean and shape of the gamma law of the rates, inside a NumPyro model; by default of their prior."""
+    def law_of_rates(self, prior: Priors) -> Law:
+        """The law of the rates, inside a NumPyro model; by default their prior, if that is a gamma."""
         lam = prior["lam"]
         shape = jnp.asarray(getattr(lam, "concentration", 1.0))  # an exponential prior has none
-        return shape / lam.rate, shape
+        return {"mu": shape / lam.rate, "shape": shape}
+
+    def law_at(self, mu: jax.Array, sigma: jax.Array) -> Law:
+        """The law of the rates of a population with this mean and standard deviation."""
+        raise NotImplementedError(f"{self.name} has no population of rates")
 
     def shown_by(self, statistics: Arrays) -> dict[str, jax.Array]:
         """Site -> its value as the counts show it, where chains may start; by default the rate of each group."""
