@@ -42,6 +42,7 @@ LATER = {
     "sampler.name": "nuts",
     "data.per": 1.0,
     "data.multiplicity": None,
+    "checks.rate_ratios": False,
     "checks.exposure_law": False,
     "checks.zeros": False,
 }  # keys that earlier versions lacked, with the value they implied
@@ -101,9 +102,23 @@ class AsTyped:
 # a number that YAML reads without loss is the name that it spells: a column may be called 2023
 Name = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name), AsTyped()]
 Unnamed = Annotated[Name | None, AsTyped(unset="null")]
+Levels = Annotated[dict[Name, Name] | None, BeforeValidator(lambda levels: levels or None)]  # covariate -> its level
 
 
-class Data(Section):
+class _Chosen(Section):
+    """A section of which a choice may lack keys: they are None, and not recorded."""
+
+    @model_serializer(mode="wrap")
+    def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in values(self).items() if value is not None or key not in self.unrecorded}
+
+    @property
+    def unrecorded(self) -> frozenset[str]:
+        """Keys that are not recorded if they are None."""
+        return frozenset(type(self).model_fields)
+
+
+class Data(_Chosen):
     """The table and its columns; see `conf/data`."""
 
     name: Annotated[Name, Field(min_length=1), AsTyped(unset="null")]
@@ -113,14 +128,15 @@ class Data(Section):
     exposure: Unnamed
     per: Annotated[float, Field(gt=0, lt=1e300)]
     multiplicity: Unnamed
+    covariates: Annotated[
+        tuple[Name, ...] | None, Field(strict=False), BeforeValidator(lambda names: names or None)
+    ] = None
+    reference: Levels = None
 
-
-class _Chosen(Section):
-    """A section of which a choice may lack keys: they are None, and not recorded."""
-
-    @model_serializer(mode="wrap")
-    def _used(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in values(self).items() if value is not None}
+    @property
+    def unrecorded(self) -> frozenset[str]:
+        """Tables without covariates have the records of earlier versions."""
+        return frozenset({"covariates", "reference"})
 
 
 class Pooling(_Chosen):
@@ -143,6 +159,7 @@ class Checks(Section):
 
     progress: Annotated[int, Field(ge=0)]
     groups: bool
+    rate_ratios: bool
     exact: bool
     sensitivity: bool
     exposure_law: bool
@@ -151,7 +168,7 @@ class Checks(Section):
     leave_group_out: bool
 
 
-class Predict(Section):
+class Predict(_Chosen):
     """What is predicted; see `conf/predict`."""
 
     num_draws: Positive
@@ -159,7 +176,13 @@ class Predict(Section):
     group: Annotated[Name | None, AsTyped(unset="")]  # a group may be called null, and none is blank
     new_groups: Annotated[int, Field(ge=1, le=10_000)]
     exposure: Annotated[float | None, Field(gt=0, allow_inf_nan=False)]  # None for the median exposure of the rows
+    at: Levels = None
     above: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**53)], ...], Field(strict=False)]
+
+    @property
+    def unrecorded(self) -> frozenset[str]:
+        """Predictions without covariates have the records of earlier versions."""
+        return frozenset({"at"})
 
 
 class Plots(Section):
@@ -441,7 +464,7 @@ def _used_priors(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     pooling, likelihood = (str((raw.get(group) or {}).get("name")) for group in ("pooling", "likelihood"))
     if pooling not in POOLINGS or likelihood not in LIKELIHOODS:  # reported by the schema
         return {}, faults
-    sites = sites_of(pooling, likelihood)
+    sites = sites_of(pooling, likelihood, has_covariates=bool((raw.get("data") or {}).get("covariates")))
     faults += [fault for site in sites for fault in faults_of(SITES[site], priors.get(site))]
     return {site: _as_floats(priors[site]) for site in sites if isinstance(priors.get(site), dict)}, faults
 

@@ -134,7 +134,7 @@ def names_of(model: Model, counts: Counts) -> tuple[str, ...]:
 
 def _scalars(model: Model) -> tuple[str, ...]:
     """The sites that take a prior, without the rates."""
-    return tuple(site for site, _ in model.families if site != "lam")
+    return tuple(site for site in model.sites if site != "lam")
 
 
 @functools.lru_cache(maxsize=16)
@@ -168,7 +168,8 @@ def _program(model: Model, plan: Plan) -> Callable:
 
         def log_likelihood(sites: Any) -> jax.Array:
             lam = jnp.broadcast_to(sites["lam"], statistics["group_total"].shape)
-            return model.likelihood.log_likelihood(statistics, lam, sites | model.likelihood.derived(sites))
+            exposed = model.exposed(statistics, sites)
+            return model.likelihood.log_likelihood(exposed, lam, sites | model.likelihood.derived(sites))
 
         return {
             "draws": draws | {LOG_LIKELIHOOD: jax.vmap(log_likelihood)(draws)},

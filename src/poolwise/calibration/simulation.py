@@ -45,7 +45,7 @@ class Simulated:
 
 def simulate(model: Model, counts: Counts, values: PriorValues, *, seed: int, simulations: int) -> Simulated:
     """Draw parameters from the prior, and for each a table with the groups, rows and exposures of `counts`."""
-    group, exposure, _ = counts.rows()
+    (group, exposure, _), x = counts.rows(), counts.row_x
     draw = _program(model, counts.num_groups)
     root = named_key(seed, "truth")
     truths, possible = [], []
@@ -53,7 +53,7 @@ def simulate(model: Model, counts: Counts, values: PriorValues, *, seed: int, si
     size = max(1, BLOCK // len(group))
     for begin in range(0, simulations, size):
         numbers = np.arange(begin, min(begin + size, simulations))
-        drawn = {name: np.asarray(each) for name, each in draw(numbers, root, group, exposure, values).items()}
+        drawn = {name: np.asarray(each) for name, each in draw(numbers, root, group, exposure, x, values).items()}
         rows = drawn.pop("y").astype(float)  # (B, N)
         is_possible = np.all((rows >= 0) & (rows <= LARGEST), axis=1)
         for each in drawn.values():
@@ -61,7 +61,7 @@ def simulate(model: Model, counts: Counts, values: PriorValues, *, seed: int, si
         truths.append(drawn)
         possible.append(is_possible)
         counted = np.where(is_possible[:, None], rows, 0.0)
-        tables += [model.likelihood.statistics.of_table(each, group, exposure) for each in counted]
+        tables += [model.likelihood.statistics.of_table(each, group, exposure, x) for each in counted]
     return Simulated(
         truth={name: np.concatenate([each[name] for each in truths]) for name in truths[0]},
         statistics=_stacked(tables),
@@ -72,12 +72,14 @@ def simulate(model: Model, counts: Counts, values: PriorValues, *, seed: int, si
 
 @functools.lru_cache(maxsize=16)
 def _program(model: Model, num_groups: int) -> Callable:
-    """The compiled `draw(numbers, key, group, exposure, values)`: parameters and counts of these simulations."""
+    """The compiled `draw(numbers, key, group, exposure, x, values)`: parameters and counts of these simulations."""
 
-    def draw(numbers: jax.Array, root: jax.Array, *args: Any) -> dict[str, jax.Array]:
+    def draw(
+        numbers: jax.Array, root: jax.Array, group: jax.Array, exposure: jax.Array, x: jax.Array, values: Any
+    ) -> dict[str, jax.Array]:
         def one(number: jax.Array) -> dict[str, jax.Array]:
             seeded = handlers.seed(model.generative, jax.random.fold_in(root, number))
-            sites = handlers.trace(seeded).get_trace(*args, num_groups)
+            sites = handlers.trace(seeded).get_trace(group, exposure, values, num_groups, x=x)
             return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
 
         return jax.lax.map(one, numbers)

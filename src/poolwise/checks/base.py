@@ -72,6 +72,7 @@ class Settings:
     ----------
     checks : enabled keys of conf/checks
     exposure, above, group : of the new group, or of a named one
+    at : covariate -> its value of that group; others are at their mean or reference level
     new_groups : of so many at once, if more than one
     num_draws : tables simulated from the priors and from the posterior
     on_group : called with its label before each group is left out
@@ -86,6 +87,7 @@ class Settings:
     exposure: float = 1.0
     above: tuple[int, ...] = ()
     group: str | None = None
+    at: Mapping[str, str] = field(default_factory=dict)
     new_groups: int = 1
     num_draws: int = 1000
     on_group: Callable[[str], None] = lambda label: None
@@ -107,6 +109,7 @@ class FitView:
     model_check : whether the model suits the data
     new_group : prediction for a new group, or for a named one
     new_groups : prediction for several new groups at once, if asked
+    at : covariate -> its value of the predicted groups and of the rates that are shown
     results : name of a check -> its result; a check that did not run is absent
     prior_warnings : priors with the data in their far tail, one per line
     switched_off : keys of conf/checks that are false
@@ -121,6 +124,7 @@ class FitView:
     verdict: gate.Verdict
     new_group: predictive.NewGroup
     new_groups: NewGroups | None = None
+    at: Mapping[str, str] = field(default_factory=dict)
     results: Mapping[str, Result] = field(default_factory=dict)
     model_check: gate.ModelCheck = field(default_factory=gate.ModelCheck)
     prior_warnings: tuple[str, ...] = ()

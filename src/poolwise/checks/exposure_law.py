@@ -37,6 +37,8 @@ def run(view: FitView, settings: Settings) -> Result:
     counts, noise = view.counts, view.model.likelihood
     if not isinstance(noise, NegativeBinomial) or not counts.has_exposure:
         return Result()
+    if counts.effects:  # the profile likelihoods know no covariates
+        return Result(lines=(_implied(view, noise, settings.exposure),))
     ratio = 0.0 if np.ptp(counts.cell_exposure) == 0 else log_ratio(counts, is_shared=view.model.pooling.is_shared)
     law = UNDECIDED if abs(ratio) < DECIDED else UNIT if ratio > 0 else ROW
     return Result(

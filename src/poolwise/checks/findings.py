@@ -21,6 +21,7 @@ from poolwise.checks import (
     model_check,
     power_scaling,
     prior_scale,
+    rate_ratios,
     refitted_loo,
     zeros,
 )
@@ -28,6 +29,7 @@ from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.loo import Loo, not_computed, psis_loo
 from poolwise.checks.summary import relative_efficiency, summarise, summarise_kinds
 from poolwise.counts.cells import Counts
+from poolwise.counts.covariates import row_at
 from poolwise.inference import predictive
 from poolwise.inference.datatree import STORED_DRAW, joint, to_tree
 from poolwise.inference.engines.base import Fit
@@ -39,6 +41,7 @@ from poolwise.model.priors import PriorValues
 
 CHECKS: tuple[Check, ...] = (
     groups.CHECK,
+    rate_ratios.CHECK,
     leave_group_out.CHECK,
     exact_agreement.CHECK,
     power_scaling.CHECK,
@@ -85,8 +88,10 @@ def judged(model: Model, counts: Counts, values: PriorValues, draws: Fit, settin
             seed=settings.seed,
             above=settings.above,
             label=settings.group,
+            x=row_at(counts.covariates, settings.at),
         ),
-        new_groups=_new_groups(model, posterior, values, settings),
+        at=settings.at,
+        new_groups=_new_groups(model, counts, posterior, values, settings),
         prior_warnings=tuple(prior_scale.lines(model, values, counts)),
         switched_off=tuple(check.key for check in CHECKS if check.key not in settings.checks),
     )
@@ -155,11 +160,14 @@ def _loo(
     return refitted_loo.refitted_where_bad(loo, counts, posterior, model, values, settings)
 
 
-def _new_groups(model: Model, posterior: xr.Dataset, values: PriorValues, settings: Settings) -> NewGroups | None:
+def _new_groups(
+    model: Model, counts: Counts, posterior: xr.Dataset, values: PriorValues, settings: Settings
+) -> NewGroups | None:
     if settings.new_groups == 1:
         return None
     exposure, seed, number = settings.exposure, settings.seed, settings.new_groups
-    return new_groups(model, posterior, values, exposure=exposure, seed=seed, number=number)
+    x = row_at(counts.covariates, settings.at)
+    return new_groups(model, posterior, values, exposure=exposure, seed=seed, number=number, x=x)
 
 
 def _add_predictive(tree: xr.DataTree, model: Model, values: PriorValues, settings: Settings) -> None:

@@ -38,7 +38,7 @@ from poolwise.model.likelihoods.negative_binomial import NEGATIVE_BINOMIAL
 from poolwise.model.marginal_quadrature import NODES, RateIntegral, Rows
 from poolwise.model.priors import PriorValues
 
-type Kind = tuple[Rows, float, int]  # rows of a rate, exposure and count of the left-out row
+type Kind = tuple[Rows, int]  # rows of a rate, and the place among them of the cell of the left-out row
 type Kinds = tuple[Kind, ...]
 # k-hat has a standard error near 0.3. Rows with a true k of 0.8 that happen to show 0.5 are those whose tail was
 # missed, so their elpd is worst: a fit is in doubt above 0.4, not above the 0.7 threshold
@@ -93,7 +93,7 @@ def integrated_below(
     if not integral.drawn:
         place = (np.arange(BELOW_DRAWS) + 0.5) / BELOW_DRAWS
         return np.array([_below(kind, integral, place).mean() for kind in kinds])[which]
-    affordable = BELOW_WORK // sum(NODES * len(rows.count) for rows, _, _ in kinds)
+    affordable = BELOW_WORK // sum(NODES * len(rows.count) for rows, _ in kinds)
     integral, stride = _at_some(integral, int(np.clip(affordable, LEAST, BELOW_DRAWS)))
     place = np.mod(np.arange(1, math.prod(integral.shape) + 1).reshape(integral.shape) * GOLDEN, 1.0)
     with np.errstate(divide="ignore"):  # P(Y < 0) = 0
@@ -107,14 +107,15 @@ def integrated_below(
 
 def _below(kind: Kind, integral: RateIntegral, place: np.ndarray) -> np.ndarray:
     """P(Y < count) of a row of the kind given the other rows and h: exact, or at one rate per place."""
-    rows, exposure, count = kind
-    rest, number = rows.plus(exposure, count, -1), np.array(float(count))
+    rows, cell = kind
+    rest, number, size = rows.plus(cell, -1), np.array(float(rows.count[cell])), integral.exposures(rows)[cell]
     gamma = integral.gammas([rest])
     if gamma is not None:
-        mean, shape = (np.broadcast_to(each, place.shape) for each in (exposure * gamma.mean[0], gamma.shape[0]))
+        mean, shape = (np.broadcast_to(each, place.shape) for each in (size * gamma.mean[0], gamma.shape[0]))
         return NEGATIVE_BINOMIAL.below(number, mean, {"phi": shape})
-    params = integral.likelihood.at({name: integral.drawn[name] for name in integral.likelihood.parameters}, exposure)
-    return integral.likelihood.below(number, exposure * integral.rates(rest, place), params)
+    params = {name: integral.drawn[name] for name in integral.likelihood.parameters}
+    at_row = integral.likelihood.at(params, rows.exposure[cell])
+    return integral.likelihood.below(number, size * integral.rates(rest, place), at_row)
 
 
 def integral_of(posterior: xr.Dataset, model: Model, values: PriorValues) -> RateIntegral:
@@ -154,7 +155,7 @@ def _thinned(kinds: Kinds, integral: RateIntegral) -> tuple[RateIntegral, float]
     """The integral at all draws, or at evenly spaced ones if all would take minutes; and the draws per one."""
     if not integral.drawn:
         return integral, 1.0
-    per_draw = 2 * sum(integral.work(rows) for rows, _, _ in kinds)
+    per_draw = 2 * sum(integral.work(rows) for rows, _ in kinds)
     return _at_some(integral, max(min(WORK // per_draw, SMOOTHED // len(kinds)), LEAST))
 
 
@@ -176,12 +177,16 @@ def kinds_of(counts: Counts, model: Model) -> tuple[Kinds, np.ndarray]:
     group = np.zeros_like(counts.cell_group) if model.pooling.is_shared else counts.cell_group
     statistics = model.likelihood.statistics
     of_group = np.zeros(1, int) if model.pooling.is_shared else statistics.alike(counts).kind
-    columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
-    _, first, which = np.unique(codes(of_group[group], *columns[:2]), return_index=True, return_inverse=True)
+    columns = of_group[group], counts.cell_exposure, *counts.cell_x.T, counts.cell_count
+    _, first, which = np.unique(codes(*columns), return_index=True, return_inverse=True)
     bounds = np.append(run_starts(group), len(group))  # cells are in the order of the groups
-    rows_of = functools.cache(lambda g: Rows.of(*(column[bounds[g] : bounds[g + 1]] for column in columns)))
-    kinds = ((rows_of(group[cell]), float(columns[0][cell]), int(columns[1][cell])) for cell in first)
-    return tuple(kinds), which
+    rows_of = functools.cache(lambda g: Rows.of(counts, np.arange(int(bounds[g]), int(bounds[g + 1]))))
+
+    def kind(cell: np.int64) -> Kind:
+        rows, x = rows_of(group[cell]), counts.cell_x[cell] if counts.effects else ()
+        return rows, rows.place(float(counts.cell_exposure[cell]), tuple(x), int(counts.cell_count[cell]))
+
+    return tuple(map(kind, first)), which
 
 
 def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
@@ -191,15 +196,14 @@ def rows_given_rest(kinds: Kinds, integral: RateIntegral) -> np.ndarray:
 
 def _of_row(kinds: Kinds, integral: RateIntegral, *, rest: int) -> np.ndarray:
     """Log p(a row of the kind | its rows and `rest` more of its kind, h)."""
-    gamma = integral.gammas([rows.plus(exposure, count, rest) for rows, exposure, count in kinds])
+    gamma = integral.gammas([rows.plus(cell, rest) for rows, cell in kinds])
     if gamma is not None:
-        _, *row = zip(*kinds, strict=True)
-        log_prob = predictive.log_prob_of(NEGATIVE_BINOMIAL)
-        exposure, count = (np.reshape(each, (-1, *(1 for _ in integral.shape))).astype(float) for each in row)
-        return np.asarray(log_prob(count, exposure * gamma.mean, {"phi": gamma.shape}))
-    pairs = [
-        tuple(rows.plus(exposure, count, number) for number in (rest, rest + 1)) for rows, exposure, count in kinds
-    ]
+        log_prob, shape = predictive.log_prob_of(NEGATIVE_BINOMIAL), (-1, *(1 for _ in integral.shape))
+        count = np.reshape([float(rows.count[cell]) for rows, cell in kinds], shape)
+        size = np.array([integral.exposures(rows)[cell] for rows, cell in kinds])
+        size = size if integral.effects else size.reshape(shape)
+        return np.asarray(log_prob(count, size * gamma.mean, {"phi": gamma.shape}))
+    pairs = [tuple(rows.plus(cell, number) for number in (rest, rest + 1)) for rows, cell in kinds]
     distinct = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))  # each F is computed once
     place = {rows: i for i, rows in enumerate(distinct)}
     log_marginal = integral.log_marginals(distinct)

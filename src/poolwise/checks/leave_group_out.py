@@ -197,12 +197,11 @@ def is_converged(r_hat: Any, ess: Any, divergences: Any, num_chains: int) -> Any
 
 def _group_given_rest(counts: Counts, g: int, model: Model, integral: RateIntegral) -> np.ndarray:
     """Log p(rows of the group | other groups, h), (chain, draw) or ()."""
-    columns = counts.cell_exposure, counts.cell_count, counts.cell_multiplicity
+    is_of_group, every = counts.cell_group == g, np.arange(counts.num_cells)
     if not model.pooling.is_shared:
-        return integral.log_marginal(Rows.of(*(column[counts.cell_group == g] for column in columns)))
-    rows = Rows.of(*columns)
-    others = Rows.of(columns[0], columns[1], np.where(counts.cell_group == g, 0, counts.cell_multiplicity))
-    return integral.log_marginal(rows) - integral.log_marginal(others)
+        return integral.log_marginal(Rows.of(counts, is_of_group))
+    others = replace(counts, cell_multiplicity=np.where(is_of_group, 0, counts.cell_multiplicity))
+    return integral.log_marginal(Rows.of(counts, every)) - integral.log_marginal(Rows.of(others, every))
 
 
 # Averages.

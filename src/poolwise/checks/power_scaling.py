@@ -97,14 +97,15 @@ def power_scaling(
 
 
 def log_priors(posterior: xr.Dataset, model: Model, values: PriorValues) -> dict[str, np.ndarray]:
-    """Log density of each top-level prior at the draws, (chain, draw); of rates their sum."""
-    found = {}
-    for site, family in model.families:
+    """Log density of each top-level prior at the draws, (chain, draw); of rates, and of effects, their sum."""
+    found: dict[str, np.ndarray] = {}
+    families = dict(model.families)
+    for site, prior in model.sites.items():
         if site not in posterior:
             continue
         draws = posterior[site].transpose("chain", "draw", ...).values
-        log_density = np.asarray(distribution(family, values[site]).log_prob(draws))
-        found[site] = log_density.reshape(*draws.shape[:2], -1).sum(axis=2)
+        log_density = np.asarray(distribution(families[prior], values[prior]).log_prob(draws))
+        found[prior] = found.get(prior, 0.0) + log_density.reshape(*draws.shape[:2], -1).sum(axis=2)
     return found
 
 

@@ -1,11 +1,12 @@
 """Runs that can be compared, and the refusal of those that cannot.
 
 elpd_loo adds up over rows, so two values are comparable if they belong to the same rows. Runs on one table have the
-same cells. Runs that group the rows of one table in different ways have the same counts and exposures.
+same cells. Runs that group the rows of one table in different ways have the same counts and exposures. The cells of a
+run with covariates are parts of those of a run without.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from poolwise.errors import RequestError
 from poolwise.text import listed, number_of
 
 CELL = ["group", "exposure", "count"]
+DESIGN = "x."  # before the name of an effect, in a column of the design matrix
 STRATUM = ["exposure", "count"]  # what the cells of a row have in common under every grouping
 
 
@@ -35,7 +37,8 @@ class Candidate:
     params : every leaf of the resolved config, dotted
     mcse : Monte Carlo standard error of elpd_loo; NaN if not recorded
     p_loo, k_max, k_bad : effective number of parameters; largest Pareto k; rows with a Pareto k above its limit
-    pointwise : one row per cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out), pareto_k
+    pointwise : one row per cell: group, exposure, x.<effect>, count, multiplicity, elpd (of one of its rows, left out),
+        pareto_k
     groups_out : one row per group: group, elpd, mcse, suspect; None if no group was left out
     """
 
@@ -62,6 +65,32 @@ class Candidate:
         where = f" ({path})" if (path := self.params.get("data.path")) else ""
         name = self.params.get("data.name") or "a table without a name"
         return f"{name}{where} with {number_of(int(rows.sum()), 'row')} and a total count of {total:,.0f}"
+
+
+def cell_of(pointwise: pd.DataFrame) -> list[str]:
+    """The columns that distinguish cells."""
+    return [*CELL, *(str(column) for column in pointwise.columns if str(column).startswith(DESIGN))]
+
+
+def in_common_cells(runs: Sequence[Candidate]) -> list[Candidate]:
+    """The runs, those without covariates with the cells of those that have them, if these have the same.
+
+    All rows of a cell of a run without covariates have one value, so each part of it has the same.
+    """
+    fine = [run.pointwise.set_index(cell_of(run.pointwise))["multiplicity"].sort_index() for run in runs]
+    finest = next((each for each in fine if each.index.nlevels > len(CELL)), None)
+    if finest is None or not all(each.index.nlevels == len(CELL) or each.equals(finest) for each in fine):
+        return list(runs)
+    cells = finest.reset_index()
+    return [run if cell_of(run.pointwise) != CELL else _divided(run, cells) for run in runs]
+
+
+def _divided(run: Candidate, cells: pd.DataFrame) -> Candidate:
+    """The run with the cells divided, if it has all of them and no other."""
+    whole = run.pointwise.set_index(CELL)["multiplicity"].sort_index()
+    if not cells.groupby(CELL)["multiplicity"].sum().sort_index().equals(whole):
+        return run
+    return replace(run, pointwise=cells.merge(run.pointwise.drop(columns="multiplicity"), on=CELL))
 
 
 def read_pointwise(path: Path) -> pd.DataFrame:
@@ -119,7 +148,7 @@ def _named(runs: Sequence[Candidate]) -> str:
 
 def _check_cells(one: Candidate, other: Candidate) -> None:
     """Refuse two records of one table whose cells differ."""
-    first, second = (run.pointwise.set_index(CELL)["multiplicity"] for run in (one, other))
+    first, second = (run.pointwise.set_index(cell_of(run.pointwise))["multiplicity"] for run in (one, other))
     if second.index.has_duplicates:
         cell = second.index[second.index.duplicated()][0]
         raise ComparisonError(f"loo/pointwise.csv of {other.run_id} has {_cell(cell)} twice. Repeat the run.")

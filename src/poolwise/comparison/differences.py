@@ -112,7 +112,7 @@ def standard_error(a: np.ndarray, b: np.ndarray, multiplicity: np.ndarray) -> fl
 
 
 def _error_by_group(one: pd.DataFrame, other: pd.DataFrame) -> float:
-    if list(one.index.names) != CELL or not are_same_cells(one, other):
+    if list(one.index.names)[: len(CELL)] != CELL or not are_same_cells(one, other):
         return float("nan")
     rows = one["multiplicity"]
     apart = (rows * (one["elpd"] - other["elpd"])).groupby(level=0).sum()

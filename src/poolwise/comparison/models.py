@@ -18,6 +18,7 @@ NOT_OF_A_MODEL = (
     *("checks", "predict", "plots", "tracking", "sweep", "reuse"),
 )
 GROUPING = "data.group"  # the key of a table's other groupings
+COVARIATES = ("data.covariates", "data.reference")  # of its design matrices
 SPOKEN_FOR = ("pooling.name", "likelihood.name")  # keys whose values need no explanation
 PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not checked"  # values of the tag `model_check`
 TRUSTED, SUSPECT = "trusted", "suspect"  # values of the tag `verdict`
@@ -147,12 +148,16 @@ def _labels(runs: Sequence[Candidate]) -> list[dict[str, str]]:
     the other models do not have.
     """
     is_regrouped = len({run.data_sha256 for run in runs}) > 1
-    keys = [decisive(run.params) | ({GROUPING: run.params.get(GROUPING, "")} if is_regrouped else {}) for run in runs]
-    found = differing(keys)
+    found = differing([decisive(run.params) | (_of_table(run.params) if is_regrouped else {}) for run in runs])
     chosen = {key: values for key, values in found.items() if len(set(values) - {""}) > 1}
     columns = list(zip(*chosen.values(), strict=True))
     chosen = chosen if len(set(columns)) == len(runs) else found
     return [{key: values[place] for key, values in chosen.items()} for place in range(len(runs))]
+
+
+def _of_table(params: Mapping[str, str]) -> dict[str, str]:
+    """The config keys that say how the rows of a table are read."""
+    return {key: value for key, value in params.items() if key == GROUPING or _is_in(key, COVARIATES)}
 
 
 def _names(labels: Sequence[Mapping[str, str]], runs: Sequence[Candidate]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from poolwise.comparison import wording
-from poolwise.comparison.candidates import Candidate, ComparisonError, check_same_rows
+from poolwise.comparison.candidates import Candidate, ComparisonError, check_same_rows, in_common_cells
 from poolwise.comparison.differences import are_same_cells, difference
 from poolwise.comparison.models import SUSPECT, ComparedModel, differing, eligible, models_of
 from poolwise.comparison.scores import Scores, rows_left_out
@@ -84,7 +84,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
         named = f"only {runs[0].name} ({runs[0].run_id}) was given" if runs else "none was given"
         raise ComparisonError(f"a comparison needs two different runs; {named}. Name another finished run.")
     check_same_rows(runs)
-    models = models_of(runs)
+    models = models_of(in_common_cells(runs))
     entries = _ordered([(model, model.rows.scores, model.verdict) for model in models])
     finite = [scores.is_finite for _, scores, _ in entries]
     if sum(finite) < min(2, len(models)):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from poolwise.checks.loo import weighted_sum
-from poolwise.comparison.candidates import CELL, Candidate
+from poolwise.comparison.candidates import Candidate, cell_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Scores:
 
     Attributes
     ----------
-    cells : columns multiplicity and elpd; indexed by group, exposure and count, for whole groups by group; sorted
+    cells : columns multiplicity and elpd; indexed by group, exposure, count and covariates, for whole groups by group;
+        sorted
     mcse : Monte Carlo standard error of the total; NaN if unknown
     """
 
@@ -52,7 +53,7 @@ class Scores:
 
 def rows_left_out(run: Candidate) -> Scores:
     """elpd_loo of a run."""
-    return _scores(run.pointwise.set_index(CELL), run.mcse)
+    return _scores(run.pointwise.set_index(cell_of(run.pointwise)), run.mcse)
 
 
 def groups_left_out(run: Candidate) -> Scores | None:

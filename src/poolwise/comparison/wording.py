@@ -17,7 +17,7 @@ from poolwise.comparison.differences import (
     paired,
     standard_error,
 )
-from poolwise.comparison.models import FAILED, GROUPING, PASSED, TRUSTED, ComparedModel, eligible, faults
+from poolwise.comparison.models import COVARIATES, FAILED, GROUPING, PASSED, TRUSTED, ComparedModel, eligible, faults
 from poolwise.text import listed, short
 
 # As in ArviZ and R's loo: more than eleven candidates. McLatchie and Vehtari (2024), doi:10.1007/s11222-024-10442-4.
@@ -114,10 +114,11 @@ def _groupings(models: Sequence[ComparedModel]) -> list[str]:
     if not others:
         return []
     low, high = _range(first, others[0].rows.scores.cells)
-    ways = listed(dict.fromkeys(model.labels.get(GROUPING) or model.name for model in models))
+    key = next((key for key in (GROUPING, COVARIATES[0]) if key in models[0].labels), GROUPING)
+    ways = listed(dict.fromkeys(model.labels.get(key) or model.name for model in models))
     pair = f"{short(others[0].name, NAME_LENGTH)} and {short(models[0].name, NAME_LENGTH)}"
     return [
-        f"The models group the rows in different ways ({GROUPING}: {ways}). Their tables have the same "
+        f"The models group the rows in different ways ({key}: {ways}). Their tables have the same "
         f"{' and '.join(STRATUM)} in every row, so their elpd_loo is comparable. Which row of one table is which of "
         f"the other is not recorded: across groupings, se diff is the largest possible (for {pair} {high:.2f}, where "
         f"{low:.2f} is the least), and there are no weights."

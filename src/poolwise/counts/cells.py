@@ -133,6 +133,11 @@ class Counts:
         cell = np.repeat(np.arange(self.num_cells), self.cell_multiplicity)  # (N,)
         return self.cell_group[cell], self.cell_exposure[cell], self.cell_count[cell]
 
+    @property
+    def row_x(self) -> NDArray[np.float64]:
+        """The design matrix by row, (N, P), in the order of `rows`."""
+        return np.repeat(self.cell_x, self.cell_multiplicity, axis=0) if self.effects else np.zeros((0, 0))
+
 
 def read_counts(
     path: str | Path,
@@ -255,8 +260,8 @@ def counts_from_rows(
     is_by_row = times is None and multiplicities is None and len(order) <= MOST_ROWS
     numbers = 1 + order if is_by_row else order[:0]  # the sort is stable: equal rows keep their order
     row_number = numbers.astype(np.int32)
-    at_cells = {each: [str(covariates[each][row]) for row in order[first]] for each in covariates}
-    sha256, cell_x = _cells_sha256(labels, *cells, covariates=at_cells), x[first]
+    cell_x = x[first]
+    sha256 = _cells_sha256(labels, *cells, *cell_x.T)
     for array in (*cells, row_number, cell_x):
         array.flags.writeable = False
     return Counts(name, labels, *cells, sha256, file_sha256, path, columns, row_number, used, cell_x)
@@ -284,8 +289,8 @@ def run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], 1 + np.flatnonzero(np.any(differs, axis=0))])
 
 
-def _cells_sha256(labels: Sequence[str], *cells: NDArray[Any], covariates: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 of the cells as lines of JSON, ``["1", 1.0, 4, 2]``: label, exposure, count, multiplicity, covariates."""
-    rows = zip(*(column.tolist() for column in cells), *covariates.values(), strict=True)
+def _cells_sha256(labels: Sequence[str], *cells: NDArray[Any]) -> str:
+    """SHA-256 of the cells as lines of JSON, ``["1", 1.0, 4, 2]``: label, exposure, count, multiplicity, row of x."""
+    rows = zip(*(column.tolist() for column in cells), strict=True)
     lines = (json.dumps([labels[group], *values]) + "\n" for group, *values in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,9 +1,9 @@
 """Columns of covariates to a design matrix: numbers centred and scaled, texts as levels against a reference.
 
 The rate of a row is multiplied by exp(x beta), with x its row of the design matrix. Numeric columns are centred at
-their mean over rows and divided by their standard deviation, so that one prior of beta suits all columns and rates are those
-at the means. A column of text has one effect for each level but the reference, which is the first level in canonical
-order (by number if all are integers, else by code point) unless another is named.
+their mean over rows and divided by their standard deviation, so that one prior of beta suits all columns and the rates
+of groups are those at the means. A column of text has one effect for each level but the reference, which is the first
+level in canonical order unless another is named: by number if all are integers, else by code point.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,10 +37,21 @@ class Covariate:
     centre: float = 0.0
     scale: float = 1.0
 
+    def described(self, value: str | None = None) -> str:
+        """A value in words: by default the mean of a number, or the reference level."""
+        if value is not None:
+            return f"{one_line(self.column)} {one_line(value)}"
+        middle = one_line(self.levels[0]) if self.levels else f"{self.centre:.4g} (the mean)"
+        return f"{one_line(self.column)} {middle}"
+
     @property
     def effects(self) -> tuple[str, ...]:
-        """Names of its effects: the column, or the column and a level for each level but the reference."""
-        return tuple(f"{self.column}.{level}" for level in self.levels[1:]) if self.levels else (self.column,)
+        """Names of its effects: the column, or the column and a level for each level but the reference.
+
+        A slash, which no name in a tree of draws may contain, becomes an underscore.
+        """
+        names = [f"{self.column}.{level}" for level in self.levels[1:]] if self.levels else [self.column]
+        return tuple(name.replace("/", "_") for name in names)
 
     def design(self, values: Iterable[str]) -> NDArray[np.float64]:
         """Its columns of the design matrix, (N, effects); raises a ValueError for a value that it cannot take."""
@@ -51,6 +62,39 @@ class Covariate:
         if unknown := [each for each in values if each not in place]:
             raise ValueError(f"{self.column} has no level {unknown[0]!r}; its levels are {', '.join(self.levels)}.")
         return np.eye(len(self.levels))[[place[each] for each in values]][:, 1:]
+
+
+def row_at(covariates: Sequence[Covariate], given: Mapping[str, str]) -> tuple[float, ...]:
+    """The row of the design matrix at given values, (P,); others are at their mean or reference level.
+
+    Raises
+    ------
+    DataError
+        A name is no covariate, or has no such level or number.
+    """
+    names = [each.column for each in covariates]
+    if unknown := [name for name in given if name not in names]:
+        known = f"covariates: {listed(names)}" if names else "the table has none: name them, data.covariates=[...]"
+        raise DataError(f"predict.at names {one_line(unknown[0])}, which is no covariate ({known}).")
+    found: list[float] = []
+    for each in covariates:
+        value = given.get(each.column)
+        try:
+            found += [0.0] * len(each.effects) if value is None else each.design([value])[0].tolist()
+        except ValueError as error:
+            raise DataError(f"predict.at.{each.column}={one_line(str(value))}: {error}") from None
+    return tuple(found)
+
+
+def with_covariates(covariates: Sequence[Covariate], at: Mapping[str, str] | None = None) -> str:
+    """The covariates of a rate or of a count in words, with a space before them; empty without covariates.
+
+    Parameters
+    ----------
+    at : column -> its value; others are at their mean or reference level
+    """
+    each = [covariate.described((at or {}).get(covariate.column)) for covariate in covariates]
+    return f" with {listed(each)}" if each else ""
 
 
 def in_canonical_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -92,7 +136,12 @@ def covariates_of(
     ]
     parts = [each.design(map(str, columns[each.column])) for each in found]
     design = np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0))
-    _refuse_collinear(found, design, place)
+    names = [name for each in found for name in each.effects]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise DataError(
+            f"{place}: two effects of covariates are called {one_line(twice[0])}. Rename a column or level."
+        )
+    _refuse_collinear(names, design, place)
     return tuple(found), design
 
 
@@ -137,9 +186,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _refuse_collinear(covariates: Sequence[Covariate], design: NDArray[np.float64], place: str) -> None:
+def _refuse_collinear(names: Sequence[str], design: NDArray[np.float64], place: str) -> None:
     """Refuse effects that follow from the ones before them and the overall rate."""
-    known, names = np.ones((len(design), 1)), [name for each in covariates for name in each.effects]
+    known = np.ones((len(design), 1))
     for name, column in zip(names, design.T, strict=True):
         wider = np.column_stack([known, column])
         if np.linalg.matrix_rank(wider) == known.shape[1]:

@@ -2,8 +2,9 @@
 
 A kind of statistics summarises a table: `CELLS` keeps every distinct (group, exposure, count) and serves any
 likelihood; `SUFFICIENT` holds the sums that the Poisson and the negative binomial need, `SUFFICIENT_BY_UNIT` those of
-the negative binomial by units. Groups with the same statistics
-are alike: their rates have the same law given everything else, so one of them stands for all.
+the negative binomial by units. Groups with the same statistics are alike: their rates have the same law given all else,
+so one of them stands for all. Of a table with covariates, a stratum or a cell also has its row of the design matrix,
+`stratum_x` or `cell_x`, and all exposures are those without effects: see `model.effects.exposed`.
 """
 
 import functools
@@ -28,14 +29,19 @@ class Statistics:
     ----------
     of : counts -> all arrays; always with `group_total` and `group_exposure`, (G,)
     design : counts -> the arrays that do not depend on the counts of the rows
-    of_table : (count, group, exposure), each (N,) in canonical order -> the arrays that depend on them
+    of_table : (count, group, exposure, x), each (N,) in canonical order and x (N, P) -> the arrays that depend on them
     parts : of the arrays of `of`, those that tell groups apart; the first is the group of each part
     """
 
     of: Callable[[Counts], Arrays]
     design: Callable[[Counts], Arrays]
-    of_table: Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], Arrays]
+    of_table: Callable[[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], Arrays]
     parts: tuple[str, ...]
+
+    @property
+    def part(self) -> str:
+        """What the arrays of a part begin with: `stratum_` or `cell_`."""
+        return self.parts[0].removesuffix("group")
 
     def alike(self, counts: Counts) -> "Alike":
         """The groups with the same parts."""
@@ -43,13 +49,14 @@ class Statistics:
 
     def of_groups(self, statistics: Arrays, groups: NDArray[np.int64]) -> Arrays:
         """The arrays with some of the groups, ascending; what belongs to no group stays."""
-        part = self.parts[0].removesuffix("group")
         is_kept = np.isin(statistics[self.parts[0]], groups)
 
         def chosen(name: str, array: NDArray[Any]) -> NDArray[Any]:
             if name == self.parts[0]:
                 return np.searchsorted(groups, array[is_kept]).astype(array.dtype)
-            return array[is_kept] if name.startswith(part) else array[groups] if name.startswith("group_") else array
+            return (
+                array[is_kept] if name.startswith(self.part) else array[groups] if name.startswith("group_") else array
+            )
 
         return {name: chosen(name, array) for name, array in statistics.items()}
 
@@ -84,6 +91,7 @@ class Alike:
 def _alike(kind: Statistics, counts: Counts) -> Alike:
     statistics = kind.of(counts)
     group, *columns = (statistics[name] for name in kind.parts)
+    columns += [*statistics.get(f"{kind.part}x", np.zeros((0, 0))).T]
     part, first = codes(*columns), run_starts(group)
     num_parts = np.diff(first, append=len(group))
     of_group, found = np.empty(len(first), np.int64), 0
@@ -117,8 +125,8 @@ def filled_up(statistics: Arrays, *, to: Callable[[str, int], int]) -> Arrays:
     def filled(name: str, array: NDArray[Any]) -> NDArray[Any]:
         if not name.startswith(("stratum", "value", "cell")):
             return array
-        missing = (0, to(name, len(array)) - len(array))
-        return np.pad(array, missing, constant_values=float(name.endswith("_exposure")))
+        missing = ((0, to(name, len(array)) - len(array)), *((0, 0) for _ in array.shape[1:]))
+        return np.pad(array, missing, constant_values=float(name.endswith(("_exposure", "_units"))))
 
     return {name: filled(name, array) for name, array in statistics.items()}
 
@@ -143,15 +151,16 @@ def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
     stratum_exposure : (T,)  exposure of each of its rows
     stratum_rows     : (T,)  number of rows
     stratum_total    : (T,)  sum of the counts
+    stratum_x        : (T, P)  design matrix; only with covariates, whose strata are also apart
     value            : (K,)  the distinct counts of the whole table, ascending
     value_rows       : (K,)  number of rows with each
     constant         : ()    sum over rows of count log(exposure) - log(count!)
 
     All are float64 except `stratum_group`, in this order.
     """
-    group, exposure = counts.cell_group, counts.cell_exposure
+    group, exposure, x = counts.cell_group, counts.cell_exposure, counts.cell_x
     count, rows = counts.cell_count.astype(np.float64), counts.cell_multiplicity.astype(np.float64)
-    first = run_starts(group, exposure)  # (T,)
+    first = run_starts(group, exposure, *x.T)  # (T,)
     value, value_of_cell = np.unique(count, return_inverse=True)
     return {
         "group_total": np.bincount(group, rows * count, counts.num_groups),
@@ -160,6 +169,7 @@ def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
         "stratum_exposure": exposure[first],
         "stratum_rows": np.add.reduceat(rows, first),
         "stratum_total": np.add.reduceat(rows * count, first),
+        **({"stratum_x": x[first]} if counts.effects else {}),
         "value": value,
         "value_rows": np.bincount(value_of_cell, rows),
         "constant": np.array(np.sum(rows * (count * np.log(exposure) - gammaln(count + 1.0)))),
@@ -167,15 +177,19 @@ def sufficient_statistics(counts: Counts) -> dict[str, NDArray[Any]]:
 
 
 def _sufficient_design(counts: Counts) -> Arrays:
-    found = sufficient_statistics(counts)
-    return {name: found[name] for name in ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")}
+    return _design_of(sufficient_statistics(counts))
 
 
-def _sufficient_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
+def _design_of(found: Arrays) -> Arrays:
+    names = ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows", "stratum_x")
+    return {name: found[name] for name in names if name in found}
+
+
+def _sufficient_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any], x: NDArray[Any]) -> Arrays:
     value, value_rows = np.unique(count, return_counts=True)
     return {
         "group_total": np.add.reduceat(count, run_starts(group)),
-        "stratum_total": np.add.reduceat(count, run_starts(group, exposure)),
+        "stratum_total": np.add.reduceat(count, run_starts(group, exposure, *x.T)),
         "value": value,
         "value_rows": value_rows.astype(float),
         "constant": np.array(np.sum(count * np.log(exposure) - gammaln(count + 1.0))),
@@ -192,6 +206,7 @@ def cell_statistics(counts: Counts) -> Arrays:
     cell_exposure : (C,)
     cell_rows     : (C,)  number of rows
     cell_count    : (C,)
+    cell_x        : (C, P)  design matrix; only with covariates
 
     All are float64 except `cell_group`.
     """
@@ -204,6 +219,7 @@ def cell_statistics(counts: Counts) -> Arrays:
         "cell_exposure": counts.cell_exposure,
         "cell_rows": rows,
         "cell_count": count,
+        **({"cell_x": counts.cell_x} if counts.effects else {}),
     }
 
 
@@ -214,31 +230,32 @@ def _cell_design(counts: Counts) -> Arrays:
         "cell_group": group.astype(np.int32),
         "cell_exposure": exposure,
         "cell_rows": np.ones(len(group)),
+        **({"cell_x": counts.row_x} if counts.effects else {}),
     }
 
 
-def _cell_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
+def _cell_of_table(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any], x: NDArray[Any]) -> Arrays:
     return {"group_total": np.add.reduceat(count, run_starts(group)), "cell_count": count}
 
 
 def sufficient_statistics_by_unit(counts: Counts) -> Arrays:
     """Those of the negative binomial whose concentration is phi for each unit of exposure.
 
-    Its units are rows of exposure 1: the stratum of a group has as many rows as its exposure. The arrays are those of
-    `sufficient_statistics`, but `value` and `value_rows` are by distinct (exposure, count), with `value_exposure` (K,).
+    Its units are rows of exposure 1: a stratum, the units of a group with the same covariates, has as many rows as they
+    have exposure. The arrays are those of `sufficient_statistics`, but `value` and `value_rows` are by distinct
+    (exposure, count), with `value_exposure` (K,).
     """
-    found, count = sufficient_statistics(counts), counts.cell_count.astype(np.float64)
-    units, rows = _by_unit(found["group_total"], found["group_exposure"]), counts.cell_multiplicity.astype(np.float64)
-    return found | units | _values_by_exposure(counts.cell_exposure, count, rows)
-
-
-def _by_unit(group_total: NDArray[Any], group_exposure: NDArray[Any]) -> Arrays:
-    return {
-        "stratum_group": np.arange(len(group_total), dtype=np.int32),
-        "stratum_exposure": np.ones(len(group_total)),
-        "stratum_rows": group_exposure,
-        "stratum_total": group_total,
+    count, rows = counts.cell_count.astype(np.float64), counts.cell_multiplicity.astype(np.float64)
+    stratum = codes(counts.cell_group, *counts.cell_x.T)  # (C,)
+    _, first = np.unique(stratum, return_index=True)
+    units: Arrays = {
+        "stratum_group": counts.cell_group[first].astype(np.int32),
+        "stratum_exposure": np.ones(len(first)),
+        "stratum_rows": np.bincount(stratum, rows * counts.cell_exposure),
+        "stratum_total": np.bincount(stratum, rows * count),
+        **({"stratum_x": counts.cell_x[first]} if counts.effects else {}),
     }
+    return sufficient_statistics(counts) | units | _values_by_exposure(counts.cell_exposure, count, rows)
 
 
 def _values_by_exposure(exposure: NDArray[Any], count: NDArray[Any], rows: NDArray[Any]) -> Arrays:
@@ -250,14 +267,13 @@ def _values_by_exposure(exposure: NDArray[Any], count: NDArray[Any], rows: NDArr
 
 
 def _design_by_unit(counts: Counts) -> Arrays:
-    found = sufficient_statistics_by_unit(counts)
-    return {name: found[name] for name in ("group_exposure", "stratum_group", "stratum_exposure", "stratum_rows")}
+    return _design_of(sufficient_statistics_by_unit(counts))
 
 
-def _table_by_unit(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any]) -> Arrays:
-    found = _sufficient_of_table(count, group, exposure)
+def _table_by_unit(count: NDArray[Any], group: NDArray[Any], exposure: NDArray[Any], x: NDArray[Any]) -> Arrays:
+    found = _sufficient_of_table(count, group, exposure, x)
     values = _values_by_exposure(exposure, count, np.ones(len(count)))
-    return found | {"stratum_total": found["group_total"]} | values
+    return found | {"stratum_total": np.bincount(codes(group, *x.T), count)} | values
 
 
 SUFFICIENT = Statistics(

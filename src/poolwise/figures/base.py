@@ -12,13 +12,16 @@ from matplotlib.figure import Figure
 
 from poolwise.checks.base import FitView
 from poolwise.checks.predictive_statistics import observed_and_simulated, pearson, two_sided
+from poolwise.checks.summary import summarise
+from poolwise.counts.covariates import row_at, with_covariates
 from poolwise.figures.bins import edges_of, tabulate
 from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
-from poolwise.inference.datatree import STORED_DRAW
+from poolwise.inference.datatree import STORED_DRAW, joint
 from poolwise.inference.predictive import by_stratum
-from poolwise.inference.tables import Tables
+from poolwise.inference.tables import Tables, observed_table
+from poolwise.model.effects import factors
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
@@ -207,6 +210,35 @@ class Drawing:
         return own_means(self.view.tree)[1] / self.count_per_rate
 
     @cached_property
+    def rates(self) -> pd.DataFrame:
+        """The summary of the rates, and of mu, at the covariates of a prediction."""
+        if self.factor is None:
+            return self.view.summary
+        posterior = joint(self.view.posterior)
+        return summarise(posterior[[name for name in ("lam", "mu") if name in posterior]] * self.factor)
+
+    @cached_property
+    def factor(self) -> xr.DataArray | None:
+        """exp(x beta) at the covariates of a prediction, (chain, draw); None at their means and reference levels."""
+        x, posterior = row_at(self.view.counts.covariates, self.view.at), joint(self.view.posterior)
+        if not any(x):
+            return None
+        draws = {
+            site: posterior[site].transpose("chain", "draw").values
+            for site in self.view.model.sites
+            if site in posterior and "group" not in posterior[site].dims
+        }
+        factor = factors(self.view.model.effects, draws, np.array([x]))[..., 0]
+        return xr.DataArray(
+            factor, dims=("chain", "draw"), coords={name: posterior[name] for name in ("chain", "draw")}
+        )
+
+    @property
+    def covariates(self) -> str:
+        """The covariates of the shown rates in words, with a space before them."""
+        return with_covariates(self.view.counts.covariates, self.view.at)
+
+    @cached_property
     def count_per_rate(self) -> np.ndarray:
         """Expected counts by expected rates of the rows of each group, (G,): not 1 if zeros have a share of their own.
 
@@ -266,7 +298,7 @@ def own_means(tree: xr.DataTree) -> tuple[list[str], np.ndarray]:
     cells = tree["constant_data"].to_dataset()
     group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
     total = np.bincount(group, rows * cells["cell_count"].values)
-    exposure = np.bincount(group, rows * cells["cell_exposure"].values)
+    exposure = np.bincount(group, rows * observed_table(tree).exposure)
     return [str(label) for label in cells["group"].values], total / exposure
 
 

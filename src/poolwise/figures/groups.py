@@ -25,6 +25,7 @@ from poolwise.figures.style import (
     style,
 )
 from poolwise.inference.funnel import LIMITS, SHARES, funnel
+from poolwise.inference.tables import observed_table
 from poolwise.text import about, listing, number_of
 
 SIDES = LinearSegmentedColormap.from_list("sides", [ORANGE, "white", BLUE])
@@ -130,7 +131,7 @@ def _expected(fit: Drawing) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Exposure, observed rate and limits of every group, and the limits by exposure on a grid."""
     view, cells = fit.view, fit.view.cells
     group, rows = cells["cell_group"].values, cells["cell_multiplicity"].values
-    exposure = np.bincount(group, rows * cells["cell_exposure"].values)
+    exposure = np.bincount(group, rows * observed_table(fit.view.tree).exposure)
     rate = np.bincount(group, rows * cells["cell_count"].values) / exposure
     ends = np.geomspace(exposure.min() / 1.3, exposure.max() * 1.3, GRID)
     at = np.union1d(ends, exposure) if len(np.unique(exposure)) <= MAX_LABELS else ends

@@ -86,7 +86,8 @@ def _have(free: Sequence[str]) -> str:
 def _arguments(fit: Drawing) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of the generative form: one row per group determines the graph."""
     size = len(fit.labels)
-    return (np.arange(size), np.ones(size), fit.view.prior_values, size), {"count": np.zeros(size)}
+    x = np.zeros((size, len(fit.view.model.effects)))
+    return (np.arange(size), np.ones(size), fit.view.prior_values, size), {"count": np.zeros(size), "x": x}
 
 
 def _relations(fit: Drawing) -> dict[str, Any]:

@@ -15,7 +15,7 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # anchor: title, what
     "posterior": (
         "The posterior",
         "The posterior of the rates, and whether the draws, in several chains, cover all of it.",
-        ("forest", "rank", "trace", "energy"),
+        ("forest", "rate_ratios", "rank", "trace", "energy"),
     ),
     "differences": (
         "Which groups differ",

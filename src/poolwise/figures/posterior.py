@@ -179,15 +179,16 @@ def _diverging(tree: xr.DataTree, shape: tuple[int, int]) -> np.ndarray:
     ),
 )
 def _forest(fit: Drawing) -> Picture:
-    labels, own, pooled = fit.labels, fit.own, fit.is_pooled
-    centre = "lam" if pooled else "mu" if "mu" in fit.view.summary.index else None
-    intervals = None if pooled else fit.view.summary.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
+    labels, pooled, table = fit.labels, fit.is_pooled, fit.rates
+    own = fit.own if fit.factor is None else fit.own * float(fit.factor.mean())
+    centre = "lam" if pooled else "mu" if "mu" in table.index else None
+    intervals = None if pooled else table.loc[[f"lam.{label}" for label in labels], INTERVAL].to_numpy()
     rate = own if intervals is None else intervals[:, 1]
     many = len(labels) > MAX_LABELS
     order = spread_out(np.argsort(-rate, kind="stable"), MAX_MARKS)
     y, size = np.arange(len(order)), 3 if many else 6
     figure, axes = single(1.9 + 0.25 * min(max(4, len(labels)), MAX_LABELS), "What is the rate of each group?")
-    common = [float(value) for value in fit.view.summary[INTERVAL].T[centre]] if centre else []
+    common = [float(value) for value in table[INTERVAL].T[centre]] if centre else []
     if common:
         what = "rate of all groups" if pooled else "mu, mean of the population"
         axes.axvspan(common[0], common[2], color=ORANGE, alpha=0.2, linewidth=0)
@@ -207,7 +208,7 @@ def _forest(fit: Drawing) -> Picture:
         marks += f" Drawn are {len(order):,} of the {len(labels):,} groups, evenly spaced by rate."
     if many:
         marks += f" One in {every} of the {len(order):,} groups is labelled."
-    return Picture(figure, _forest_shows(fit, rate, common), how_to_read=marks)
+    return Picture(figure, _forest_shows(fit, rate, own, common), how_to_read=marks)
 
 
 def _forest_marks(fit: Drawing, *, is_shrunk_to_mu: bool) -> str:
@@ -223,17 +224,19 @@ def _forest_marks(fit: Drawing, *, is_shrunk_to_mu: bool) -> str:
     )
 
 
-def _forest_shows(fit: Drawing, rate: np.ndarray, common: list[float]) -> str:
+def _forest_shows(fit: Drawing, rate: np.ndarray, own: np.ndarray, common: list[float]) -> str:
     first, last = np.argsort(rate, kind="stable")[[0, -1]]
     ends = [f"{number(rate[g])} ({fit.named(g)})" for g in (first, last)]
     span = f"run from {ends[0]} to {ends[1]}" if len(rate) > 1 else f"are just one, {ends[0]}"
     if fit.is_pooled:
         low, middle, high = map(number, common)
-        return f"The one rate of all groups is {middle} ({low} to {high}); the groups' own means {span}."
-    moved = int(np.argmax(np.abs(rate - fit.own)))
+        return (
+            f"The one rate of all groups{fit.covariates} is {middle} ({low} to {high}); the groups' own means {span}."
+        )
+    moved = int(np.argmax(np.abs(rate - own)))
     return (
-        f"The rates {span}; shrinkage is largest for {fit.named(moved)}, from its own mean {number(fit.own[moved])} to "
-        f"{number(rate[moved])}."
+        f"The rates{fit.covariates} {span}; shrinkage is largest for {fit.named(moved)}, from its own mean "
+        f"{number(own[moved])} to {number(rate[moved])}."
     )
 
 

@@ -19,6 +19,7 @@ from poolwise.figures import (
     predictive,
     predictive_statistics,
     prior,
+    rate_ratios,
 )
 from poolwise.figures.base import Drawing, Picture, Plot
 from poolwise.figures.names import FAILED_CHECKS, NAMES
@@ -32,6 +33,7 @@ MODULES = (
     prior,
     power_scaling,
     posterior,
+    rate_ratios,
     groups,
     predictive,
     predictive_statistics,

@@ -1,19 +1,22 @@
 """Draws and data to one labelled DataTree.
 
 Groups: `posterior` and `sample_stats` (chain, draw[, group]), `observed_data` (the counts by row, in canonical
-order), `constant_data` (group, exposure and number of every row; the cells) and, once simulated, `posterior_predictive`
+order), `constant_data` (group, exposure and number of every row; the cells; with covariates also the design matrix, and
+exp(x beta) at the posterior mean of beta) and, once simulated, `posterior_predictive`
 by row, `prior`, and `prior_predictive_cells` by cell. The rates of many groups are (chain, stored_draw, group), at some
 of the draws: see `inference.rates`. Of more than `cells.MOST_ROWS` rows nothing is by row: the table is in its cells,
 and `posterior_predictive` is by count. `runs.arviz_tree` converts it to what ArviZ expects.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from poolwise.counts.cells import Counts
 from poolwise.inference.rates import evenly_spaced
+from poolwise.model.effects import factors, site_of
 
 STORED_DRAW = "stored_draw"  # the dimension of rates that are not stored at every draw; its values number the draws
 FORM = (
@@ -31,24 +34,33 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
     sample_stats : statistic -> (chain, draw)
     """
     labels = {"group": np.array(counts.labels, dtype=object)}
+    if counts.effects:
+        labels["effect"] = np.array(counts.effects, dtype=object)
     cells = {
         "cell_group": counts.cell_group,
         "cell_exposure": counts.cell_exposure,
         "cell_count": counts.cell_count,
         "cell_multiplicity": counts.cell_multiplicity,
     }
-    constant: dict[str, tuple[str, np.ndarray]] = {name: ("cell", values) for name, values in cells.items()}
+    constant: dict[str, tuple[Any, np.ndarray]] = {name: ("cell", values) for name, values in cells.items()}
+    if counts.effects:
+        typical = {site: posterior[site].mean() for site in map(site_of, counts.effects)}
+        factor = factors(counts.effects, typical, counts.cell_x)
+        constant |= {"cell_x": (("cell", "effect"), counts.cell_x), "cell_factor": ("cell", factor)}
     observed: dict[str, tuple[str, np.ndarray]] = {}
     if counts.is_by_row:
         group, exposure, count = counts.rows()
         constant |= {"row_group": ("row", group), "row_exposure": ("row", exposure)}
+        if counts.effects:
+            row_factor = np.repeat(factor, counts.cell_multiplicity)
+            constant |= {"row_x": (("row", "effect"), counts.row_x), "row_factor": ("row", row_factor)}
         observed["y"] = ("row", count)
     if counts.row_number.size:
         constant["row_number"] = ("row", counts.row_number)
     shape = next(iter(sample_stats.values())).shape
     tree = xr.DataTree.from_dict(
         {
-            "posterior": _by_draw(posterior, *shape).assign_coords(labels),
+            "posterior": _by_draw(posterior, *shape).assign_coords(group=labels["group"]),
             "sample_stats": _by_draw(sample_stats, *shape),
             "observed_data": xr.Dataset(observed),
             "constant_data": xr.Dataset(constant, coords=labels),

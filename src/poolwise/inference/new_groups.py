@@ -4,6 +4,7 @@ In each draw of the posterior every new group has its own rate and one count. Th
 so their counts vary together: a total varies by more than independent groups would.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 
 from poolwise.inference.predictive import draws_of
 from poolwise.inference.streams import named_generator
+from poolwise.model import effects
 from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
 
@@ -33,16 +35,24 @@ class NewGroups:
 
 
 def new_groups(
-    model: Model, posterior: xr.Dataset, values: PriorValues, *, exposure: float, seed: int, number: int
+    model: Model,
+    posterior: xr.Dataset,
+    values: PriorValues,
+    *,
+    exposure: float,
+    seed: int,
+    number: int,
+    x: Sequence[float] = (),
 ) -> NewGroups:
-    """One count at `exposure` of each of `number` new groups, for every draw of the posterior."""
+    """One count at `exposure` of each of `number` new groups, for every draw; `x` as of `predictive.new_group`."""
     rng, draws = named_generator(seed, "new_groups"), draws_of(model, posterior)
     families, params = dict(model.families), model.likelihood.at(model.likelihood.params_of(draws), exposure)
     size = posterior.sizes["chain"] * posterior.sizes["draw"]
+    factor = effects.factors(model.effects, draws, np.array([x]))[:, 0] if any(x) else 1.0
     total, largest, smallest = np.zeros(size), np.zeros(size), np.full(size, np.inf)
     for _ in range(number):
         rate = model.pooling.new_rates(draws, families, values, rng)
-        count = model.likelihood.sample(exposure * rate, params, rng)
+        count = model.likelihood.sample(exposure * rate * factor, params, rng)
         total, largest, smallest = total + count, np.maximum(largest, count), np.minimum(smallest, count)
     ends = np.quantile([total, largest, smallest], SHARES, axis=1, method="inverted_cdf").T
     index = pd.Index(["total", "largest", "smallest"], name="quantity")

@@ -4,7 +4,7 @@ NumPy simulates counts from the stored rates, at a twentieth of the cost of runn
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -18,6 +18,7 @@ from poolwise.inference.datatree import joint
 from poolwise.inference.rates import evenly_spaced, law_of_rate
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.inference.tables import LARGEST, simulate_by_count
+from poolwise.model import effects
 from poolwise.model.count_model import SITES, Model
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues, prior_moments
@@ -95,8 +96,9 @@ def posterior_predictive(
     draws = posterior.isel(draw=evenly_spaced(length, per_chain))
     if unit == "row":
         return replicated(model.likelihood, draws, rows, rng)
-    params = model.likelihood.params_of(_arrays(draws))
-    return simulate_by_count(model.likelihood, _rates(draws), params, rows, rng)
+    given = _arrays(draws)
+    factor = factors_of(given, rows, "cell")
+    return simulate_by_count(model.likelihood, _rates(draws), model.likelihood.params_of(given), factor, rows, rng)
 
 
 def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
@@ -107,10 +109,11 @@ def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng:
     draws : the rates and the parameters of the likelihood, from posterior or prior
     rows : the `constant_data` of `datatree.to_tree`
     """
-    lam = _rates(draws)
+    lam, given = _rates(draws), _arrays(draws)
     group = rows["row_group"].values if len(lam) > 1 else np.zeros(rows.sizes["row"], int)
-    rate = np.minimum(np.moveaxis(lam[group], 0, -1) * rows["row_exposure"].values, LARGEST)  # (chain, draw, row)
-    params = {name: each[..., None] for name, each in likelihood.params_of(_arrays(draws)).items()}
+    size = rows["row_exposure"].values * factors_of(given, rows, "row")
+    rate = np.minimum(np.moveaxis(lam[group], 0, -1) * size, LARGEST)  # (chain, draw, row)
+    params = {name: each[..., None] for name, each in likelihood.params_of(given).items()}
     y = likelihood.sample(rate, likelihood.at(params, rows["row_exposure"].values), rng)
     return xr.Dataset(
         {"y": (("chain", "draw", "row"), y)}, coords={name: draws[name].values for name in ("chain", "draw")}
@@ -126,10 +129,15 @@ def new_group(
     seed: int,
     above: Sequence[int] = (),
     label: str | None = None,
+    x: Sequence[float] = (),
 ) -> NewGroup:
     """Rate and count of a group, one draw of its rate per posterior draw.
 
     A new group has the rate that the pooling gives it; a group of the data, named by its label, has its own rate.
+
+    Parameters
+    ----------
+    x : its row of the design matrix (P,); if not given, of the mean of each number and the reference level of each text
     """
     rng = named_generator(seed, "new_group")
     draws = draws_of(model, posterior if label is None else joint(posterior))
@@ -139,6 +147,9 @@ def new_group(
     else:
         rate = draws["lam"][:, list(posterior["group"].values).index(label)]
         first, square = rate, rate**2
+    if any(x):
+        factor = effects.factors(model.effects, draws, np.array([x]))[:, 0]
+        rate, first, square = rate * factor, first * factor, square * factor**2
     params = model.likelihood.at(model.likelihood.params_of(draws), exposure)
     moments = model.likelihood.moments(exposure * first, exposure**2 * square, params)
     mean, mean_square = moments or model.likelihood.moments_at(exposure * rate, params)
@@ -161,7 +172,7 @@ def new_group(
 
 @dataclass(frozen=True)
 class Strata:
-    """The rows of one group and exposure, at S draws.
+    """The rows of one group, exposure and row of the design matrix, at S draws.
 
     Attributes
     ----------
@@ -179,7 +190,7 @@ class Strata:
 def by_stratum(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> Strata:
     """All strata at evenly spaced draws: at most `MOST_DRAWS`, fewer of many strata, at least 20."""
     group, exposure, rows = (cells[f"cell_{name}"].values for name in ("group", "exposure", "multiplicity"))
-    first = run_starts(group, exposure)
+    first = run_starts(group, exposure, *design_of(cells, "cell").T)
     rows, group, exposure = np.add.reduceat(rows, first), group[first], exposure[first]
     posterior = joint(posterior)
     num_draws = min(max(REPLICATED // len(first), 20), MOST_DRAWS)
@@ -187,7 +198,8 @@ def by_stratum(model: Model, posterior: xr.Dataset, cells: xr.Dataset) -> Strata
     draws = draws_of(model, posterior.isel(draw=some))
     lam = draws["lam"][:, None] if model.pooling.is_shared else draws["lam"][:, group]
     params = {name: each[:, None] for name, each in model.likelihood.params_of(draws).items()}
-    return Strata(group, rows, lam * exposure, model.likelihood.at(params, exposure))
+    factor = factors_of(draws, cells.isel(cell=first), "cell")
+    return Strata(group, rows, lam * exposure * factor, model.likelihood.at(params, exposure))
 
 
 def draws_of(model: Model, posterior: xr.Dataset) -> dict[str, np.ndarray]:
@@ -223,12 +235,13 @@ def prior(
         sites["lam"] = positive(model.pooling.mixing.sample(law, (num_draws, num_groups), rng))
     sites = {name: each[None] for name, each in sites.items()}
     lam = sites["lam"][..., None] if model.pooling.is_shared else sites["lam"][..., cells["cell_group"].values]
-    rate = np.minimum(lam * cells["cell_exposure"].values, LARGEST)  # (1, draw, cell)
+    size = cells["cell_exposure"].values * factors_of(sites, cells, "cell")
+    rate = np.minimum(lam * size, LARGEST)  # (1, draw, cell)
     params = {name: each[..., None] for name, each in model.likelihood.params_of(sites).items()}
     at_rows = model.likelihood.at(params, cells["cell_exposure"].values)
     y = model.likelihood.sample(rate, at_rows, named_generator(seed, "prior_predictive"))
     dims = ("chain", "draw", "group")
-    top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in SITES}
+    top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in (*SITES, *model.sites)}
     coords = {"chain": [0], "draw": np.arange(num_draws)}
     parameters = xr.Dataset(top, coords=coords | {"group": cells["group"].values})
     return parameters, xr.Dataset({"y": (("chain", "draw", "cell"), y)}, coords=coords)
@@ -266,13 +279,31 @@ def log_prob_of(likelihood: Likelihood) -> Callable:
 
 def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Count (cell, 1, 1), rate (cell, chain, draw) and exposure (cell, 1, 1) of a row of each cell, in blocks."""
-    lam = _rates(posterior)
+    lam, given = _rates(posterior), _arrays(posterior)
     group, exposure, count = (cells[f"cell_{name}"].values for name in ("group", "exposure", "count"))
     size = max(1, BLOCK // lam[0].size)
     for begin in range(0, len(count), size):
         one = slice(begin, begin + size)
-        of_row = exposure[one, None, None]
-        yield count[one, None, None].astype(float), of_row * (lam[group[one]] if len(lam) > 1 else lam), of_row
+        of_row, factor = exposure[one, None, None], factors_of(given, cells.isel(cell=one), "cell")
+        size = of_row * (np.moveaxis(factor, -1, 0) if isinstance(factor, np.ndarray) else factor)
+        yield count[one, None, None].astype(float), size * (lam[group[one]] if len(lam) > 1 else lam), of_row
+
+
+def design_of(data: xr.Dataset, unit: str) -> np.ndarray:
+    """The design matrix by "row" or "cell", (N, P); (0, 0) without covariates."""
+    return data[f"{unit}_x"].values if "effect" in data.dims else np.zeros((0, 0))
+
+
+def factors_of(draws: Mapping[str, np.ndarray], data: xr.Dataset, unit: str) -> np.ndarray | float:
+    """exp(x beta) of each "row" or "cell" at the draws, (..., N); 1 without covariates.
+
+    Parameters
+    ----------
+    data : the `constant_data` of `datatree.to_tree`
+    """
+    if "effect" not in data.dims:
+        return 1.0
+    return effects.factors(data["effect"].values, draws, design_of(data, unit))
 
 
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 from poolwise.counts.cells import Counts
 from poolwise.inference.blocks import BLOCK, Blocks, over_rows
 from poolwise.inference.streams import named_generator, named_key
+from poolwise.model import effects
 from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
 from poolwise.model.special import LARGEST, positive
@@ -109,29 +110,38 @@ def _given(
     """The rates (chain, kept draw, G) given the other parameters; each block of draws has its own random numbers."""
     num = num_chains * len(kept)
     drawn = {name: each[:, kept].reshape(num) for name, each in posterior.items()}
-    law, mixing = law_of_rate(model, values, drawn, num), model.pooling.mixing
-    params = [drawn[name] for name in model.likelihood.parameters]
+    law, mixing, likelihood = law_of_rate(model, values, drawn, num), model.pooling.mixing, model.likelihood
+    others = {name: drawn[name] for name in _others(model)}
     size = max(1, min(BLOCK, HELD // len(statistics["group_total"])))
 
     def block(number: int) -> np.ndarray:
         rows = slice(number * size, min((number + 1) * size, num))
         by_group = {name: each[rows, None] for name, each in law.items()}
-        gammas = mixing.rates_given(model.likelihood, statistics, by_group)
+        given = dict(statistics)
+        if model.effects:
+            some = {name: each[rows] for name, each in others.items()}
+            given["group_exposure"] = effects.group_exposures(likelihood.statistics, statistics, model.effects, some)
+        gammas = mixing.rates_given(likelihood, given, by_group)
         if gammas is not None:
             return stream.generator(number).standard_gamma(gammas[0]) / gammas[1]
         keys = stream.keys(number, size)[: rows.stop - rows.start]
-        return blocks.call(_program(model), number, keys, *(each[rows] for each in (*law.values(), *params)))
+        return blocks.call(_program(model), number, keys, *(each[rows] for each in (*law.values(), *others.values())))
 
     with Blocks(num_devices, (dict(statistics),)) as blocks:
         lam = np.concatenate(blocks.each(block, range(-(-num // size))))
     return positive(lam).reshape(num_chains, len(kept), -1)
 
 
+def _others(model: Model) -> tuple[str, ...]:
+    """The parameters besides those of the law on which rates depend."""
+    return (*model.likelihood.parameters, *map(effects.site_of, model.effects))
+
+
 @functools.lru_cache(maxsize=16)
 def _program(model: Model) -> Callable:
-    """The compiled rates (B, G) of keys, parameters of the law and of the likelihood, (B,) each, and statistics."""
+    """The compiled rates (B, G) of keys, parameters of the law and all others, (B,) each, and statistics."""
     mixing, likelihood = model.pooling.mixing, model.likelihood
-    names = (*mixing.parameters, *likelihood.parameters)
+    names = (*mixing.parameters, *_others(model))
 
     def rates(keys: jax.Array, *rest: Any) -> jax.Array:
         *drawn, statistics = rest
@@ -140,7 +150,7 @@ def _program(model: Model) -> Callable:
             key, *drawn = row
             given = dict(zip(names, drawn, strict=True))
             law, params = ({name: given[name] for name in each.parameters} for each in (mixing, likelihood))
-            return mixing.draw_rates(key, likelihood, statistics, law, params)
+            return mixing.draw_rates(key, likelihood, model.exposed(statistics, given), law, params)
 
         return over_rows(one, (jax.random.wrap_key_data(keys), *drawn), (statistics,))
 

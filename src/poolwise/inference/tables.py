@@ -1,7 +1,8 @@
 """Tables of counts, observed or simulated: each row by itself, or each count of a stratum with its number of rows.
 
-A stratum is the rows of one group and exposure. Given its rate its rows are alike, so the numbers of rows with each
-count are multinomial: a table of many rows is simulated at a cost per distinct count, not per row.
+A stratum is the rows of one group and exposure, with the same covariates. Given its rate its rows are alike, so the
+numbers of rows with each count are multinomial: a table of many rows is simulated at a cost per distinct count, not per
+row.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from poolwise.model.likelihoods.base import Likelihood, Params
 LARGEST = 2.0**53  # largest possible count
 TABULATED = 2**20  # larger counts are sorted for their quantiles
 FEW_ROWS = 50  # a stratum with fewer rows is simulated row by row
+ONE = xr.DataArray(1.0)  # the factor of rows without covariates
 BEYOND = 1e-15  # probability of all counts below the first that is simulated, and of all above the last
 
 
@@ -26,7 +28,8 @@ class Tables:
     Attributes
     ----------
     count : (D, M)
-    group, exposure : (M,), in the order of the groups
+    group, exposure : (M,), in the order of the groups; with covariates the exposures are multiplied by exp(x beta) at
+        the posterior mean of beta, so that rows of a group are comparable
     rows : (D, M), number of rows with each count; None if each is one row
     """
 
@@ -80,7 +83,7 @@ def observed_table(tree: xr.DataTree) -> Tables:
     group, exposure, count, rows = (
         cells[f"cell_{name}"].values for name in ("group", "exposure", "count", "multiplicity")
     )
-    return Tables(count[None], group, exposure, rows[None])
+    return Tables(count[None], group, exposure * cells.get("cell_factor", ONE).values, rows[None])
 
 
 def simulated_tables(tree: xr.DataTree) -> Tables:
@@ -88,8 +91,10 @@ def simulated_tables(tree: xr.DataTree) -> Tables:
     simulated, data = tree["posterior_predictive"].to_dataset(), tree["constant_data"].to_dataset()
     count = _flat(simulated["y"])
     if "row" in simulated.dims:
-        return Tables(count, data["row_group"].values, data["row_exposure"].values)
-    return Tables(count, simulated["entry_group"].values, simulated["entry_exposure"].values, _flat(simulated["rows"]))
+        exposure = data["row_exposure"].values * data.get("row_factor", ONE).values
+        return Tables(count, data["row_group"].values, exposure)
+    exposure = simulated["entry_exposure"].values * simulated.get("entry_factor", ONE).values
+    return Tables(count, simulated["entry_group"].values, exposure, _flat(simulated["rows"]))
 
 
 def _flat(values: xr.DataArray) -> np.ndarray:
@@ -97,23 +102,33 @@ def _flat(values: xr.DataArray) -> np.ndarray:
 
 
 def simulate_by_count(
-    likelihood: Likelihood, lam: np.ndarray, params: Params, cells: xr.Dataset, rng: np.random.Generator
+    likelihood: Likelihood,
+    lam: np.ndarray,
+    params: Params,
+    factor: np.ndarray | float,
+    cells: xr.Dataset,
+    rng: np.random.Generator,
 ) -> xr.Dataset:
     """Replicated tables: `y` and `rows` (chain, draw, entry), with `entry_group` and `entry_exposure` (entry).
+
+    With covariates also `entry_factor` (entry).
 
     Parameters
     ----------
     lam : (G, chain, draw), or (1, chain, draw) for one rate
     params : of the likelihood, each (chain, draw)
+    factor : exp(x beta) of each cell, (chain, draw, C); 1 without covariates
     cells : the `constant_data` of `datatree.to_tree`
     """
     group, exposure = cells["cell_group"].values, cells["cell_exposure"].values
-    first = run_starts(group, exposure)  # (T,)
+    has_effects = "effect" in cells.dims
+    first = run_starts(group, exposure, *(cells["cell_x"].values.T if has_effects else ()))  # (T,)
     num_rows = np.add.reduceat(cells["cell_multiplicity"].values, first)
     group, exposure = (group if len(lam) > 1 else 0 * group)[first], exposure[first]
 
     def rate_of(stratum: np.ndarray) -> np.ndarray:
-        return np.minimum(np.moveaxis(lam[group[stratum]], 0, -1) * exposure[stratum], LARGEST)  # (chain, draw, K)
+        size = exposure[stratum] * (np.asarray(factor)[..., first[stratum]] if has_effects else 1.0)
+        return np.minimum(np.moveaxis(lam[group[stratum]], 0, -1) * size, LARGEST)  # (chain, draw, K)
 
     params = {name: each[..., None] for name, each in params.items()}
     parts: dict[np.int64, tuple[np.ndarray, np.ndarray]] = {}
@@ -128,7 +143,7 @@ def simulate_by_count(
     y = np.concatenate([by_row, *(count for count, _ in parts.values())], axis=-1)[..., order]
     rows = np.concatenate([np.ones_like(by_row), *(each for _, each in parts.values())], axis=-1)[..., order]
     dims, stratum = ("chain", "draw", "entry"), stratum[order]
-    return xr.Dataset(
+    tables = xr.Dataset(
         {
             "y": (dims, y),
             "rows": (dims, rows),
@@ -136,6 +151,9 @@ def simulate_by_count(
             "entry_exposure": ("entry", exposure[stratum]),
         }
     )
+    if not has_effects:
+        return tables
+    return tables.assign(entry_factor=("entry", cells["cell_factor"].values[first][stratum]))
 
 
 def _by_count(

@@ -14,6 +14,7 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from poolwise.counts.cells import Columns, Counts
+from poolwise.counts.covariates import Covariate
 from poolwise.counts.statistics import filled_up
+from poolwise.model import effects
 from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood
 from poolwise.model.mixings import MIXINGS
@@ -38,28 +41,50 @@ FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped he
 
 @dataclass(frozen=True)
 class Rows:
-    """Cells that share one rate, by exposure; hashable."""
+    """Cells that share one rate, by exposure and covariates; hashable.
+
+    Attributes
+    ----------
+    x : rows of the design matrix, each (P,)
+    """
 
     exposure: tuple[float, ...]
+    x: tuple[tuple[float, ...], ...]
     count: tuple[int, ...]
     multiplicity: tuple[int, ...]
 
     @classmethod
-    def of(cls, exposure: np.ndarray, count: np.ndarray, multiplicity: np.ndarray) -> "Rows":
-        """From columns (C,) in any order."""
-        order = np.lexsort((count, exposure))
-        return cls(*(tuple(column[order].tolist()) for column in (exposure, count, multiplicity)))
+    def of(cls, counts: Counts, cells: np.ndarray) -> "Rows":
+        """Some cells of a table, by number or by mask."""
+        columns = counts.cell_exposure, counts.cell_x, counts.cell_count, counts.cell_multiplicity
+        exposure, x, count, multiplicity = (column[cells] if column.size else column for column in columns)
+        order = np.lexsort((count, *x.T[::-1], exposure))
+        rows = tuple(map(tuple, x[order].tolist())) if x.size else ((),) * len(order)
+        return cls(
+            tuple(exposure[order].tolist()), rows, tuple(count[order].tolist()), tuple(multiplicity[order].tolist())
+        )
 
-    def plus(self, exposure: float, count: int, number: int) -> "Rows":
-        """With so many more rows of this kind, in the same shape; with fewer if the number is negative."""
-        at = next(i for i, row in enumerate(zip(self.exposure, self.count, strict=True)) if row == (exposure, count))
-        return replace(self, multiplicity=tuple(m + number * (i == at) for i, m in enumerate(self.multiplicity)))
+    def place(self, exposure: float, x: tuple[float, ...], count: int) -> int:
+        """The first cell of this kind."""
+        return next(i for i, row in enumerate(zip(*self.kinds, strict=True)) if row == (exposure, x, count))
+
+    @property
+    def kinds(self) -> tuple[tuple, tuple, tuple]:
+        """What distinguishes cells: exposure, covariates, count."""
+        return self.exposure, self.x, self.count
+
+    def plus(self, place: int, number: int) -> "Rows":
+        """With so many more rows of the cell at this place, in the same shape; with fewer if the number is negative."""
+        return replace(self, multiplicity=tuple(m + number * (i == place) for i, m in enumerate(self.multiplicity)))
 
     def counts(self) -> Counts:
         """A table of one group, without a name or digest."""
-        exposure, count, multiplicity = (np.array(each) for each in (self.exposure, self.count, self.multiplicity))
+        exposure, x, count, multiplicity = (np.array(each) for each in (*self.kinds, self.multiplicity))
         group, columns = np.zeros(len(count), int), Columns("", "", None)
-        return Counts("", ("",), group, exposure, count, multiplicity, "", "", "", columns)
+        covariates = tuple(Covariate(str(column)) for column in range(x.shape[1]))
+        return Counts(
+            *("", ("",), group, exposure, count, multiplicity, "", "", "", columns), covariates=covariates, cell_x=x
+        )
 
 
 @dataclass(frozen=True)
@@ -82,30 +107,34 @@ class RateIntegral:
     Attributes
     ----------
     law : of a rate
-    drawn : parameter of the law or of the likelihood -> its draws, (chain, draw); empty if F depends on none
+    drawn : site or parameter of the law or of the likelihood -> its draws, (chain, draw); empty if F depends on none
+    effects : names of the effects of covariates
     """
 
     likelihood: Likelihood
     law: RateLaw
     drawn: Mapping[str, np.ndarray]
+    effects: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, values: PriorValues, posterior: Mapping[str, np.ndarray]) -> "RateIntegral":
         """From the draws (chain, draw) of the sites that are not rates."""
         law = model.rate_law(values)
         drawn = {parameter: posterior[site] for parameter, site in law.drawn.items()}
-        return cls(model.likelihood, law, drawn | dict(model.likelihood.params_of(posterior)))
+        drawn |= dict(model.likelihood.params_of(posterior))
+        drawn |= {site: posterior[site] for site in map(effects.site_of, model.effects)}
+        return cls(model.likelihood, law, drawn, model.effects)
 
     @staticmethod
     def sites(model: Model, values: PriorValues) -> tuple[str, ...]:
         """The sites of a posterior on which F depends."""
-        return (*model.rate_law(values).drawn.values(), *model.likelihood.parameters)
+        of_law = model.rate_law(values).drawn.values()
+        return (*of_law, *model.likelihood.parameters, *map(effects.site_of, model.effects))
 
     def work(self, rows: Rows) -> int:
         """Approximate number of Poisson densities per value, in cost."""
-        strata = (
-            set(rows.exposure) if self.likelihood.has_marginal else set(zip(rows.exposure, rows.count, strict=True))
-        )
+        parts = (rows.exposure, rows.x) if self.likelihood.has_marginal else rows.kinds
+        strata = set(zip(*parts, strict=True))
         mixing = _mixing(self.law.family, self.likelihood)
         return len(strata) * (mixing.nodes(self.likelihood) if mixing else NODES) * self.likelihood.cost
 
@@ -139,9 +168,7 @@ class RateIntegral:
     def _integrated(self, stacked: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log F of stacked statistics, (K, chain, draw); (K,) if there is no h."""
         given = self._flat() or {"none": np.zeros(1)}
-        found = _integrate(
-            dict(stacked), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
-        )
+        found = _integrate(dict(stacked), dict(self.law.values), given, **self._static)
         return np.asarray(found).T.reshape(-1, *self.shape)
 
     def gammas(self, many: Sequence[Rows]) -> "Gammas | None":
@@ -150,14 +177,23 @@ class RateIntegral:
         if mixing is None:
             return None
         axes = tuple(range(1, 1 + len(self.shape)))
+        exposure = [np.tensordot(rows.multiplicity, self.exposures(rows), axes=1) for rows in many]
         statistics = {
             "group_total": np.expand_dims([float(np.dot(rows.multiplicity, rows.count)) for rows in many], axes),
-            "group_exposure": np.expand_dims([float(np.dot(rows.multiplicity, rows.exposure)) for rows in many], axes),
+            "group_exposure": np.array(exposure) if self.effects else np.expand_dims(exposure, axes),
         }
         given = {**self.law.values, **self.drawn}
         law = {name: np.minimum(given[name], LARGEST) for name in mixing.parameters}
         found = mixing.rates_given(self.likelihood, statistics, law)
         return found and Gammas(*found)
+
+    def exposures(self, rows: Rows) -> np.ndarray:
+        """The exposures of the cells at the effects, (C, chain, draw); (C,) without effects."""
+        exposure = np.array(rows.exposure)
+        if not self.effects:
+            return exposure
+        factor = effects.factors(self.effects, self.drawn, np.array(rows.x))
+        return np.moveaxis(exposure * factor, -1, 0)
 
     def rates(self, rows: Rows, quantile: np.ndarray) -> np.ndarray:
         """Quantiles of the rate given these rows and h, one per draw of h, in the shape of `quantile`.
@@ -169,10 +205,13 @@ class RateIntegral:
         quantile : (chain, draw) in (0, 1); any shape if there is no h
         """
         given = {"quantile": quantile.reshape(-1)} | self._flat()
-        found = _rates(
-            self._statistics(rows), dict(self.law.values), given, likelihood=self.likelihood, family=self.law.family
-        )
+        found = _rates(self._statistics(rows), dict(self.law.values), given, **self._static)
         return np.asarray(found).reshape(quantile.shape)
+
+    @property
+    def _static(self) -> dict[str, Any]:
+        """What decides the program."""
+        return {"likelihood": self.likelihood, "family": self.law.family, "names": self.effects}
 
     def _flat(self) -> dict[str, np.ndarray]:
         return {name: np.minimum(value, LARGEST).reshape(-1) for name, value in self.drawn.items()}
@@ -192,8 +231,10 @@ def _mixing(family: str, likelihood: Likelihood) -> Mixing | None:
     return mixing if mixing and mixing.integrates(likelihood) else None
 
 
-@functools.partial(jax.jit, static_argnames=("likelihood", "family"))
-def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("likelihood", "family", "names"))
+def _integrate(
+    statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str, names: tuple[str, ...]
+) -> jax.Array:
     """Log F of K tables, stacked, for draws (D,) of h: (D, K)."""
     mixing = _mixing(family, likelihood)
 
@@ -201,6 +242,7 @@ def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: 
         law = {**fixed, **given}
 
         def of_table(statistics: Arrays) -> jax.Array:
+            statistics = effects.at_draw(likelihood.statistics, statistics, names, given)
             if mixing:
                 params = {name: given[name] for name in likelihood.parameters}
                 return mixing.log_marginal(likelihood, statistics, law, params)
@@ -211,12 +253,15 @@ def _integrate(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: 
     return jax.lax.map(one, drawn, batch_size=_batch(statistics))
 
 
-@functools.partial(jax.jit, static_argnames=("likelihood", "family"))
-def _rates(statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("likelihood", "family", "names"))
+def _rates(
+    statistics: Arrays, fixed: Arrays, drawn: Arrays, *, likelihood: Likelihood, family: str, names: tuple[str, ...]
+) -> jax.Array:
     """The rate at a quantile of its law given the rows, for draws (D,) of h and of the quantile."""
 
     def one(given: dict[str, jax.Array]) -> jax.Array:
-        rate, log_term = _terms(statistics, {**fixed, **given}, likelihood, family)
+        at_draw = effects.at_draw(likelihood.statistics, statistics, names, given)
+        rate, log_term = _terms(at_draw, {**fixed, **given}, likelihood, family)
         below = jnp.cumsum(jnp.exp(log_term - jnp.max(log_term)))
         return rate[jnp.searchsorted(below, given["quantile"] * below[-1])]
 

@@ -75,6 +75,9 @@ FAMILIES: dict[str, Family] = {
     "LogNormal": Family(
         dist.LogNormal, lambda loc, scale: stats.lognorm(scale, scale=math.exp(loc)), any_real=("loc",)
     ),
+    "Normal": Family(
+        dist.Normal, lambda loc, scale: stats.norm(loc, scale), supports=(Support.REAL,), any_real=("loc",)
+    ),
     "Uniform": Family(
         dist.Uniform,
         lambda low, high: stats.uniform(low, high - low),
@@ -101,6 +104,7 @@ BOUNDS = {  # of the bounds of a bounded family
     Support.POSITIVE: (0.0, math.inf),
     Support.UNIT: (0.0, 1.0),
     Support.SIGNED_UNIT: (-1.0, 1.0),
+    Support.REAL: (-math.inf, math.inf),
 }
 
 

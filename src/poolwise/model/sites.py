@@ -19,6 +19,7 @@ class Support(StrEnum):
     POSITIVE = "positive"
     UNIT = "between 0 and 1"
     SIGNED_UNIT = "between -1 and 1"
+    REAL = "any real number"
 
 
 @dataclass(frozen=True)

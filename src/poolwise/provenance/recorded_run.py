@@ -192,8 +192,11 @@ def counts_of(evidence: RecordedRun, *, given: str) -> Counts:
     names = {key: asked.get(key) for key in ("group", "count", "exposure", "multiplicity", "name")}
     optional = ("exposure", "multiplicity")
     texts = [asked.get("path"), *(value for key, value in names.items() if key not in optional or value is not None)]
+    covariates, reference = asked.get("covariates", []), asked.get("reference", {})
+    texts += [*covariates, *reference, *reference.values()]
     if not all(isinstance(each, str) for each in texts):
         raise ReproductionError(f"{evidence.name} did not record the table and columns that it was fitted to.")
+    names |= {"covariates": covariates, "reference": reference}
     names["per"] = per = asked.get("per", 1.0)
     if type(per) not in (int, float) or not 0 < per < LARGEST:
         raise ReproductionError(f"data.per of {evidence.name} is {per!r}: refused. It must be a number > 0.")

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,6 +13,7 @@ from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import look_alikes
 from poolwise.counts.cells import Counts
+from poolwise.counts.covariates import with_covariates
 from poolwise.figures.bins import count_quantile
 from poolwise.inference.datatree import STORED_DRAW
 from poolwise.inference.predictive import NewGroup
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MANY = 12  # rates shown; the rest is in tables/summary.csv
 DIGITS = 4  # of a rate
-RATES = f"mean rate and {INTERVAL:.0%} interval"
 
 
 def subject(counts: Counts, model: Model) -> str:
@@ -60,6 +60,11 @@ def _reasons(sentences: Sequence[str]) -> list[str]:
     return [f"  - {reason}" for reason in sentences]
 
 
+def rates_heading(counts: Counts) -> str:
+    """The heading of the rates."""
+    return f"mean rate and {INTERVAL:.0%} interval{with_covariates(counts.covariates)}"
+
+
 def rates(summary: pd.DataFrame) -> list[str]:
     """The rates with their intervals, one per line, the highest first; of more than `MANY` those at both ends."""
     rows = rates_of(summary)
@@ -82,12 +87,12 @@ def differences(view: "FitView") -> list[str]:
     return list(view.results[COMPARED.name].lines) if COMPARED.name in view.results else []
 
 
-def new_group(found: NewGroup, counts: Counts) -> str:
+def new_group(found: NewGroup, counts: Counts, at: Mapping[str, str] | None = None) -> str:
     """The predicted count of a new group, or of the named group."""
     group = "a new group" if found.label is None else f"one more count of {one_line(found.label)}"
     low, high = (count_quantile(found.table, q) for q in (0.05, 0.95))
     source = f" ({found.source})" if found.source else ""
-    size = at_exposure(found.exposure, counts)
+    size = at_exposure(found.exposure, counts, at)
     above = "".join(f", above {k}: {number(probability)}" for k, probability in found.above)
     return (
         f"{group}{size}: mean {number(found.mean)}, sd {number(found.sd)}, 90% between {low} and {high}{above}{source}"
@@ -101,7 +106,7 @@ def new_groups(view: "FitView") -> list[str]:
         return []
     ends = zip(found.table.index, found.table.iloc[:, 0], found.table.iloc[:, -1], strict=True)
     intervals = ", ".join(f"{name} {low:,.0f} to {high:,.0f}" for name, low, high in ends)
-    size = at_exposure(view.new_group.exposure, view.counts)
+    size = at_exposure(view.new_group.exposure, view.counts, view.at)
     return [f"{found.number:,} new groups, one count of each{size}: 90% between {intervals}"]
 
 
@@ -172,9 +177,9 @@ def note(view: "FitView", again: str) -> str:
     """The run in Markdown, for the MLflow UI."""
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
     head = f"**{subject(view.counts, view.model)}**\n\n{answer(view)}\n\n" + "\n".join(judged)
-    table = "\n".join([RATES, *rates(view.summary)])
+    table = "\n".join([rates_heading(view.counts), *rates(view.summary)])
     remarks = [*look_alikes.remarks(view.counts), *view.prior_warnings, *checked(view)]
     more = "".join(f"- {line.strip()}\n" for line in remarks)
     more += "\n" if more else ""
-    new = "\n\n".join([new_group(view.new_group, view.counts), *new_groups(view)])
+    new = "\n\n".join([new_group(view.new_group, view.counts, view.at), *new_groups(view)])
     return f"{head}\n\n```\n{table}\n```\n\n{new}\n\n{accuracy(view.loo)}\n\n{more}`{again}`\n"

@@ -224,7 +224,7 @@ def _new_group(view: "FitView") -> dict[str, object]:
     new = view.new_group
     return {
         "new_group": new,
-        "at_exposure": at_exposure(new.exposure, view.counts),
+        "at_exposure": at_exposure(new.exposure, view.counts, view.at),
         "new_groups": note.new_groups(view),
         "above": new.above,
         "group_label": new.label,

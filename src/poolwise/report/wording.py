@@ -10,7 +10,8 @@ from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.groups import GroupsFound, named
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
-from poolwise.model.count_model import Model
+from poolwise.counts.covariates import with_covariates
+from poolwise.model.count_model import SITES, Model
 from poolwise.text import compact, number, plural, short, words_of
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ def unit(counts: "Counts") -> str:
     return f"{words_of(counts.columns.count)} per {per}"
 
 
-def at_exposure(exposure: float, counts: "Counts") -> str:
-    """The exposure of a predicted count, with a space before it; empty for a row of a table without exposures."""
+def at_exposure(exposure: float, counts: "Counts", at: Mapping[str, str] | None = None) -> str:
+    """The exposure and the covariates of a predicted count, with a space before them; empty for a row without any."""
+    covariates = with_covariates(counts.covariates, at or {})
     if counts.columns.exposure is None:
-        return "" if exposure == 1 else f" at exposure {compact(exposure)}"
+        return ("" if exposure == 1 else f" at exposure {compact(exposure)}") + covariates
     median = " (the median)" if exposure == description.median_exposure(counts) else ""
     size = compact(exposure * counts.columns.per)
-    return f" at exposure {size} {short(words_of(counts.columns.exposure))}{median}"
+    return f" at exposure {size} {short(words_of(counts.columns.exposure))}{median}{covariates}"
 
 
 def answer(view: "FitView") -> str:
@@ -58,16 +60,17 @@ def _warnings(view: "FitView") -> list[str]:
 
 def _answer(view: "FitView") -> str:
     counts, summary, pooling = view.counts, view.summary, view.model.pooling
-    rates = rates_of(summary)
+    rates, where = rates_of(summary), with_covariates(counts.covariates)
     if pooling.is_shared:
-        return f"This model assumes one rate for all: {interval(rates.iloc[0])} {unit(counts)}."
+        return f"This model assumes one rate for all: {interval(rates.iloc[0])} {unit(counts)}{where}."
     if len(rates) == 1:
-        return f"The rate is {interval(rates.iloc[0])} {unit(counts)}."
+        return f"The rate is {interval(rates.iloc[0])} {unit(counts)}{where}."
     high, low = (rates.iloc[place] for place in (0, -1))
     names = [named(label_of(str(row.name)), words_of(counts.columns.group)) for row in (high, low)]
     sentences = [
         *_differences(view),
-        f"The rates run from {interval(high)} in {names[0]} to {interval(low)} in {names[1]}, in {unit(counts)}.",
+        f"The rates run from {interval(high)} in {names[0]} to {interval(low)} in {names[1]}, in "
+        f"{unit(counts)}{where}.",
     ]
     if pooling.has_population:
         sentences.append(f"Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}.")
@@ -118,14 +121,16 @@ def model_maths(
     pooling = model.pooling
     size = "e<sub>i</sub> · " if has_exposure else ""
     mean = "its exposure times " if has_exposure else ""
-    rate = (f"r<sub>i</sub> = {size}{pooling.rate_symbol}", f"its rate: {mean}{pooling.whose_rate}")
+    factor, times = (
+        (" · exp(x<sub>i</sub> β)", ", times the rate ratios of its covariates x") if model.effects else ("", "")
+    )
+    rate = (f"r<sub>i</sub> = {size}{pooling.rate_symbol}{factor}", f"its rate: {mean}{pooling.whose_rate}{times}")
     lines = (*model.likelihood.formula, rate, *pooling.formula)
     formulas = [(Markup(formula), words) for formula, words in lines]  # contains no user input
-    sites = {site.name: site for site in (*pooling.sites, *model.likelihood.sites)}
     for name, prior in priors.items():
         values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
-        law = Markup("{} ~ {}({})").format(Markup(sites[name].symbol), prior["name"], values)
-        formulas.append((law, f"{name}: {sites[name].meaning}; prior"))
+        law = Markup("{} ~ {}({})").format(Markup(SITES[name].symbol), prior["name"], values)
+        formulas.append((law, f"{name}: {SITES[name].meaning}; prior"))
     return formulas
 
 

@@ -116,6 +116,7 @@ def facts(job: "Job", run_id: str) -> page.RunFacts:
 def pointwise(view: "FitView") -> pd.DataFrame:
     """One row per cell: group, exposure, count, multiplicity, elpd (of one of its rows, left out) and pareto_k.
 
+    With covariates also its row of the design matrix, `x.<effect>`.
     `replaced`: elpd is from integrated importance sampling instead of PSIS; `pareto_k_psis`: the Pareto k of PSIS.
     """
     cells, loo = view.cells, view.loo
@@ -123,6 +124,7 @@ def pointwise(view: "FitView") -> pd.DataFrame:
         {
             "group": cells["group"].values[cells["cell_group"].values],
             "exposure": cells["cell_exposure"].values,
+            **{f"x.{name}": column for name, column in zip(view.model.effects, view.counts.cell_x.T, strict=True)},
             "count": cells["cell_count"].values,
             "multiplicity": cells["cell_multiplicity"].values,
             "elpd": loo.cell_elpd,

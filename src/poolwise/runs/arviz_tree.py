@@ -57,12 +57,12 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
     at_stored, is_thinned = joint(posterior), STORED_DRAW in posterior.dims
     if is_thinned:
         posterior, attrs["rates"] = posterior.drop_vars(["lam", STORED_DRAW]), MANY_GROUPS
-    sites = [name for name in posterior.data_vars if name in SITES]
+    sites = [name for name in posterior.data_vars if name in (*SITES, *model.sites)]
     groups = {
         "posterior": posterior[sites],
         "derived": posterior.drop_vars(sites),
         **{name: tree[name].to_dataset() for name in ("sample_stats", "observed_data", "posterior_predictive")},
-        "constant_data": xr.Dataset({"exposure": ("row", rows["row_exposure"].values)}),
+        "constant_data": _constant(rows),
         "prior": prior,
         **({"rates": at_stored[["lam"]]} if is_thinned else {}),
     }
@@ -99,11 +99,19 @@ def _by_row(tree: xr.DataTree) -> xr.DataTree:
             "posterior/posterior.nc has its draws, loo/pointwise.csv its cells."
         )
     cell = np.repeat(np.arange(cells.sizes["cell"]), cells["cell_multiplicity"].values)  # (N,)
-    of_row = {name: cells[f"cell_{name}"].values[cell] for name in ("group", "exposure", "count")}
-    rows = cells.assign(row_group=("row", of_row["group"]), row_exposure=("row", of_row["exposure"]))
-    return tree.assign(
-        constant_data=xr.DataTree(rows), observed_data=xr.DataTree(xr.Dataset({"y": ("row", of_row["count"])}))
-    )
+    of_row = cells.isel(cell=cell).rename(cell="row")
+    names = [name for name in ("group", "exposure", "x", "factor") if f"cell_{name}" in cells]
+    rows = cells.assign({f"row_{name}": of_row[f"cell_{name}"].variable for name in names})
+    observed = xr.Dataset({"y": of_row["cell_count"].variable})
+    return tree.assign(constant_data=xr.DataTree(rows), observed_data=xr.DataTree(observed))
+
+
+def _constant(rows: xr.Dataset) -> xr.Dataset:
+    """The exposure of every row, and its row of the design matrix, `x` (row, effect), if there are covariates."""
+    found = xr.Dataset({"exposure": ("row", rows["row_exposure"].values)})
+    if "effect" not in rows.dims:
+        return found
+    return found.assign(x=(("row", "effect"), rows["row_x"].values)).assign_coords(effect=rows["effect"].values)
 
 
 def group_dim(column: str) -> str:

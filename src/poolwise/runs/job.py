@@ -13,6 +13,7 @@ from poolwise.checks.findings import CHECKS
 from poolwise.config import Config
 from poolwise.counts import description, look_alikes
 from poolwise.counts.cells import Counts, read_counts
+from poolwise.counts.covariates import row_at
 from poolwise.errors import ConfigError
 from poolwise.inference import devices
 from poolwise.model.count_model import Model
@@ -94,7 +95,10 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         name=asked.name,
         per=asked.per,
         multiplicity=asked.multiplicity,
+        covariates=asked.covariates or (),
+        reference=asked.reference,
     )
+    row_at(counts.covariates, config.predict.at or {})
     if config.predict.group is not None and config.predict.group not in counts.labels:
         raise ConfigError(unknown_group("predict.group", config.predict.group, counts.labels))
     config = config.model_copy(update={"prior": resolved(config.prior, counts)}).for_groups(counts.num_groups)
@@ -103,7 +107,7 @@ def prepare(config: Config, overrides: tuple[str, ...], parent: str = "", counts
         overrides=overrides,
         parent=parent,
         counts=counts,
-        model=config.model,
+        model=replace(config.model, effects=counts.effects),
         prior_values=prior_values(config.prior, sites=config.sites),
         code=code_state(),
         seconds={"read": time.perf_counter() - began},
@@ -141,6 +145,7 @@ def settings_of(job: Job, logged: Run) -> Settings:
         new_groups=config.predict.new_groups,
         above=tuple(config.predict.above),
         group=config.predict.group,
+        at=config.predict.at or {},
         num_draws=config.predict.num_draws,
         on_group=lambda label: logged.state("leaving out", group=label),
         stage=job.stage,

@@ -57,7 +57,7 @@ def metrics(view: "FitView", *, seconds: Mapping[str, float], total: float) -> d
         "pareto_k_max_psis": loo.k_max_psis,
     }
     for result in view.results.values():
-        headline |= result.metrics
+        headline |= {"/".join(map(metric_name, name.split("/", 1))): each for name, each in result.metrics.items()}
     group = "group" if new.label is not None else "new_group"
     headline |= {f"{group}/mean": new.mean, f"{group}/sd": new.sd}
     headline |= {f"{group}/above_{k}": probability for k, probability in new.above}

@@ -180,9 +180,9 @@ def answer_lines(view: FitView) -> list[str]:
     """The answer at the terminal: verdict, rates, a new group, predictive accuracy."""
     return [
         *note.judgement(view.verdict),
-        note.RATES,
+        note.rates_heading(view.counts),
         *note.rates(view.summary),
-        note.new_group(view.new_group, view.counts),
+        note.new_group(view.new_group, view.counts, view.at),
         *note.new_groups(view),
         note.accuracy(view.loo),
     ]

@@ -77,6 +77,8 @@ def reason_against(model: Model, counts: Counts) -> str:
     """Why there is no exact answer within seconds; empty if there is one."""
     if model.likelihood.exact_cells is None:
         return f"none is available for {model.likelihood.title} counts"
+    if model.effects:
+        return "none is available with covariates"
     most = most_cells(model)
     if counts.num_cells <= most:
         return ""

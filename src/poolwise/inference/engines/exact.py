@@ -32,6 +32,7 @@ from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.streams import named_generator
 from poolwise.model.count_model import AUXILIARY, Model
+from poolwise.model.effects import BETA
 from poolwise.model.priors import GAMMAS, PriorValues, law
 
 MOST = 3  # parameters on a grid
@@ -77,6 +78,8 @@ def sample(
 def refusal(model: Model) -> str:
     """Why the rates of a model cannot be integrated out, or its other parameters not put on a grid."""
     families = dict(model.families)
+    if BETA.name in families:
+        return "sampler=exact draws no effects of covariates; use sampler=nuts."
     if not model.pooling.is_shared:
         if not model.pooling.mixing.integrates(model.likelihood):
             return f"sampler=exact cannot integrate out the rates of {model.name} counts; use sampler=nuts."

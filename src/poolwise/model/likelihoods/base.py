@@ -81,6 +81,11 @@ def of_positive(statistics: Arrays) -> dict[str, jax.Array]:
     return {**statistics, "group_total": count * number, "group_exposure": exposure}
 
 
+def units_of(statistics: Arrays) -> jax.Array:
+    """The exposures of the rows of each cell, (C,), without the effects of covariates."""
+    return statistics.get("cell_units", statistics["cell_exposure"])
+
+
 def remaining(arrivals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Expected arrivals of a Poisson process of so many in (0, 1) after its first one, given that there is one.
 
@@ -194,7 +199,7 @@ class Likelihood(ABC):
     def log_likelihood(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """Log probability of all rows, (), at rates lam (G,) per unit of exposure."""
         rate = statistics["cell_exposure"] * lam[statistics["cell_group"]]  # (C,)
-        params = self.at(params, statistics["cell_exposure"])
+        params = self.at(params, units_of(statistics))
         rows, log_prob = statistics["cell_rows"], self.log_prob(statistics["cell_count"], rate, params)
         return jnp.sum(jnp.where(rows > 0, rows * log_prob, 0.0))  # no row, no matter how impossible its count is
 
@@ -213,7 +218,7 @@ class Likelihood(ABC):
     def information_by_cell(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """`information` from the statistics `CELLS`."""
         group, exposure = statistics["cell_group"], statistics["cell_exposure"]
-        of_rows = self.row_information(exposure * lam[group], self.at(params, exposure))  # (C,)
+        of_rows = self.row_information(exposure * lam[group], self.at(params, units_of(statistics)))  # (C,)
         return jnp.zeros_like(lam).at[group].add(statistics["cell_rows"] * of_rows)
 
     def showing_rates(self, statistics: Arrays) -> Arrays:
