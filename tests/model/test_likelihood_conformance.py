@@ -248,7 +248,7 @@ def test_marginal_likelihood_is_the_integral_over_the_rate(likelihood, params, s
     posterior = given | {"mu": np.full((1, 1), mu), "alpha": np.full((1, 1), shape)}
     families = {"mu": "Gamma", "sigma": "Exponential"} | {site.name: "HalfNormal" for site in likelihood.sites}
     model = count_model("hierarchical", likelihood.name, families, overdispersion=likelihood.overdispersion)
-    rows = Rows.of(TABLE.cell_exposure[:4], TABLE.cell_count[:4], TABLE.cell_multiplicity[:4])
+    rows = Rows.of(TABLE, np.arange(4))
     found = RateIntegral.of(model, {}, posterior).log_marginal(rows)
     log_lam, step = np.linspace(-40, 8, 20_001, retstep=True)
     log_density = stats.gamma(shape, scale=mu / shape).logpdf(np.exp(log_lam)) + log_lam

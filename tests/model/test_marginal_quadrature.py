@@ -104,14 +104,14 @@ def test_rates_given_rows_predict_a_count_as_ratios_of_marginals_do(family, name
 def log_share(integral, count):
     """Log of F(FEW and a row of this count at exposure 0.5) / F(FEW), at the first draw."""
     columns = (FEW.exposure, FEW.count, FEW.multiplicity)
-    more = Rows(*((*column, new) for column, new in zip(columns, (0.5, count, 1), strict=True)))
-    more = Rows.of(*(np.array(each) for each in (more.exposure, more.count, more.multiplicity)))
+    more = Rows(*((*column, new) for column, new in zip(columns, (0.5, count, 1), strict=True))).counts()
+    more = Rows.of(more, np.arange(more.num_cells))
     return (integral.log_marginal(more) - integral.log_marginal(FEW)).ravel()[0]
 
 
 def test_rates_given_no_row_have_their_prior():
     lam = RateLaw("Gamma", {"shape": np.asarray(0.3), "mu": np.asarray(1.5)})
-    none = Rows((1.0,), (7,), (1,)).plus(1.0, 7, -1)
+    none = Rows((1.0,), (7,), (1,)).plus(0, -1)
     place = (np.arange(4000.0) + 0.5) / 4000
     rates = RateIntegral(POISSON, lam, {}).rates(none, place)
     assert np.all(np.diff(rates) >= 0)
@@ -137,7 +137,7 @@ def test_quadrature_keeps_to_the_closed_form_far_out(total, shape, likelihood):
 
 def test_rows_left_out_entirely_have_probability_one():
     lam = RateLaw("Gamma", {"shape": np.asarray(2.0), "mu": np.asarray(10.0)})
-    assert float(RateIntegral(POISSON, lam, {}).log_marginal(Rows((1.0,), (7,), (1,)).plus(1.0, 7, -1))) == 0.0
+    assert float(RateIntegral(POISSON, lam, {}).log_marginal(Rows((1.0,), (7,), (1,)).plus(0, -1))) == 0.0
 
 
 def test_statistics_that_are_filled_up_say_the_same():

@@ -183,8 +183,8 @@ def kinds_of(counts: Counts, model: Model) -> tuple[Kinds, np.ndarray]:
     rows_of = functools.cache(lambda g: Rows.of(counts, np.arange(int(bounds[g]), int(bounds[g + 1]))))
 
     def kind(cell: np.int64) -> Kind:
-        rows, x = rows_of(group[cell]), counts.cell_x[cell] if counts.effects else ()
-        return rows, rows.place(float(counts.cell_exposure[cell]), tuple(x), int(counts.cell_count[cell]))
+        rows, x = rows_of(group[cell]), tuple(counts.cell_x[cell].tolist()) if counts.effects else ()
+        return rows, rows.kinds.index((float(counts.cell_exposure[cell]), x, int(counts.cell_count[cell])))
 
     return tuple(map(kind, first)), which
 

@@ -45,33 +45,27 @@ class Rows:
 
     Attributes
     ----------
-    x : rows of the design matrix, each (P,)
+    x : rows of the design matrix, each (P,); empty without covariates
     """
 
     exposure: tuple[float, ...]
-    x: tuple[tuple[float, ...], ...]
     count: tuple[int, ...]
     multiplicity: tuple[int, ...]
+    x: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, counts: Counts, cells: np.ndarray) -> "Rows":
         """Some cells of a table, by number or by mask."""
-        columns = counts.cell_exposure, counts.cell_x, counts.cell_count, counts.cell_multiplicity
-        exposure, x, count, multiplicity = (column[cells] if column.size else column for column in columns)
-        order = np.lexsort((count, *x.T[::-1], exposure))
-        rows = tuple(map(tuple, x[order].tolist())) if x.size else ((),) * len(order)
-        return cls(
-            tuple(exposure[order].tolist()), rows, tuple(count[order].tolist()), tuple(multiplicity[order].tolist())
-        )
-
-    def place(self, exposure: float, x: tuple[float, ...], count: int) -> int:
-        """The first cell of this kind."""
-        return next(i for i, row in enumerate(zip(*self.kinds, strict=True)) if row == (exposure, x, count))
+        columns = counts.cell_exposure[cells], counts.cell_count[cells], counts.cell_multiplicity[cells]
+        x = counts.cell_x[cells] if counts.effects else np.zeros((len(columns[0]), 0))
+        order = np.lexsort((columns[1], *x.T[::-1], columns[0]))
+        rows = tuple(map(tuple, x[order].tolist())) if counts.effects else ()
+        return cls(*(tuple(column[order].tolist()) for column in columns), rows)
 
     @property
-    def kinds(self) -> tuple[tuple, tuple, tuple]:
-        """What distinguishes cells: exposure, covariates, count."""
-        return self.exposure, self.x, self.count
+    def kinds(self) -> list[tuple[float, tuple[float, ...], int]]:
+        """What distinguishes the cells: exposure, row of the design matrix, count."""
+        return list(zip(self.exposure, self.x or ((),) * len(self.count), self.count, strict=True))
 
     def plus(self, place: int, number: int) -> "Rows":
         """With so many more rows of the cell at this place, in the same shape; with fewer if the number is negative."""
@@ -79,12 +73,11 @@ class Rows:
 
     def counts(self) -> Counts:
         """A table of one group, without a name or digest."""
-        exposure, x, count, multiplicity = (np.array(each) for each in (*self.kinds, self.multiplicity))
+        exposure, count, multiplicity = (np.array(each) for each in (self.exposure, self.count, self.multiplicity))
         group, columns = np.zeros(len(count), int), Columns("", "", None)
-        covariates = tuple(Covariate(str(column)) for column in range(x.shape[1]))
-        return Counts(
-            *("", ("",), group, exposure, count, multiplicity, "", "", "", columns), covariates=covariates, cell_x=x
-        )
+        covariates = tuple(Covariate(str(column)) for column, _ in enumerate(self.x[0] if self.x else ()))
+        cells = (group, exposure, count, multiplicity)
+        return Counts("", ("",), *cells, "", "", "", columns, covariates=covariates, cell_x=np.array(self.x))
 
 
 @dataclass(frozen=True)
@@ -133,8 +126,7 @@ class RateIntegral:
 
     def work(self, rows: Rows) -> int:
         """Approximate number of Poisson densities per value, in cost."""
-        parts = (rows.exposure, rows.x) if self.likelihood.has_marginal else rows.kinds
-        strata = set(zip(*parts, strict=True))
+        strata = {kind[:2] if self.likelihood.has_marginal else kind for kind in rows.kinds}
         mixing = _mixing(self.law.family, self.likelihood)
         return len(strata) * (mixing.nodes(self.likelihood) if mixing else NODES) * self.likelihood.cost
 
