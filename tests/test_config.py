@@ -115,6 +115,7 @@ def test_the_default_is_the_notebooks_hierarchical_poisson_fit_of_the_cookies():
         "checks": {
             "progress": 10,
             "groups": True,
+            "rate_ratios": True,
             "exact": True,
             "sensitivity": True,
             "exposure_law": True,
@@ -151,7 +152,7 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
     plain = {
         key: value
         for key, value in plain.items()
-        if key not in ("parameterisation", "population", "overdispersion") or value
+        if key not in ("parameterisation", "population", "overdispersion", "covariates", "reference", "at") or value
     }  # what offers no choice drops the key
     assert {key: found[key] for key in plain} == plain
 
@@ -159,8 +160,9 @@ def test_every_choice_composes_to_what_is_written_in_it(group, choice):
 @pytest.mark.parametrize(("site", "choice"), SITE_CHOICES)
 def test_every_prior_of_a_site_composes_to_what_is_written_in_it(site, choice):
     variants = itertools.product(POOLINGS, LIKELIHOODS)
-    pooling, likelihood = next(each for each in variants if site in sites_of(*each))
-    config = checked(f"pooling={pooling}", f"likelihood={likelihood}", f"prior/{site}={choice}")
+    pooling, likelihood = next(each for each in variants if site in sites_of(*each, has_covariates=True))
+    covariates = ["data.covariates=[oven]"] if site == "beta" else []
+    config = checked(f"pooling={pooling}", f"likelihood={likelihood}", f"prior/{site}={choice}", *covariates)
     assert config.prior[site] == written(f"prior/{site}/{choice}.yaml")
 
 
@@ -221,8 +223,8 @@ def test_hydras_own_folder_is_the_folder_of_outputs(monkeypatch, tmp_path):
         ),  # nothing near: what there is
         (
             "checks.loo.folds",
-            "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.exact, checks.sensitivity, "
-            "checks.exposure_law, checks.model_check, checks.zeros, checks.leave_group_out.",
+            "unknown key checks.loo. Known keys: checks.progress, checks.groups, checks.rate_ratios, checks.exact, "
+            "checks.sensitivity, checks.exposure_law, checks.model_check, checks.zeros, checks.leave_group_out.",
         ),
     ],
 )
@@ -481,8 +483,8 @@ def test_the_key_of_an_earlier_version_is_answered_with_the_one_of_this():
 
 
 def test_leaves_of_an_earlier_version_get_the_names_of_this_one():
-    later = {"data.per": 1.0, "data.multiplicity": None, "checks.exposure_law": False, "checks.zeros": False}
-    engine = {"sampler.name": "nuts", **later}  # of every earlier version
+    later = dict.fromkeys(("checks.rate_ratios", "checks.exposure_law", "checks.zeros"), False)
+    engine = {"sampler.name": "nuts", "data.per": 1.0, "data.multiplicity": None, **later}  # of every earlier version
     assert upgraded({"pooling.rates": "sampled", "seed": 0}) == engine | {
         "pooling.parameterisation": "centred",
         "seed": 0,
@@ -700,8 +702,8 @@ def test_leaves_are_dotted_keys_with_plain_values():
 
 def test_leaves_hold_every_value_of_the_config():
     leaves = altered({}).leaves()
-    # 7 data, 4 model, 5 prior, 7 sampler, 4 device, 8 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
-    assert len(leaves) == 48
+    # 7 data, 4 model, 5 prior, 7 sampler, 4 device, 9 checks, 6 predict, 1 plots, 2 tracking, 2 sweep, seed, reuse
+    assert len(leaves) == 49
     assert not any(isinstance(value, dict) for value in leaves.values())
 
 

@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {  # with their parameters
     "HalfNormal": ("scale",),
     "InverseGamma": ("concentration", "rate"),
     "LogNormal": ("loc", "scale"),
+    "Normal": ("loc", "scale"),
     "Uniform": ("low", "high"),
     "Weibull": ("scale", "concentration"),
     "Beta": ("concentration1", "concentration0"),

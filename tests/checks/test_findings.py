@@ -22,7 +22,10 @@ from poolwise.runs.job import Job, JudgedFit
 pytestmark = pytest.mark.fit
 
 SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
-OFF = tuple(f"checks.{key}=false" for key in ("groups", "exact", "sensitivity", "exposure_law", "model_check", "zeros"))
+OFF = tuple(
+    f"checks.{key}=false"
+    for key in ("groups", "rate_ratios", "exact", "sensitivity", "exposure_law", "model_check", "zeros")
+)
 COUNTS = {"a": [7, 9, 0, 11, 6, 9], "b": [12, 10, 15, 9, 12, 8], "c": [4, 7, 5, 6, 3, 5]}
 
 
@@ -91,7 +94,7 @@ def bare(examined):
 def test_what_is_off_is_not_there(bare):
     assert bare.results == {}
     assert set(bare.switched_off) == {
-        *("groups", "exact", "sensitivity", "exposure_law", "model_check", "zeros", "leave_group_out")
+        *("groups", "rate_ratios", "exact", "sensitivity", "exposure_law", "model_check", "zeros", "leave_group_out")
     }
 
 

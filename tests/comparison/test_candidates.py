@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from candidates import MULTIPLICITY, candidates, noisy, pointwise
-from poolwise.comparison.candidates import ComparisonError, check_same_rows, read_groups_out, read_pointwise
+from poolwise.comparison.candidates import (
+    ComparisonError,
+    check_same_rows,
+    in_common_cells,
+    read_groups_out,
+    read_pointwise,
+)
+from poolwise.comparison.ranking import compare
 
 
 def test_other_tables_are_refused_with_their_names_and_runs():
@@ -70,3 +77,35 @@ def test_groups_left_out_are_read_with_their_labels(tmp_path):
     assert list(read["group"]) == ["NA", "007"]
     assert list(read["suspect"].astype(str)) == ["False", "True"]
     assert np.isnan(read["elpd"][1])
+
+
+def divided(run, parts):
+    """The run with the cells in two parts by a covariate, each with values of its own."""
+    halves = [
+        run.pointwise.assign(multiplicity=rows, elpd=run.pointwise["elpd"] + apart, **{"x.drug.y": level})
+        for level, rows, apart in ((0.0, parts, 0.3), (1.0, MULTIPLICITY - parts, -0.1))
+    ]
+    whole = pd.concat(halves, ignore_index=True)
+    return replace(run, data_sha256="d2", pointwise=whole[whole["multiplicity"] > 0])
+
+
+def test_runs_with_and_without_covariates_are_compared_cell_by_cell():
+    one, other = candidates(noisy(2))
+    parts = MULTIPLICITY // 2
+    other = divided(other, parts)
+    check_same_rows([one, other])
+    found = compare([one, other]).table.set_index("name")
+    a, b = (each.pointwise["elpd"].to_numpy()[:40] for each in (one, other))
+    rows = np.concatenate([np.repeat(a - b - 0.3, parts), np.repeat(a - b + 0.1, MULTIPLICITY - parts)])
+    assert abs(found["elpd_diff"]).max() == pytest.approx(abs(rows.sum()))
+    assert found["dse"].max() == pytest.approx(np.sqrt(len(rows)) * rows.std())
+    assert found["weight_stacking"].sum() == pytest.approx(1)
+
+
+def test_runs_with_different_covariates_are_compared_within_the_bounds_of_their_cells():
+    one, other = (
+        divided(each, parts) for each, parts in zip(candidates(noisy(2)), (MULTIPLICITY // 2, 0), strict=True)
+    )
+    other = replace(other, data_sha256="d3", pointwise=other.pointwise.rename(columns={"x.drug.y": "x.age"}))
+    assert in_common_cells([one, other]) == [one, other]
+    assert compare([one, other]).table["weight_stacking"].isna().all()

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.stats
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from poolwise.counts import cells
 from poolwise.counts.cells import Counts, counts_from_rows, read_counts
 from poolwise.counts.statistics import sufficient_statistics
 from poolwise.errors import DataError, RequestError
+from support import ROOT
 
 COOKIES = Path(__file__).parents[2] / "data" / "cookies.csv"
 
@@ -114,9 +116,14 @@ def test_cookies_keep_their_totals_and_distinct_counts(cookies):
 
 def test_shipped_tables_have_the_hashes_that_the_readme_names(cookies):
     readme = (COOKIES.parent / "README.md").read_text(encoding="utf-8")
-    kicks = read_counts(COOKIES.with_name("horse_kicks.csv"), group="corps", count="deaths")
-    named = [digest for each in (cookies, kicks) for digest in (each.file_sha256, each.sha256)]
-    assert re.findall(r"`([0-9a-f]{64})`", readme) == named
+    presets = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "data").glob("*.yaml"))]
+    tables = [
+        read_counts(ROOT / path, reference=levels or {}, **names)
+        for path, levels, names in ((each.pop("path"), each.pop("reference"), each) for each in presets)
+        if path != "???"
+    ]
+    named = {digest for each in tables for digest in (each.file_sha256, each.sha256)}
+    assert {*re.findall(r"`([0-9a-f]{64})`", readme)} == named
 
 
 def test_horse_kicks_are_those_that_bortkiewicz_published():

@@ -40,6 +40,7 @@ RUN_DECIDED_BY = DRAWS_DECIDED_BY | {
         for key in (
             "progress",
             "groups",
+            "rate_ratios",
             "exact",
             "sensitivity",
             "exposure_law",
@@ -181,6 +182,7 @@ def added(lines: str) -> Edit:
 MORE = added("MORE = 1")
 OF_POISSON = [  # what decides the draws of a hierarchical Poisson fit
     *("counts/cells.py", "counts/parsing.py", "counts/reading.py", "counts/statistics.py", "counts/streaming.py"),
+    *("counts/covariates.py", "model/effects.py"),
     *("model/count_model.py", "model/priors.py", "model/special.py", "model/sites.py"),
     *("model/poolings/base.py", "model/poolings/hierarchy.py", "model/poolings/hierarchical.py"),
     *("model/standardised_prior.py", "model/mixings/base.py", "model/mixings/gamma.py"),

@@ -189,7 +189,7 @@ def test_keys_of_an_older_version_are_read_as_those_of_this_one(record):
     assert found.settings == then  # as its own code wants it
     assert found.facts.settings == SETTINGS | {
         "pooling": {"name": "hierarchical", "population": "gamma", "parameterisation": "marginal"},
-        "checks": SETTINGS["checks"] | {"exposure_law": False, "zeros": False},
+        "checks": SETTINGS["checks"] | {"rate_ratios": False, "exposure_law": False, "zeros": False},
     }
     assert found.overrides == ("pooling.parameterisation=centred", *overrides[1:])
 

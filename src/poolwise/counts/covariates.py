@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from poolwise.counts.parsing import INTEGER, Column, is_missing, parse_column, parse_finite
 from poolwise.counts.reading import Where
 from poolwise.errors import DataError
-from poolwise.text import listed, one_line
 
 MOST_LEVELS = 20
 
@@ -36,13 +35,6 @@ class Covariate:
     levels: tuple[str, ...] = ()
     centre: float = 0.0
     scale: float = 1.0
-
-    def described(self, value: str | None = None) -> str:
-        """A value in words: by default the mean of a number, or the reference level."""
-        if value is not None:
-            return f"{one_line(self.column)} {one_line(value)}"
-        middle = one_line(self.levels[0]) if self.levels else f"{self.centre:.4g} (the mean)"
-        return f"{one_line(self.column)} {middle}"
 
     @property
     def effects(self) -> tuple[str, ...]:
@@ -74,27 +66,16 @@ def row_at(covariates: Sequence[Covariate], given: Mapping[str, str]) -> tuple[f
     """
     names = [each.column for each in covariates]
     if unknown := [name for name in given if name not in names]:
-        known = f"covariates: {listed(names)}" if names else "the table has none: name them, data.covariates=[...]"
-        raise DataError(f"predict.at names {one_line(unknown[0])}, which is no covariate ({known}).")
+        known = f"covariates: {', '.join(names)}" if names else "the table has none: name them, data.covariates=[...]"
+        raise DataError(f"predict.at names {unknown[0]}, which is no covariate ({known}).")
     found: list[float] = []
     for each in covariates:
         value = given.get(each.column)
         try:
             found += [0.0] * len(each.effects) if value is None else each.design([value])[0].tolist()
         except ValueError as error:
-            raise DataError(f"predict.at.{each.column}={one_line(str(value))}: {error}") from None
+            raise DataError(f"predict.at.{each.column}={value}: {error}") from None
     return tuple(found)
-
-
-def with_covariates(covariates: Sequence[Covariate], at: Mapping[str, str] | None = None) -> str:
-    """The covariates of a rate or of a count in words, with a space before them; empty without covariates.
-
-    Parameters
-    ----------
-    at : column -> its value; others are at their mean or reference level
-    """
-    each = [covariate.described((at or {}).get(covariate.column)) for covariate in covariates]
-    return f" with {listed(each)}" if each else ""
 
 
 def in_canonical_order(labels: Iterable[str]) -> tuple[str, ...]:
@@ -138,9 +119,7 @@ def covariates_of(
     design = np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0))
     names = [name for each in found for name in each.effects]
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise DataError(
-            f"{place}: two effects of covariates are called {one_line(twice[0])}. Rename a column or level."
-        )
+        raise DataError(f"{place}: two effects of covariates are called {twice[0]}. Rename a column or level.")
     _refuse_collinear(names, design, place)
     return tuple(found), design
 
@@ -151,7 +130,7 @@ def _covariate(
     parse_column(texts, _present, column=name, where=where)
     distinct = set(texts)
     if len(distinct) == 1:
-        raise DataError(f"{place}: {name} is {one_line(texts[0])} in every row, so it has no effect. Leave it out.")
+        raise DataError(f"{place}: {name} is {texts[0]} in every row, so it has no effect. Leave it out.")
     are_numbers = list(map(_is_number, distinct))
     if reference is None and (all(are_numbers) or (len(distinct) > MOST_LEVELS and any(are_numbers))):
         numbers = np.array(parse_column(texts, parse_finite, column=name, where=where))
@@ -167,7 +146,7 @@ def _covariate(
         return Covariate(name, levels)
     if reference not in levels:
         raise DataError(
-            f"{place}: data.reference.{name} is {reference}, which is not a level of {name}. Levels: {listed(levels)}."
+            f"{place}: data.reference.{name} is {reference}, which is not a level of {name}. Levels: {', '.join(levels)}."
         )
     return Covariate(name, (reference, *(each for each in levels if each != reference)))
 
@@ -193,7 +172,7 @@ def _refuse_collinear(names: Sequence[str], design: NDArray[np.float64], place: 
         wider = np.column_stack([known, column])
         if np.linalg.matrix_rank(wider) == known.shape[1]:
             raise DataError(
-                f"{place}: {one_line(name)} follows from the covariates before it, so their effects cannot be told"
+                f"{place}: {name} follows from the covariates before it, so their effects cannot be told"
                 " apart. Leave out one of them."
             )
         known = wider

@@ -8,6 +8,7 @@ rows, by the mean and variance of its statistic. The cost is that of the cells, 
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,12 +16,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gamma
 
+from poolwise.counts.covariates import Covariate
 from poolwise.counts.weighted import row_quantiles
+from poolwise.text import listed, short
 
 if TYPE_CHECKING:
     from poolwise.counts.cells import Counts
 
-__all__ = ["Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "median_exposure", "summary"]
+__all__ = [
+    *("Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "median_exposure", "summary"),
+    "with_covariates",
+]
 
 BAND = 0.94  # as the intervals of the fit
 TAIL = (1 - BAND) / 2
@@ -292,3 +298,20 @@ NO_REPEATS = {  # no group has two rows and an event
     "alike": "So the counts vary about as much as Poisson counts of one rate.",
     "less": "So the counts are more even than Poisson counts of one rate.",
 }
+
+
+def with_covariates(covariates: Sequence[Covariate], at: Mapping[str, str] | None = None) -> str:
+    """The covariates of a rate or of a count in words, with a space before them; empty without covariates.
+
+    Parameters
+    ----------
+    at : column -> its value; others are at their mean or reference level
+    """
+    each = [_described(covariate, (at or {}).get(covariate.column)) for covariate in covariates]
+    return f" with {listed(each)}" if each else ""
+
+
+def _described(covariate: Covariate, value: str | None) -> str:
+    if value is None:
+        value = covariate.levels[0] if covariate.levels else f"{covariate.centre:.4g} (the mean)"
+    return f"{short(covariate.column)} {short(value)}"

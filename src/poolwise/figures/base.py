@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from poolwise.checks.base import FitView
 from poolwise.checks.predictive_statistics import observed_and_simulated, pearson, two_sided
 from poolwise.checks.summary import summarise
-from poolwise.counts.covariates import row_at, with_covariates
+from poolwise.counts.covariates import row_at
+from poolwise.counts.description import with_covariates
 from poolwise.figures.bins import edges_of, tabulate
 from poolwise.figures.fonts import can_be_drawn
 from poolwise.figures.names import NAMES
 from poolwise.figures.style import MAX_STEPS
 from poolwise.inference.datatree import STORED_DRAW, joint
-from poolwise.inference.predictive import by_stratum
+from poolwise.inference.predictive import by_stratum, factor_at
 from poolwise.inference.tables import Tables, observed_table
-from poolwise.model.effects import factors
 from poolwise.text import short
 
 INTERVAL = ["hdi_3%", "mean", "hdi_97%"]
@@ -223,15 +223,7 @@ class Drawing:
         x, posterior = row_at(self.view.counts.covariates, self.view.at), joint(self.view.posterior)
         if not any(x):
             return None
-        draws = {
-            site: posterior[site].transpose("chain", "draw").values
-            for site in self.view.model.sites
-            if site in posterior and "group" not in posterior[site].dims
-        }
-        factor = factors(self.view.model.effects, draws, np.array([x]))[..., 0]
-        return xr.DataArray(
-            factor, dims=("chain", "draw"), coords={name: posterior[name] for name in ("chain", "draw")}
-        )
+        return factor_at(self.view.model, posterior, x)
 
     @property
     def covariates(self) -> str:

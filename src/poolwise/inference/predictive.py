@@ -306,6 +306,13 @@ def factors_of(draws: Mapping[str, np.ndarray], data: xr.Dataset, unit: str) -> 
     return effects.factors(data["effect"].values, draws, design_of(data, unit))
 
 
+def factor_at(model: Model, posterior: xr.Dataset, x: Sequence[float]) -> xr.DataArray:
+    """exp(x beta) at the draws, (chain, draw), of one row of the design matrix (P,)."""
+    some = posterior[[site for site in posterior.data_vars if site in model.sites]].drop_vars("lam", errors="ignore")
+    factor = effects.factors(model.effects, _arrays(some), np.array([x]))[..., 0]
+    return xr.DataArray(factor, coords={name: posterior[name].values for name in ("chain", "draw")})
+
+
 def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     """Site -> draws (chain, draw[, group])."""
     at_draws = {str(name): each for name, each in dataset.data_vars.items() if "draw" in each.dims}

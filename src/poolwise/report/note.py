@@ -11,9 +11,8 @@ from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.loo import Loo
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
-from poolwise.counts import look_alikes
+from poolwise.counts import description, look_alikes
 from poolwise.counts.cells import Counts
-from poolwise.counts.covariates import with_covariates
 from poolwise.figures.bins import count_quantile
 from poolwise.inference.datatree import STORED_DRAW
 from poolwise.inference.predictive import NewGroup
@@ -62,7 +61,7 @@ def _reasons(sentences: Sequence[str]) -> list[str]:
 
 def rates_heading(counts: Counts) -> str:
     """The heading of the rates."""
-    return f"mean rate and {INTERVAL:.0%} interval{with_covariates(counts.covariates)}"
+    return f"mean rate and {INTERVAL:.0%} interval{description.with_covariates(counts.covariates)}"
 
 
 def rates(summary: pd.DataFrame) -> list[str]:

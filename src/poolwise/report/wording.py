@@ -10,7 +10,6 @@ from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.groups import GroupsFound, named
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
-from poolwise.counts.covariates import with_covariates
 from poolwise.model.count_model import SITES, Model
 from poolwise.text import compact, number, plural, short, words_of
 
@@ -36,7 +35,7 @@ def unit(counts: "Counts") -> str:
 
 def at_exposure(exposure: float, counts: "Counts", at: Mapping[str, str] | None = None) -> str:
     """The exposure and the covariates of a predicted count, with a space before them; empty for a row without any."""
-    covariates = with_covariates(counts.covariates, at or {})
+    covariates = description.with_covariates(counts.covariates, at or {})
     if counts.columns.exposure is None:
         return ("" if exposure == 1 else f" at exposure {compact(exposure)}") + covariates
     median = " (the median)" if exposure == description.median_exposure(counts) else ""
@@ -60,7 +59,7 @@ def _warnings(view: "FitView") -> list[str]:
 
 def _answer(view: "FitView") -> str:
     counts, summary, pooling = view.counts, view.summary, view.model.pooling
-    rates, where = rates_of(summary), with_covariates(counts.covariates)
+    rates, where = rates_of(summary), description.with_covariates(counts.covariates)
     if pooling.is_shared:
         return f"This model assumes one rate for all: {interval(rates.iloc[0])} {unit(counts)}{where}."
     if len(rates) == 1:
