@@ -146,7 +146,8 @@ def _covariate(
         return Covariate(name, levels)
     if reference not in levels:
         raise DataError(
-            f"{place}: data.reference.{name} is {reference}, which is not a level of {name}. Levels: {', '.join(levels)}."
+            f"{place}: data.reference.{name} is {reference}, which is not a level of {name}. "
+            f"Levels: {', '.join(levels)}."
         )
     return Covariate(name, (reference, *(each for each in levels if each != reference)))
 

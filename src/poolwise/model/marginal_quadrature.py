@@ -59,8 +59,8 @@ class Rows:
         columns = counts.cell_exposure[cells], counts.cell_count[cells], counts.cell_multiplicity[cells]
         x = counts.cell_x[cells] if counts.effects else np.zeros((len(columns[0]), 0))
         order = np.lexsort((columns[1], *x.T[::-1], columns[0]))
-        rows = tuple(map(tuple, x[order].tolist())) if counts.effects else ()
-        return cls(*(tuple(column[order].tolist()) for column in columns), rows)
+        exposure, count, multiplicity = (tuple(column[order].tolist()) for column in columns)
+        return cls(exposure, count, multiplicity, tuple(map(tuple, x[order].tolist())) if counts.effects else ())
 
     @property
     def kinds(self) -> list[tuple[float, tuple[float, ...], int]]:
