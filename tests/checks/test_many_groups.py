@@ -130,7 +130,7 @@ def test_the_marginal_likelihood_is_that_of_the_counts_given_mu_and_sigma(many, 
         assert found[s] == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("likelihood", ["poisson", pytest.param("negative_binomial", marks=pytest.mark.slow)])
 def test_nuts_stores_rates_by_the_same_rule(table, likelihood):
     found = examined(table, likelihood, engine="nuts")
     assert found.posterior.sizes[STORED_DRAW] == 25
@@ -140,6 +140,7 @@ def test_nuts_stores_rates_by_the_same_rule(table, likelihood):
     assert (((rates_of["mean"] - whole["mean"]) / error).abs() < 4.5).all()
 
 
+@pytest.mark.slow
 def test_rates_that_cannot_be_drawn_again_are_summarised_as_stored(table):
     found = examined(table, "zero_inflated_poisson", engine="nuts", parameterisation="standardised")
     stored = joint(found.posterior)["lam"].sel(group="g03").values

@@ -268,7 +268,17 @@ def test_words_are_sentences_and_formulas_name_the_count(likelihood):
 SAMPLED = [each for each in EVERY_LIKELIHOOD if not each.made_of or each is LIKELIHOODS[each.name]]
 
 
-@pytest.mark.parametrize("likelihood", SAMPLED, ids=lambda each: f"{each.name} {each.overdispersion or ''}".strip())
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        pytest.param(
+            each,
+            marks=pytest.mark.slow if each.made_of else (),
+            id=f"{each.name} {each.overdispersion or ''}".strip(),
+        )
+        for each in SAMPLED
+    ],
+)
 def test_standardised_and_centred_rates_have_one_posterior(likelihood):
     rng = np.random.default_rng(5)
     rates = np.repeat([6.0, 9.0, 12.0, 8.0, 15.0, 10.0], 8)

@@ -86,7 +86,10 @@ def test_marginal_of_a_hierarchy_is_scipys():
     assert integral.log_marginal(FEW)[0, 0] == pytest.approx(by_scipy(FEW, prior, 4.0), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each.name, marks=pytest.mark.slow if each.cost > 10 else ()) for each in LIKELIHOODS.values()],
+)
 @pytest.mark.parametrize("family", ["Gamma", "LogNormal", "Uniform"])
 def test_rates_given_rows_predict_a_count_as_ratios_of_marginals_do(family, name):
     # P(Y < 6 | rows) = sum over k < 6 of F(rows and k) / F(rows), which uses no law of the rate

@@ -112,7 +112,7 @@ class Likelihood(ABC):
     meaning : its assumption, one sentence
     formula : (HTML formula, its meaning), from the count down
     statistics : the kind of statistics that `log_likelihood` needs
-    cost : about, of the probability of a count, in those of a Poisson count
+    cost : about, of the probability of a count and its slope, in those of a Poisson count
     describes : the features of counts that it describes beyond the Poisson's
     without_mean : names of derived values without a finite posterior mean
     as_heavy_as_prior : sites whose posterior has the tail of their prior, whatever the counts

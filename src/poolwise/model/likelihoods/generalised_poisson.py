@@ -32,7 +32,7 @@ class GeneralisedPoisson(Likelihood):
             "the count of row i, with mean r and variance r / (1 − ξ)<sup>2</sup>",
         ),
     )
-    cost = 25  # the sum of few possible counts is taken everywhere where rates are integrated out
+    cost = 60  # the sum of few possible counts is taken everywhere where rates are integrated out
     describes = (Feature.OVERDISPERSION, Feature.UNDERDISPERSION)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:

@@ -42,6 +42,7 @@ class Hurdle(Likelihood):
         self.base, self.made_of = base, (base,)
         self.name, self.short = f"hurdle_{base.name}", f"h{short_of(base)}"
         self.overdispersion, self.without_mean = base.overdispersion, base.without_mean
+        self.cost = 5 * (1 + len(base.sites))
         self.sites = (*type(self).sites, *base.sites)
         self.as_heavy_as_prior = tuple(site.name for site in base.sites)
         self.meaning = f"{type(self).meaning} {base.meaning}"

@@ -213,6 +213,7 @@ class NegativeBinomialProportional(NegativeBinomial):
     """NB1: concentration phi r, variance r (1 + delta^2), proportional to the mean."""
 
     overdispersion, qualifier = "proportional", "NB1"
+    cost = 8
     meaning = (
         "Given its rate r, a count varies more than a Poisson count by the same factor at any rate and exposure: its"
         " variance is r (1 + delta²), with one delta for all groups (NB1)."

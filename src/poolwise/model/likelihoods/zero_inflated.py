@@ -34,6 +34,7 @@ class ZeroInflated(Likelihood):
         self.base, self.made_of = base, (base,)
         self.name, self.short = f"zero_inflated_{base.name}", f"zi{short_of(base)}"
         self.overdispersion, self.without_mean = base.overdispersion, base.without_mean
+        self.cost = 5 * (1 + len(base.sites))
         self.sites = (*type(self).sites, *base.sites)
         self.meaning = f"{type(self).meaning} {base.meaning}"
         self.formula = base.formula_within(type(self).formula)
