@@ -102,7 +102,7 @@ class Drawing:
     @property
     def sites(self) -> list[str]:
         """The sampled sites, the rates last; without alpha, beta and phi, which are functions of these."""
-        return [*(site for site, _ in self.view.model.families if site != "lam"), "lam"]
+        return [*(site for site in self.view.model.sites if site != "lam"), "lam"]
 
     @property
     def sites_at_all_draws(self) -> list[str]:

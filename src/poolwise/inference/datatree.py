@@ -70,6 +70,12 @@ def to_tree(posterior: Mapping[str, np.ndarray], sample_stats: Mapping[str, np.n
     return tree
 
 
+def effects_of(tree: xr.DataTree) -> tuple[str, ...]:
+    """Names of the effects of covariates, in the order of the design matrix."""
+    cells = tree["constant_data"].to_dataset()
+    return tuple(map(str, cells["effect"].values)) if "effect" in cells.dims else ()
+
+
 def joint(posterior: xr.Dataset) -> xr.Dataset:
     """All parameters at the draws at which the rates are stored, along `draw`; most posteriors store them at all."""
     if STORED_DRAW not in posterior.dims:

@@ -2,10 +2,12 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import xarray as xr
 
 from poolwise.config import check
+from poolwise.inference.datatree import effects_of
 from poolwise.model.priors import prior_values
 from poolwise.paths import outputs
 from poolwise.provenance import recorded_run
@@ -28,7 +30,7 @@ def load(run_id: str, tracking_uri: str | None = None) -> xr.DataTree:
     config = check(record.facts.settings)
     tree = to_arviz(
         stored,
-        model=config.model,
+        model=replace(config.model, effects=effects_of(stored)),
         values=prior_values(config.prior, sites=config.sites),
         group_column=config.data.group,
         seed=config.seed,
