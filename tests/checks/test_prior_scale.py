@@ -11,7 +11,7 @@ from arviz_stats.base import array_stats
 from poolwise.checks import prior_scale
 from poolwise.checks.exact.solve import solve
 from poolwise.counts.cells import counts_from_rows
-from poolwise.model.count_model import sites_of
+from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.priors import prior_values
 from support import PRIORS, ROOT, fit_cookies, model_of
 
@@ -181,3 +181,15 @@ def test_a_fit_that_agrees_with_the_exact_answer_needs_no_such_condition():
 
 def test_priors_that_suit_the_data_have_no_such_condition(cookies):
     assert conditions_of(np.full((4, 10), 0.5), counts=cookies) == ()
+
+
+def test_rates_are_told_at_the_reference_levels_of_covariates():
+    level = np.array(["a", "b"])[np.arange(200) % 2]
+    count = np.random.default_rng(0).poisson(np.where(level == "a", 10.0, 1000.0))
+    groups = np.repeat(["x", "y"], 100)
+    families = {site: PRIORS[site]["name"] for site in ("lam", "beta")}
+    values = prior_values(PRIORS, sites=("lam", "beta"))
+    known = counts_from_rows(groups, count, covariates={"level": level})
+    assert prior_scale.lines(count_model("pooled", "poisson", families, effects=known.effects), values, known) == []
+    [line] = lines_of(counts_from_rows(groups, count), "pooled")
+    assert "the data show 50" in line

@@ -159,3 +159,13 @@ def test_hint_of_the_cookies_is_groups_that_differ_with_poisson_noise(cookies):
     hint = description.hint(cookies)
     assert "1.60 times the mean" in hint
     assert "So the groups differ, and within them the counts vary like Poisson counts." in hint
+
+
+def test_a_large_table_whose_covariate_differs_by_row_says_what_it_costs():
+    size = 6000
+    number = counts_from_rows(["a"] * size, [1] * size, covariates={"age": [f"{i}" for i in range(size)]})
+    [line] = description.costs_by_row(number)
+    assert line.startswith("6,000 of 6,000 rows differ") and "round age, or make levels" in line
+    rounded = counts_from_rows(["a"] * size, [1] * size, covariates={"age": [f"{i % 50}" for i in range(size)]})
+    assert description.costs_by_row(rounded) == ()
+    assert description.costs_by_row(counts_from_rows(["a", "b"], [1, 2])) == ()

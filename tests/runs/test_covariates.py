@@ -34,7 +34,7 @@ COUNT = RNG.poisson(4 * HOURS * np.exp(-0.6 * (DRUG == "drug") + 0.02 * (AGE - 4
 PLANT = np.repeat(list("abcd"), 10)
 COLUMNS = ("data=table", "data.group=plant", "data.count=defects", "data.exposure=hours")
 COVARIATES = ("data.covariates=[drug,age]", "data.reference={drug: placebo}")
-SHORT = ("sampler.num_warmup=500", "sampler.num_samples=2000", "device.num_devices=2", "plots.figures=[forest]")
+SHORT = ("sampler.num_warmup=500", "sampler.num_samples=2000", "device.num_devices=2")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def place(migrated_store, tmp_path_factory):
 
 def checked(*overrides):
     register_resolvers()
+    overrides = overrides if any(each.startswith("plots=") for each in overrides) else (*overrides, "plots=none")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return check(compose("config", overrides=[*COLUMNS, "data.path=trial.csv", *SHORT, *overrides]))
 

@@ -16,12 +16,14 @@ data. Nothing is refused: data may surprise. Nothing here uses JAX, so the warni
 After the fit such a prior must not decide it: `conditions` of the verdict.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from scipy import stats
+from scipy.optimize import minimize
 
 from poolwise.checks.conditions import Condition
 from poolwise.counts.cells import Counts
@@ -121,7 +123,7 @@ def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
     """Estimates of the sites from the data: (lower end, value, upper end), each (G,) or (1,)."""
     group, rows = counts.cell_group, counts.cell_multiplicity
     total = np.bincount(group, rows * counts.cell_count.astype(float))  # (G,)
-    exposure = np.bincount(group, rows * counts.cell_exposure)
+    exposure = np.bincount(group, rows * _exposure(counts))
     overall = _rate(total.sum(keepdims=True), exposure.sum(keepdims=True))
     if not model.pooling.has_population:
         yield "lam", overall if model.pooling.is_shared else _rate(total, exposure)
@@ -140,12 +142,28 @@ def _shown(model: Model, counts: Counts) -> Iterator[tuple[str, np.ndarray]]:
         yield "sigma", np.sqrt([[least], [max(0.0, spread - noise)], [np.inf]])
 
 
+@functools.lru_cache(maxsize=2)
+def _exposure(counts: Counts) -> np.ndarray:
+    """Exposures of the cells times exp(x beta), (C,), at the mode of beta ~ Normal(0, 1) with the best rates."""
+    if not counts.effects:
+        return counts.cell_exposure
+    rows, x, num_groups = counts.cell_multiplicity, counts.cell_x, counts.num_groups
+    total = np.bincount(counts.cell_group, rows * counts.cell_count.astype(float), num_groups)
+    slope = x.T @ (rows * counts.cell_count)
+
+    def cost(beta: np.ndarray) -> float:
+        size = rows * counts.cell_exposure * np.exp(x @ beta)
+        return float(total @ np.log(np.bincount(counts.cell_group, size, num_groups)) - slope @ beta + beta @ beta / 2)
+
+    return counts.cell_exposure * np.exp(x @ minimize(cost, np.zeros(x.shape[1])).x)
+
+
 def _noise(model: Model, counts: Counts, rate: np.ndarray, exposure: np.ndarray) -> tuple[float, float]:
     """Mean variance of a group's rate about the true one, and its degrees of freedom; 0 if it is not known."""
     if not model.likelihood.sites:  # nothing widens the noise: its variance is the mean
         return float(np.mean(rate / exposure)), KNOWN
     group, size = counts.cell_group, counts.cell_multiplicity
-    off = counts.cell_count - rate[group] * counts.cell_exposure
+    off = counts.cell_count - rate[group] * _exposure(counts)
     rows, squares = np.bincount(group, size), np.bincount(group, size * off**2)
     has_repeats = rows > 1
     by_group = (squares * rows / np.maximum(rows - 1, 1) / exposure**2)[has_repeats]

@@ -43,7 +43,7 @@ def rate_ratios(view: FitView) -> pd.DataFrame:
     against : the reference level; empty for a number
     ratio : median of exp(beta), of a number for one unit more in its column, with its central 94% interval
     p_above_1 : that the rate grows
-    sd, per_sd : standard deviation of a number, and the median ratio for so much more; NaN for levels
+    mean, sd, per_sd : of a number, its mean and standard deviation, and the median ratio for one sd; NaN for levels
     """
     rows = {}
     for covariate in view.counts.covariates:
@@ -51,9 +51,9 @@ def rate_ratios(view: FitView) -> pd.DataFrame:
         for name in covariate.effects:
             beta = view.posterior[site_of(name)].values.reshape(-1)
             middle, low, high = np.exp(np.quantile(beta / covariate.scale, [0.5, *TAILS]))
-            of_sd = (covariate.scale, np.exp(np.median(beta))) if is_number else (np.nan, np.nan)
+            of_sd = (covariate.centre, covariate.scale, np.exp(np.median(beta))) if is_number else (np.nan,) * 3
             rows[name] = (against, middle, low, high, share_greater(beta, 0.0), *of_sd)
-    columns = ["against", *RATIOS, "p_above_1", "sd", "per_sd"]
+    columns = ["against", *RATIOS, "p_above_1", "mean", "sd", "per_sd"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("effect")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gamma
 
+from poolwise.counts.cells import run_starts
 from poolwise.counts.covariates import Covariate
 from poolwise.counts.weighted import row_quantiles
 from poolwise.text import listed, short
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("Dispersion", "by_group", "dispersion", "dispersion_by_group", "hint", "median_exposure", "summary"),
-    "with_covariates",
+    *("costs_by_row", "with_covariates"),
 ]
 
 BAND = 0.94  # as the intervals of the fit
 TAIL = (1 - BAND) / 2
 SIMULATED = 1000  # tables of Poisson noise
+MANY_STRATA = 5000  # whose densities take seconds in a fit
 EVENTS = 2**19 // SIMULATED  # most events whose X^2 is simulated; of more, the gamma law is near enough
 PERMUTATIONS, SHUFFLED = 499, 2**24  # most, and rows times permutations
 
@@ -298,6 +300,21 @@ NO_REPEATS = {  # no group has two rows and an event
     "alike": "So the counts vary about as much as Poisson counts of one rate.",
     "less": "So the counts are more even than Poisson counts of one rate.",
 }
+
+
+def costs_by_row(counts: "Counts") -> tuple[str, ...]:
+    """That covariates make nearly every row of a large table a stratum of its own, a sentence."""
+    if not counts.effects:
+        return ()
+    strata = len(run_starts(counts.cell_group, counts.cell_exposure, *counts.cell_x.T))
+    if strata < MANY_STRATA or strata < counts.num_rows / 2:
+        return ()
+    numbers = [short(each.column) for each in counts.covariates if not each.levels]
+    remedy = f"; round {listed(numbers)}, or make levels" if numbers else ""
+    return (
+        f"{strata:,} of {counts.num_rows:,} rows differ from all others in group, exposure or covariates, so this fit "
+        f"costs by row{remedy}",
+    )
 
 
 def with_covariates(covariates: Sequence[Covariate], at: Mapping[str, str] | None = None) -> str:

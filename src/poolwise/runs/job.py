@@ -72,8 +72,12 @@ class Job:
 
     @functools.cached_property
     def warnings(self) -> list[str]:
-        """What to know before the fit, a line each: labels that look alike, priors with the data in their far tail."""
-        return [*self.remarks, *prior_scale.lines(self.model, self.prior_values, self.counts)]
+        """What to know before the fit, a line each: labels that look alike, its cost, priors far from the data."""
+        return [
+            *self.remarks,
+            *description.costs_by_row(self.counts),
+            *prior_scale.lines(self.model, self.prior_values, self.counts),
+        ]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
