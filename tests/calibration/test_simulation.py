@@ -23,7 +23,7 @@ def simulated(pooling, likelihood, *, parameterisation=None, priors=PRIORS, tabl
 
 def test_statistics_of_a_table_are_those_of_its_rows():
     group, exposure, count = TABLE.rows()
-    found = SUFFICIENT.of_table(count.astype(float), group, exposure) | SUFFICIENT.design(TABLE)
+    found = SUFFICIENT.of_table(count.astype(float), group, exposure, TABLE.row_x) | SUFFICIENT.design(TABLE)
     known = sufficient_statistics(TABLE)
     assert found.keys() == known.keys()
     for name in found:

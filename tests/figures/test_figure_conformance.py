@@ -16,9 +16,11 @@ from poolwise.figures.base import Picture, Plot
 from poolwise.figures.names import NAMES
 from poolwise.figures.registry import FIGURES, MODULES, draw
 from poolwise.figures.style import png
+from poolwise.inference.engines.nuts import sample
 from poolwise.inference.settings import Sampler
+from poolwise.model.count_model import count_model
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, fit_cookies, model_of
+from support import DEVICE, PRIORS
 
 pytestmark = pytest.mark.fit
 
@@ -39,11 +41,14 @@ def view() -> FitView:
         np.repeat(np.array(LABELS, object), 12),
         rng.poisson(np.repeat([4.0, 8.0, 12.0, 9.0], 12) * size),
         size,
+        covariates={"day": rng.choice(["Mon", "$t^2$"], 48), "age": rng.integers(20, 60, 48).astype(str)},
         columns=Columns("shop", "calls", "open_hours"),
     )
-    model, values = model_of("hierarchical", "poisson"), prior_values(PRIORS, sites=("mu", "sigma"))
-    draws = fit_cookies(counts, "hierarchical", "poisson", sampler=SAMPLER)
-    asked = {"checks": frozenset({"groups", "sensitivity"}), "exposure": 2.5, "num_draws": 200}
+    sites = ("mu", "sigma", "beta")
+    families, values = {site: PRIORS[site]["name"] for site in sites}, prior_values(PRIORS, sites=sites)
+    model = count_model("hierarchical", "poisson", families, effects=counts.effects)
+    draws = sample(model, counts, values, seed=0, sampler=SAMPLER, device=DEVICE)
+    asked = {"checks": frozenset({"groups", "rate_ratios", "sensitivity"}), "exposure": 2.5, "num_draws": 200}
     found = examine(model, counts, values, draws, Settings(seed=0, sampler=SAMPLER, device=DEVICE, **asked))
     left_out = leave_group_out.result(make_groups_out(counts.labels))
     return replace(found, results={**found.results, "leave_group_out": left_out})

@@ -188,7 +188,8 @@ def test_sites_of_each_variant_are_those_of_its_formula():
     }
     assert {variant: sites_of(*variant) for variant in expected} == expected
     every = (sites_of(*variant) for variant in itertools.product(POOLINGS, LIKELIHOODS))
-    assert set().union(*every) == set(SITES)
+    assert set().union(*every, {"beta"}) == set(SITES)
+    assert sites_of("pooled", "poisson", has_covariates=True) == ("lam", "beta")
 
 
 def test_sigma_falls_off_by_twice_the_groups_with_an_event():

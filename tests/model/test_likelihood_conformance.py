@@ -221,7 +221,7 @@ def test_sum_of_the_table_is_the_sum_over_its_rows(likelihood, params):
 def test_statistics_of_simulated_rows_are_those_of_a_table(likelihood, params):
     lam, statistics = jnp.array([1.3, 6.0, 0.8]), likelihood.statistics
     group, exposure, count = TABLE.rows()
-    both = statistics.design(TABLE) | statistics.of_table(count.astype(float), group, exposure)
+    both = statistics.design(TABLE) | statistics.of_table(count.astype(float), group, exposure, TABLE.row_x)
     np.testing.assert_allclose(
         likelihood.log_likelihood(both, lam, params),
         likelihood.log_likelihood(statistics.of(TABLE), lam, params),

@@ -90,7 +90,7 @@ def test_registered_under_its_own_name_and_a_short_one(case, pooling):
 
 def test_generative_form_gives_every_group_a_positive_rate(pooling):
     model, values = model_and_values(pooling)
-    lam, _ = handlers.seed(model.parameters, jax.random.key(0))(values, 6)
+    lam, *_ = handlers.seed(model.parameters, jax.random.key(0))(values, 6)
     assert lam.shape == (6,)
     assert np.all(lam > 0)
     assert (len(np.unique(lam)) == 1) == pooling.is_shared

@@ -18,6 +18,7 @@ VALUES = {  # possible values of every family, none of them 0 or 1, no two equal
     "HalfNormal": {"scale": 2.0},
     "InverseGamma": {"concentration": 3.0, "rate": 2.0},
     "LogNormal": {"loc": -1.5, "scale": 0.5},
+    "Normal": {"loc": -0.3, "scale": 1.2},
     "Uniform": {"low": 0.5, "high": 4.0},
     "Weibull": {"scale": 2.0, "concentration": 1.5},
     "Beta": {"concentration1": 1.5, "concentration0": 4.0},
@@ -30,6 +31,7 @@ SCIPY = {  # the same distributions by SciPy, whose parameters are named otherwi
     "HalfNormal": scipy.stats.halfnorm(scale=2.0),
     "InverseGamma": scipy.stats.invgamma(3.0, scale=2.0),
     "LogNormal": scipy.stats.lognorm(0.5, scale=np.exp(-1.5)),
+    "Normal": scipy.stats.norm(-0.3, 1.2),
     "Uniform": scipy.stats.uniform(0.5, 4.0 - 0.5),
     "Weibull": scipy.stats.weibull_min(1.5, scale=2.0),
     "Beta": scipy.stats.beta(1.5, 4.0),
@@ -45,13 +47,13 @@ IMPOSSIBLE = [  # 0 is possible for a bound, any number for a location
 
 
 SIGMA, ZI = SITES["sigma"], Site("zi", "ζ", "a share", Support.UNIT)
-LOWEST = {Support.POSITIVE: 0.0, Support.UNIT: 0.0, Support.SIGNED_UNIT: -1.0}
+LOWEST = {Support.POSITIVE: 0.0, Support.UNIT: 0.0, Support.SIGNED_UNIT: -1.0, Support.REAL: -np.inf}
 XI = Site("xi", "ξ", "a dispersion", Support.SIGNED_UNIT)
 
 
 def site_for(family: str) -> Site:
     """A site that takes this family."""
-    return next(site for site in (SIGMA, ZI, XI) if site.support in FAMILIES[family].supports)
+    return next(site for site in (SIGMA, ZI, XI, SITES["beta"]) if site.support in FAMILIES[family].supports)
 
 
 def setting(family: str, **changes: object) -> dict:
@@ -71,6 +73,9 @@ def test_family_draws_are_in_the_supports_of_its_sites(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_has_no_mass_below_the_supports_of_its_sites(family):
     support = distribution(family, VALUES[family]).support
+    if support is constraints.real:
+        assert site_for(family).support is Support.REAL
+        return
     lowest = support.lower_bound if support is not constraints.positive else 0.0
     assert lowest >= LOWEST[site_for(family).support]
 

@@ -19,7 +19,7 @@ from poolwise.inference.rates import evenly_spaced, law_of_rate
 from poolwise.inference.streams import named_generator, named_key
 from poolwise.inference.tables import LARGEST, simulate_by_count
 from poolwise.model import effects
-from poolwise.model.count_model import SITES, Model
+from poolwise.model.count_model import Model
 from poolwise.model.likelihoods.base import Likelihood, Params
 from poolwise.model.priors import PriorValues, prior_moments
 from poolwise.model.special import positive
@@ -97,8 +97,8 @@ def posterior_predictive(
     if unit == "row":
         return replicated(model.likelihood, draws, rows, rng)
     given = _arrays(draws)
-    factor = factors_of(given, rows, "cell")
-    return simulate_by_count(model.likelihood, _rates(draws), model.likelihood.params_of(given), factor, rows, rng)
+    params, factor = model.likelihood.params_of(given), factors_of(given, rows, "cell")
+    return simulate_by_count(model.likelihood, _rates(draws), params, rows, rng, factor)
 
 
 def replicated(likelihood: Likelihood, draws: xr.Dataset, rows: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
@@ -241,7 +241,7 @@ def prior(
     at_rows = model.likelihood.at(params, cells["cell_exposure"].values)
     y = model.likelihood.sample(rate, at_rows, named_generator(seed, "prior_predictive"))
     dims = ("chain", "draw", "group")
-    top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in (*SITES, *model.sites)}
+    top = {name: (dims[: each.ndim], each) for name, each in sites.items() if name in (*model.sites, "lam")}
     coords = {"chain": [0], "draw": np.arange(num_draws)}
     parameters = xr.Dataset(top, coords=coords | {"group": cells["group"].values})
     return parameters, xr.Dataset({"y": (("chain", "draw", "cell"), y)}, coords=coords)
@@ -285,8 +285,8 @@ def _blocks(posterior: xr.Dataset, cells: xr.Dataset) -> Iterator[tuple[np.ndarr
     for begin in range(0, len(count), size):
         one = slice(begin, begin + size)
         of_row, factor = exposure[one, None, None], factors_of(given, cells.isel(cell=one), "cell")
-        size = of_row * (np.moveaxis(factor, -1, 0) if isinstance(factor, np.ndarray) else factor)
-        yield count[one, None, None].astype(float), size * (lam[group[one]] if len(lam) > 1 else lam), of_row
+        exposed = of_row * (np.moveaxis(factor, -1, 0) if isinstance(factor, np.ndarray) else factor)
+        yield count[one, None, None].astype(float), exposed * (lam[group[one]] if len(lam) > 1 else lam), of_row
 
 
 def design_of(data: xr.Dataset, unit: str) -> np.ndarray:

@@ -105,9 +105,9 @@ def simulate_by_count(
     likelihood: Likelihood,
     lam: np.ndarray,
     params: Params,
-    factor: np.ndarray | float,
     cells: xr.Dataset,
     rng: np.random.Generator,
+    factor: np.ndarray | float = 1.0,
 ) -> xr.Dataset:
     """Replicated tables: `y` and `rows` (chain, draw, entry), with `entry_group` and `entry_exposure` (entry).
 
@@ -117,8 +117,8 @@ def simulate_by_count(
     ----------
     lam : (G, chain, draw), or (1, chain, draw) for one rate
     params : of the likelihood, each (chain, draw)
-    factor : exp(x beta) of each cell, (chain, draw, C); 1 without covariates
     cells : the `constant_data` of `datatree.to_tree`
+    factor : exp(x beta) of each cell, (chain, draw, C)
     """
     group, exposure = cells["cell_group"].values, cells["cell_exposure"].values
     has_effects = "effect" in cells.dims

@@ -126,10 +126,11 @@ def model_maths(
     rate = (f"r<sub>i</sub> = {size}{pooling.rate_symbol}{factor}", f"its rate: {mean}{pooling.whose_rate}{times}")
     lines = (*model.likelihood.formula, rate, *pooling.formula)
     formulas = [(Markup(formula), words) for formula, words in lines]  # contains no user input
+    sites = SITES | {site.name: site for site in (*pooling.sites, *model.likelihood.sites)}  # symbols of this model
     for name, prior in priors.items():
         values = ", ".join(f"{key} {value}" for key, value in prior.items() if key != "name")
-        law = Markup("{} ~ {}({})").format(Markup(SITES[name].symbol), prior["name"], values)
-        formulas.append((law, f"{name}: {SITES[name].meaning}; prior"))
+        law = Markup("{} ~ {}({})").format(Markup(sites[name].symbol), prior["name"], values)
+        formulas.append((law, f"{name}: {sites[name].meaning}; prior"))
     return formulas
 
 

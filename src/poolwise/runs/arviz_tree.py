@@ -57,7 +57,7 @@ def to_arviz(tree: xr.DataTree, *, model: Model, values: PriorValues, group_colu
     at_stored, is_thinned = joint(posterior), STORED_DRAW in posterior.dims
     if is_thinned:
         posterior, attrs["rates"] = posterior.drop_vars(["lam", STORED_DRAW]), MANY_GROUPS
-    sites = [name for name in posterior.data_vars if name in (*SITES, *model.sites)]
+    sites = [name for name in posterior.data_vars if name in (*model.sites, "lam")]
     groups = {
         "posterior": posterior[sites],
         "derived": posterior.drop_vars(sites),

@@ -306,7 +306,7 @@ def _checked(settings: Mapping[str, Any], original: RecordedRun) -> Config:
     for section, default in defaults.items():
         if isinstance(default, dict):
             missing = {key: value for key, value in default.items() if key not in settings.get(section, {})}
-            made_up |= {f"{section}.{key}": value for key, value in missing.items()}
+            made_up |= {f"{section}.{key}": value for key, value in missing.items() if value is not None}
             whole[section] = settings.get(section, {}) | missing
         elif section not in settings:
             made_up[section] = whole[section] = default
