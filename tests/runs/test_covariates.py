@@ -21,6 +21,7 @@ from poolwise.paths import CONF, outputs, register_resolvers
 from poolwise.runs import job as job_module
 from poolwise.runs import pipeline, rerun
 from poolwise.runs.load import load
+from poolwise.sweeps.outcomes import by_rows
 from poolwise.tracking import store
 from poolwise.tracking.credentials import store_uri
 
@@ -154,6 +155,13 @@ def test_runs_with_and_without_covariates_are_ranked_on_the_same_rows(pooled):
     made = comparison.compare_runs(comparison.named(ids, uri=uri), uri=uri, outputs=outputs())
     table = pd.read_csv(store.artifact(made, "tables/comparison.csv", uri=uri), keep_default_na=False)
     assert set(table["data.covariates"]) == {"", "['age']", "['drug', 'age']"}
+    runs = [store.logged(run_id, uri=uri) for run_id in ids]
+    assert by_rows(runs) == [runs]  # a sweep over covariates has one comparison
+    assert [run.name for run in runs] == [
+        "pooled-pois covariates=[drug,age]",
+        "pooled-pois",
+        "pooled-pois covariates=[age]",
+    ]
 
 
 def test_a_table_without_covariates_is_recorded_as_ever(place):

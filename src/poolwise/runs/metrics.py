@@ -32,7 +32,7 @@ PARAMETERS_SHOWN = 50  # as metrics; tables/summary.csv has all
 def run_name(model: "Model", overrides: Sequence[str]) -> str:
     """A short name: the model first, as in `hier-nb`, then what differs from the defaults."""
     told = [each.lstrip("+") for each in overrides if not each.startswith("~")]
-    told = [each for each in told if not each.startswith(UNTOLD)]
+    told = [each for each in told if not each.startswith(UNTOLD) or each.startswith("data.covariates")]
     return one_line(" ".join([f"{model.pooling.short}-{model.likelihood.short}", *map(_shortened, told)]))
 
 

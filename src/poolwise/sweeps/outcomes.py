@@ -56,7 +56,7 @@ def conclude(parent: tracking.Run, planned: Sequence[Planned], configs: Sequence
         raise SweepError("\n".join([*([ended] if ended else []), *(_why(each) for each in failed)]))
     terminal.say(words.browse())
     if configs[0].sweep.compare:
-        for runs in _by_data(done):
+        for runs in by_rows(done):
             parent.record.note = _compared(parent, runs) + parent.record.note
         deliver_waiting_jobs(parent)
 
@@ -113,11 +113,19 @@ def _why(outcome: JobOutcome) -> str:
     return f"job {outcome.number} {outcome.name}: {outcome.status}{where}{': ' + reason if reason else ''}"
 
 
-def _by_data(runs: Sequence[Logged]) -> list[list[Logged]]:
-    """The runs grouped by data; groups of at least two."""
-    parts: dict[str, list[Logged]] = {}
+def by_rows(runs: Sequence[Logged]) -> list[list[Logged]]:
+    """The runs grouped by the rows of their tables; groups of at least two.
+
+    The digest of a table covers its covariates, so where runs have some, those that read the same columns of one table
+    belong together.
+    """
+    have_covariates = any("data.covariates" in run.params for run in runs)
+    parts: dict[object, list[Logged]] = {}
     for run in {run.run_id: run for run in runs}.values():
-        parts.setdefault(run.tags.get("data_sha256", ""), []).append(run)
+        read = tuple(
+            run.params.get(f"data.{key}") for key in ("path", "group", "count", "exposure", "per", "multiplicity")
+        )
+        parts.setdefault(read if have_covariates else run.tags.get("data_sha256", ""), []).append(run)
     return [part for part in parts.values() if len(part) > 1]
 
 
