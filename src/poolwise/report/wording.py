@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.groups import GroupsFound, named
+from poolwise.checks.rate_ratios import CHECK as RATIOS
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
 from poolwise.model.count_model import SITES, Model
@@ -48,7 +49,7 @@ def answer(view: "FitView") -> str:
 
     It begins with a warning if the draws are suspect or the model does not describe the counts.
     """
-    return " ".join([*_warnings(view), _answer(view)])
+    return " ".join([*_warnings(view), _answer(view), *_ratios(view)])
 
 
 def _warnings(view: "FitView") -> list[str]:
@@ -59,7 +60,8 @@ def _warnings(view: "FitView") -> list[str]:
 
 def _answer(view: "FitView") -> str:
     counts, summary, pooling = view.counts, view.summary, view.model.pooling
-    rates, where = rates_of(summary), description.with_covariates(counts.covariates)
+    rates, covariates = rates_of(summary), description.with_covariates(counts.covariates)
+    where = covariates and f",{covariates}"
     if pooling.is_shared:
         return f"This model assumes one rate for all: {interval(rates.iloc[0])} {unit(counts)}{where}."
     if len(rates) == 1:
@@ -74,6 +76,12 @@ def _answer(view: "FitView") -> str:
     if pooling.has_population:
         sentences.append(f"Between groups the rates have a standard deviation of {interval(summary.T['sigma'])}.")
     return " ".join(sentences)
+
+
+def _ratios(view: "FitView") -> list[str]:
+    """What covariates multiply the rates by, a sentence each."""
+    found = view.results.get(RATIOS.name)
+    return [f"{line[0].upper()}{line[1:]}." for line in (found.lines if found else ())]
 
 
 def _differences(view: "FitView") -> list[str]:
