@@ -206,3 +206,9 @@ def test_generic_code_asks_the_instance_and_not_its_name(name):
     }
     shared = {check.key for check in CHECKS}  # the check `exact` is not the engine of that name
     assert not constants & ({*POOLINGS, *LIKELIHOODS, *ENGINES} - shared)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    # pytest imports them by name, so of two with one name it collects only the first
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted({*names})

@@ -306,15 +306,15 @@ def _checked(settings: Mapping[str, Any], original: RecordedRun) -> Config:
     for section, default in defaults.items():
         if isinstance(default, dict):
             missing = {key: value for key, value in default.items() if key not in settings.get(section, {})}
-            made_up |= {f"{section}.{key}": value for key, value in missing.items() if value is not None}
+            made_up |= {f"{section}.{key}": value for key, value in missing.items()}
             whole[section] = settings.get(section, {}) | missing
         elif section not in settings:
             made_up[section] = whole[section] = default
-    if made_up:
-        told = ", ".join(f"{key}={json.dumps(value)}" for key, value in made_up.items())
-        say(f"{original.name} did not record {told}: current defaults used, as they decide no draw")
     try:
         config = check(whole)
+        recorded = config.leaves()  # what a run of this version would have recorded
+        if told := ", ".join(f"{key}={json.dumps(value)}" for key, value in made_up.items() if key in recorded):
+            say(f"{original.name} did not record {told}: current defaults used, as they decide no draw")
         if unused := sorted(whole["prior"].keys() - config.prior.keys()):
             variant = f"{config.pooling.name} {config.likelihood.name}"
             raise ConfigError("\n".join(f"prior.{site} is not used by the {variant} model." for site in unused))
