@@ -10,6 +10,7 @@ import pandas as pd
 from poolwise.checks.gate import ModelCheck, Verdict
 from poolwise.checks.groups import CHECK as COMPARED
 from poolwise.checks.loo import Loo
+from poolwise.checks.rate_ratios import CHECK as RATIOS
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import description, look_alikes
 from poolwise.counts.cells import Counts
@@ -177,7 +178,9 @@ def note(view: "FitView", again: str) -> str:
     judged = [line.strip() for line in (*judgement(view.verdict), "", *model_check(view.model_check))]
     head = f"**{subject(view.counts, view.model)}**\n\n{answer(view)}\n\n" + "\n".join(judged)
     table = "\n".join([rates_heading(view.counts), *rates(view.summary)])
-    remarks = [*look_alikes.remarks(view.counts), *view.prior_warnings, *checked(view)]
+    told = view.results[RATIOS.name].lines if RATIOS.name in view.results else ()  # in the answer
+    others = [line for line in checked(view) if line not in told]
+    remarks = [*look_alikes.remarks(view.counts), *view.prior_warnings, *others]
     more = "".join(f"- {line.strip()}\n" for line in remarks)
     more += "\n" if more else ""
     new = "\n\n".join([new_group(view.new_group, view.counts, view.at), *new_groups(view)])

@@ -15,15 +15,17 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
-from poolwise.model.likelihoods.base import Likelihood, Params, of_positive, short_of
+from poolwise.model.likelihoods.base import Likelihood, Params
+from poolwise.model.likelihoods.zeros_apart import ZerosApart
 from poolwise.model.priors import Arrays
-from poolwise.model.sites import Feature, Site, Support
+from poolwise.model.sites import Site, Support
 from poolwise.model.special import above_zero
 
 
-class Hurdle(Likelihood):
+class Hurdle(ZerosApart):
     """y = 0 with probability h, else y follows the base given that it is positive."""
 
+    name, short = "hurdle", "h"
     zeros_site = "hurdle"
     least_telling = 2
     sites: tuple[Site, ...] = (Site("hurdle", "h", "share of rows without an event", Support.UNIT),)
@@ -39,27 +41,12 @@ class Hurdle(Likelihood):
     )
 
     def __init__(self, base: Likelihood):
-        self.base, self.made_of = base, (base,)
-        self.name, self.short = f"hurdle_{base.name}", f"h{short_of(base)}"
-        self.overdispersion, self.without_mean = base.overdispersion, base.without_mean
-        self.cost = 5 * (1 + len(base.sites))
-        self.sites = (*type(self).sites, *base.sites)
+        super().__init__(base)
         self.as_heavy_as_prior = tuple(site.name for site in base.sites)
-        self.meaning = f"{type(self).meaning} {base.meaning}"
-        self.formula = base.formula_within(type(self).formula)
-        self.describes = (Feature.EXCESS_ZEROS, *base.describes)
 
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """The law of this likelihood."""
         return HurdleCount(rate, params, likelihood=self)
-
-    def derived(self, params: Params) -> dict[str, jax.Array]:
-        """Those of the base."""
-        return self.base.derived(params)
-
-    def at(self, params: Params, exposure: ArrayLike) -> Params:
-        """Those of the base at an exposure, and the hurdle."""
-        return self.base.at(params, exposure)
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts.
@@ -71,10 +58,6 @@ class Hurdle(Likelihood):
         log_positive = jnp.log(-jnp.expm1(-above_zero(-self.base.log_zero(rate, params))))
         other = self.base.log_prob(jnp.where(is_zero, 1.0, count), rate, params) - log_positive
         return jnp.where(is_zero, jnp.log(params["hurdle"]), jnp.log1p(-params["hurdle"]) + other)
-
-    def showing_rates(self, statistics: Arrays) -> Arrays:
-        """Of the rows with an event: the others show no rate."""
-        return of_positive(statistics)
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """About that of the base in the rows with an event."""

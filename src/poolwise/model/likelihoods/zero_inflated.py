@@ -9,15 +9,17 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
-from poolwise.model.likelihoods.base import Likelihood, Params, of_positive, short_of
+from poolwise.model.likelihoods.base import Params
+from poolwise.model.likelihoods.zeros_apart import ZerosApart
 from poolwise.model.priors import Arrays
-from poolwise.model.sites import Feature, Site, Support
+from poolwise.model.sites import Site, Support
 from poolwise.model.special import above_zero
 
 
-class ZeroInflated(Likelihood):
+class ZeroInflated(ZerosApart):
     """y = 0 with probability zi, else y follows the base: E y = (1 - zi) r, E y^2 = (1 - zi) E_base y^2."""
 
+    name, short = "zero_inflated", "zi"
     zeros_site = "zi"
     sites: tuple[Site, ...] = (
         Site("zi", "ζ", "share of structural zeros: rows without an event whatever their rate", Support.UNIT),
@@ -30,27 +32,9 @@ class ZeroInflated(Likelihood):
         ("y<sub>i</sub> ~ ζ · 0 + (1 − ζ) · {law}", "the count of row i: 0 with probability ζ"),
     )
 
-    def __init__(self, base: Likelihood):
-        self.base, self.made_of = base, (base,)
-        self.name, self.short = f"zero_inflated_{base.name}", f"zi{short_of(base)}"
-        self.overdispersion, self.without_mean = base.overdispersion, base.without_mean
-        self.cost = 5 * (1 + len(base.sites))
-        self.sites = (*type(self).sites, *base.sites)
-        self.meaning = f"{type(self).meaning} {base.meaning}"
-        self.formula = base.formula_within(type(self).formula)
-        self.describes = (Feature.EXCESS_ZEROS, *base.describes)
-
     def distribution(self, rate: ArrayLike, params: Params) -> dist.Distribution:
         """NumPyro's zero inflation of the base."""
         return dist.ZeroInflatedProbs(self.base.distribution(rate, params), params["zi"])
-
-    def derived(self, params: Params) -> dict[str, jax.Array]:
-        """Those of the base."""
-        return self.base.derived(params)
-
-    def at(self, params: Params, exposure: ArrayLike) -> Params:
-        """Those of the base at an exposure, and zi."""
-        return self.base.at(params, exposure)
 
     def log_prob(self, count: ArrayLike, rate: ArrayLike, params: Params) -> jax.Array:
         """Log probability of single counts.
@@ -61,10 +45,6 @@ class ZeroInflated(Likelihood):
         at_zero = jnp.logaddexp(jnp.log(params["zi"]), log_kept + self.base.log_zero(rate, params))
         other = self.base.log_prob(jnp.where(is_zero, 1.0, count), jnp.where(is_zero, 1.0, rate), params)
         return jnp.where(is_zero, at_zero, log_kept + other)
-
-    def showing_rates(self, statistics: Arrays) -> Arrays:
-        """Of the rows with an event: structural zeros show no rate."""
-        return of_positive(statistics)
 
     def information(self, statistics: Arrays, lam: jax.Array, params: Params) -> jax.Array:
         """About that of the base in the rows that are not structural zeros."""
