@@ -158,7 +158,7 @@ def test_runs_with_and_without_covariates_are_ranked_on_the_same_rows(pooled):
     runs = [store.logged(run_id, uri=uri) for run_id in ids]
     assert by_rows(runs) == [runs]  # a sweep over covariates has one comparison
     assert [run.name for run in runs] == [
-        "pooled-pois covariates=[drug,age]",
+        "pooled-pois covariates=[drug,age] at={drug: drug} exposure=2",
         "pooled-pois",
         "pooled-pois covariates=[age]",
     ]
