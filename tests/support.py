@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from poolwise.inference.engines.base import Fit
 from poolwise.inference.engines.nuts import sample as fit
 from poolwise.inference.settings import Device, Sampler
 from poolwise.model.count_model import Model, count_model, sites_of
+from poolwise.model.likelihoods import EVERY_LIKELIHOOD
+from poolwise.model.poolings import EVERY_POOLING
 from poolwise.model.priors import prior_values
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +63,25 @@ def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, parameterisat
     """A variant with these priors; sampled in the default parameterisation of its pooling unless one is given."""
     families = {site: priors[site]["name"] for site in sites_of(pooling, likelihood)}
     return count_model(pooling, likelihood, families, parameterisation)
+
+
+def every_variant(effects: tuple[str, ...] = ()) -> Iterator[tuple[str, Model]]:
+    """Every likelihood, pooling, population and parameterisation that is offered, with its name."""
+    for pooling, likelihood in itertools.product(EVERY_POOLING, EVERY_LIKELIHOOD):
+        sites = sites_of(pooling.name, likelihood.name, has_covariates=bool(effects))
+        families = {site: PRIORS[site]["name"] for site in sites}
+        for parameterisation in pooling.offered(likelihood):
+            model = count_model(
+                pooling.name,
+                likelihood.name,
+                families,
+                parameterisation,
+                population=pooling.population,
+                overdispersion=likelihood.overdispersion,
+                effects=effects,
+            )
+            choices = (likelihood.name, likelihood.overdispersion, pooling.name, pooling.population, parameterisation)
+            yield " ".join(filter(None, choices)), model
 
 
 def fit_cookies(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import devices, engines, sizes, stages, sweep
+from bench import devices, engines, sizes, stages, sweep, variants
 from bench.base import Part, Result, Settings
 from bench.picture import picture
 from poolwise.inference.devices import usable_cores
@@ -30,6 +30,7 @@ from poolwise.tracking.store import KIND
 
 PARTS = (
     Part("engines", "effective draws a second of both engines and their peers", engines.measure),
+    Part("variants", "effective draws a second of every variant", variants.measure),
     Part("rows", "whole runs against rows", sizes.rows),
     Part("groups", "whole runs against groups", sizes.groups),
     Part("devices", "sampling on 1, 2 and 4 devices", devices.measure),

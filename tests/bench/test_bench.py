@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from bench import engines, runs, sizes, stages, sweep
+from bench import engines, runs, sizes, stages, sweep, variants
 from bench.base import Curves, Part, Result, Settings, Table
 from bench.engines import Measured
 from bench.judge import LIMITS, least_effective, refusal
@@ -19,6 +19,7 @@ from bench.runs import Run
 from bench.samplers import SAMPLERS, Sampler
 from exact_reference import recorded
 from poolwise.counts.cells import read_counts
+from support import ROOT, every_variant
 
 EXACT = recorded("hierarchical", "poisson")
 SETTINGS = Settings(rounds=1, most=1000, seconds=300, megabytes=6000, patience=60, scratch=Path())
@@ -222,6 +223,24 @@ def test_the_sweep_is_compared_per_model_and_its_programs_by_job(tmp_path):
     assert result.remarks == ("sweep against the notebook, per model: 0.25 x",)  # 2 s for six, 4 s for three
     assert result.metrics["seconds/sweep.sweep.six_variants.warm"] == 2.0
     assert [row[1:] for row in result.tables[1].rows] == [(0.0, 9.0, 0.0, 9.0)] * 6
+
+
+def test_a_variant_is_measured_by_its_worst_parameter():
+    rng = np.random.default_rng(1)
+    independent, walk = rng.standard_normal((2, 4, 500))
+    effective, r_hat = variants.mixing({"a": independent, "b": walk.cumsum(axis=1)})
+    assert effective < 50 and r_hat > 1.05
+    assert variants.mixing({"a": independent})[0] > 1000
+
+
+def test_every_variant_has_a_row_of_medians():
+    chosen = [(name, model) for name, model in every_variant() if name == "poisson pooled centred"]
+    with patch("support.every_variant", lambda: iter(chosen)):
+        [row] = variants.rows_of(read_counts(ROOT / "data" / "cookies.csv", group="location", count="chips"), rounds=3)
+    found = dict(zip(variants.COLUMNS, row, strict=True))
+    assert found["variant"] == "poisson pooled centred"
+    assert 0 < found["lowest"] <= found["ESS/s"] <= found["highest"]
+    assert found["largest R-hat"] < 1.01 and found["diverged"] == 0
 
 
 def test_the_stages_have_a_column_for_every_kind_of_run(tmp_path):

@@ -9,10 +9,8 @@ a number, and the line has the shares of truths of both effects in their central
 """
 
 import argparse
-import itertools
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -24,11 +22,9 @@ from poolwise.calibration.simulation import simulate
 from poolwise.counts.cells import Counts, counts_from_rows
 from poolwise.inference.devices import start_devices
 from poolwise.inference.settings import Device
-from poolwise.model.count_model import Model, count_model, sites_of
-from poolwise.model.likelihoods import EVERY_LIKELIHOOD
-from poolwise.model.poolings import EVERY_POOLING
+from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
-from support import PRIORS
+from support import PRIORS, every_variant
 
 PLAN = Plan(num_warmup=1000, target_accept=0.9, max_tree_depth=10, draws=99, thin=5)
 INSIDE = 3, 96  # ranks among 99 draws in the central 94%
@@ -38,25 +34,6 @@ def design(*, has_covariates: bool) -> Counts:
     """The groups, exposures and covariates; the counts are not used."""
     columns = {"drug": list("nynyynnyyynn"), "age": list("123413322414")} if has_covariates else {}
     return counts_from_rows(list("aaaabbbbcccc"), [1] * 12, [0.5, 1, 3, 1] * 3, covariates=columns)
-
-
-def variants(effects: tuple[str, ...]) -> Iterator[tuple[str, Model]]:
-    """Every variant with its name."""
-    for pooling, likelihood in itertools.product(EVERY_POOLING, EVERY_LIKELIHOOD):
-        sites = sites_of(pooling.name, likelihood.name, has_covariates=bool(effects))
-        families = {site: PRIORS[site]["name"] for site in sites}
-        for parameterisation in pooling.offered(likelihood):
-            model = count_model(
-                pooling.name,
-                likelihood.name,
-                families,
-                parameterisation,
-                population=pooling.population,
-                overdispersion=likelihood.overdispersion,
-                effects=effects,
-            )
-            choices = (likelihood.name, likelihood.overdispersion, pooling.name, pooling.population, parameterisation)
-            yield " ".join(filter(None, choices)), model
 
 
 def calibrated(model: Model, counts: Counts, simulations: int, device: Device) -> str:
@@ -94,7 +71,7 @@ def main() -> None:
     num_devices = start_devices(platform="cpu", num_devices=2, x64=True, num_chains=2, cache_dir="")
     device = Device(platform="cpu", num_devices=num_devices, chain_method="map", x64=True)
     counts = design(has_covariates=asked.covariates)
-    for name, model in variants(counts.effects):
+    for name, model in every_variant(counts.effects):
         if asked.only in name and asked.but_not not in name:
             print(f"{name}: {calibrated(model, counts, asked.simulations, device)}", flush=True)
             jax.clear_caches()

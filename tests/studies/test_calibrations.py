@@ -7,12 +7,12 @@ import pytest
 
 from poolwise.model.likelihoods import EVERY_LIKELIHOOD
 from poolwise.model.poolings import EVERY_POOLING
-from studies.calibrations import calibrated, coverage, design, variants
-from support import DEVICE
+from studies.calibrations import calibrated, coverage, design
+from support import DEVICE, every_variant
 
 
 def test_every_variant_is_gone_through_once():
-    names = [name for name, _ in variants(())]
+    names = [name for name, _ in every_variant()]
     offered = [each for pooling in EVERY_POOLING for noise in EVERY_LIKELIHOOD for each in pooling.offered(noise)]
     assert len(names) == len({*names}) == len(offered)
 
@@ -26,5 +26,5 @@ def test_coverage_is_the_share_of_ranks_in_the_central_94_of_100():
 @pytest.mark.slow
 def test_a_variant_with_covariates_is_calibrated():
     counts = design(has_covariates=True)
-    chosen = dict(variants(counts.effects))["poisson unpooled centred"]
+    chosen = dict(every_variant(counts.effects))["poisson unpooled centred"]
     assert calibrated(chosen, counts, 60, DEVICE).startswith("calibrated, p ")
