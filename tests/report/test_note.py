@@ -303,3 +303,16 @@ def test_the_answer_of_a_suspect_fit_or_of_a_model_that_failed_begins_with_a_war
     assert answer(view_of(many(2))).startswith("The rates run from")
     assert answer(view_of(many(2), verdict=SUSPECT)).startswith("These draws are suspect: do not rely on the answer. ")
     assert answer(view_of(many(2), model_check=failed)).startswith("The model does not describe these counts. ")
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "told"),
+    [
+        ("poisson", ""),
+        ("zero_inflated_poisson", " Rates are those of the rows that are not structural zeros."),
+        ("hurdle_poisson", " Rates are means of the law of counts with its own zeros, "),
+    ],
+)
+def test_the_answer_says_whose_rates_they_are_where_zeros_are_apart(likelihood, told):
+    found = answer(view_of(many(2), model=model_of("hierarchical", likelihood)))
+    assert told in found and ("Rates are" in found) == bool(told)

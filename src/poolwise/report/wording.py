@@ -49,7 +49,8 @@ def answer(view: "FitView") -> str:
 
     It begins with a warning if the draws are suspect or the model does not describe the counts.
     """
-    return " ".join([*_warnings(view), _answer(view), *_ratios(view)])
+    whose = view.model.likelihood.rates_are
+    return " ".join([*_warnings(view), _answer(view), *([whose] if whose else []), *_ratios(view)])
 
 
 def _warnings(view: "FitView") -> list[str]:
@@ -118,7 +119,7 @@ def rates_of(summary: pd.DataFrame) -> pd.DataFrame:
 
 def model_words(model: Model) -> str:
     """What the model assumes."""
-    return f"{model.pooling.meaning} {model.likelihood.meaning}"
+    return f"{model.pooling.meaning} {model.likelihood.meaning} {model.likelihood.rates_are}".strip()
 
 
 def model_maths(

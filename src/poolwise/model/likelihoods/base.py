@@ -110,6 +110,7 @@ class Likelihood(ABC):
     made_of : the likelihoods that it changes
     sites : its parameters that take a prior
     meaning : its assumption, one sentence
+    rates_are : whose a rate is, if it is not the expected count of a row: a sentence; empty otherwise
     formula : (HTML formula, its meaning), from the count down
     statistics : the kind of statistics that `log_likelihood` needs
     cost : about, of the probability of a count and its slope, in those of a Poisson count
@@ -129,6 +130,7 @@ class Likelihood(ABC):
     made_of: "tuple[Likelihood, ...]" = ()
     sites: tuple[Site, ...] = ()
     meaning: str
+    rates_are: str = ""
     formula: tuple[tuple[str, str], ...]
     statistics: Statistics = CELLS
     cost: int = 1

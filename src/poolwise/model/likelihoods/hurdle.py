@@ -31,7 +31,10 @@ class Hurdle(ZerosApart):
     sites: tuple[Site, ...] = (Site("hurdle", "h", "share of rows without an event", Support.UNIT),)
     meaning = (
         "A row has no event with probability hurdle, one for all groups and whatever its rate. Any other row has at"
-        " least one; its count has the law below, given that it is not zero. Rates are those of that law."
+        " least one; its count has the law below, given that it is not zero."
+    )
+    rates_are = (
+        "Rates are means of the law of counts with its own zeros, so they are below the mean of positive counts."
     )
     formula: tuple[tuple[str, str], ...] = (
         (

@@ -24,10 +24,8 @@ class ZeroInflated(ZerosApart):
     sites: tuple[Site, ...] = (
         Site("zi", "ζ", "share of structural zeros: rows without an event whatever their rate", Support.UNIT),
     )
-    meaning = (
-        "A count is a structural zero with probability zi, one for all groups; any other count may be zero too. Rates"
-        " are those of the rows that are not structural zeros."
-    )
+    meaning = "A count is a structural zero with probability zi, one for all groups; any other count may be zero too."
+    rates_are = "Rates are those of the rows that are not structural zeros."
     formula: tuple[tuple[str, str], ...] = (
         ("y<sub>i</sub> ~ ζ · 0 + (1 − ζ) · {law}", "the count of row i: 0 with probability ζ"),
     )
