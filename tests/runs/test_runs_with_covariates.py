@@ -114,6 +114,9 @@ def test_everything_says_at_which_covariates(pooled):
     assert f"with drug placebo, age {mean}" in report  # the rates
     assert f"at exposure 2 hours with drug drug, age {mean}" in report
     assert "the rate ratios of its covariates x" in report
+    assert report.count("drug drug against placebo") == 2  # in the answer, and in the table below it
+    assert "<bdi>one unit more of age</bdi>" in report
+    assert pooled.record.note.count("The rate ratio of one unit more of age is ") == 1
     assert f"with drug drug, age {mean}" in pooled.record.note
     new, summary = pooled.record.metrics["new_group/mean"], read(pooled, "tables/summary.csv", index_col="parameter")
     ratio = read(pooled, "tables/rate_ratios.csv", index_col="effect").loc["drug.drug", "ratio"]

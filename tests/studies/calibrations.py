@@ -26,7 +26,7 @@ from poolwise.model.count_model import Model
 from poolwise.model.priors import prior_values
 from support import PRIORS, every_variant
 
-PLAN = Plan(num_warmup=1000, target_accept=0.9, max_tree_depth=10, draws=99, thin=5)
+PLAN = Plan(num_warmup=500, target_accept=0.9, max_tree_depth=10, draws=99, thin=3)
 INSIDE = 3, 96  # ranks among 99 draws in the central 94%
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from poolwise.checks.base import Check, FitView, Result, Settings
 from poolwise.checks.group_contrasts import TAILS, share_greater
 from poolwise.checks.groups import probability
+from poolwise.counts.cells import Counts
 from poolwise.model.effects import site_of
 from poolwise.text import number, one_line, short
 
@@ -25,7 +26,10 @@ def run(view: FitView, _: Settings) -> Result:
     table = rate_ratios(view)
     return Result(
         metrics={f"rate_ratio/{name}": float(ratio) for name, ratio in table["ratio"].items()},
-        lines=tuple(_lines(table)),
+        lines=tuple(
+            f"the rate ratio of {words} is {ratio} ({low} to {high}), above 1 with probability {above}"
+            for words, (ratio, low, high), above in in_words(table, view.counts)
+        ),
         tables={"rate_ratios": table},
         shown_in=("rate_ratios",),
         value=table,
@@ -57,12 +61,11 @@ def rate_ratios(view: FitView) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("effect")
 
 
-def _lines(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence each."""
-    for name, row in table.iterrows():
-        what = f"against {short(one_line(row['against']))}" if row["against"] else "for one more"
-        ratio, low, high = (number(row[column]) for column in RATIOS)
-        yield (
-            f"{short(one_line(str(name)))}, {what}: rate ratio {ratio} ({low} to {high}), P(ratio > 1) "
-            f"{probability(row['p_above_1'])}"
-        )
+def in_words(table: pd.DataFrame, counts: Counts) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Of each effect: its words, its ratio with the interval, and the probability that it is above 1."""
+    for covariate in counts.covariates:
+        column, *levels = (short(one_line(text)) for text in (covariate.column, *covariate.levels))
+        words = [f"{column} {level} against {levels[0]}" for level in levels[1:]] or [f"one unit more of {column}"]
+        for each, name in zip(words, covariate.effects, strict=True):
+            ratio, low, high, above = (float(table[column][name]) for column in (*RATIOS, "p_above_1"))
+            yield each, (number(ratio), number(low), number(high)), probability(above)

@@ -20,6 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from poolwise.checks.group_contrasts import DECIDED, RANK_HIGH, RANK_LOW
 from poolwise.checks.groups import probability
 from poolwise.checks.integrated_loo import INTEGRATE_ABOVE_K
+from poolwise.checks.rate_ratios import CHECK as RATIOS
+from poolwise.checks.rate_ratios import in_words
 from poolwise.checks.summary import HIGH, INTERVAL, LOW
 from poolwise.counts import description, look_alikes
 from poolwise.figures import names as figures_names
@@ -93,7 +95,8 @@ RANKED = {  # of tables/ranking.csv -> heading on the page
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling", "groups")  # checks with their own section
+# checks with their own section
+SHOWN_APART = ("exact_agreement", "leave_group_out", "power_scaling", "groups", RATIOS.name)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _answer(view: "FitView") -> dict[str, object]:
         "high": HIGH,
         "answer": answer(view),
         "answer_rows": _answer_rows(rates, view),
+        "ratio_rows": _ratio_rows(view),
         "ranked": RANKED.values() if groups_found(view) else (),
         "decided": f"{DECIDED:.0%}",
         "num_rates": len(rates),
@@ -187,7 +191,7 @@ def _answer(view: "FitView") -> dict[str, object]:
 def _trust(view: "FitView") -> dict[str, object]:
     """Verdict and model check with their conditions, and what each check found."""
     found = view.results
-    exact, left_out, priors, _ = (found.get(name) for name in SHOWN_APART)
+    exact, left_out, priors, *_ = (found.get(name) for name in SHOWN_APART)
     others = [result for name, result in found.items() if name not in SHOWN_APART]
     no_exact = exact.lines if exact and exact.value is None else ()
     return {
@@ -240,6 +244,13 @@ def _answer_rows(rates: pd.DataFrame, view: "FitView") -> list[tuple[str, pd.Ser
     rows = [(label_of(str(name)), shown.loc[name], ranks.get(str(name), ())) for name in shown.index]
     sites = (*view.model.pooling.sites, *view.model.likelihood.sites)
     return rows + [(site.meaning, view.summary.loc[site.name], ()) for site in sites if site.name != "lam"]
+
+
+def _ratio_rows(view: "FitView") -> list[tuple[str, ...]]:
+    """Rows of the table of rate ratios: words, ratio, interval, and the probability that it is above 1."""
+    found = view.results.get(RATIOS.name)
+    table = found.value if found else None
+    return [] if table is None else [(words, *ratio, above) for words, ratio, above in in_words(table, view.counts)]
 
 
 def _ranks(view: "FitView", labels: list[str]) -> dict[str, tuple[str, ...]]:

@@ -12,11 +12,13 @@ from poolwise.checks.rate_ratios import CHECK as RATIOS
 from poolwise.checks.summary import HIGH, LOW
 from poolwise.counts import description
 from poolwise.model.count_model import SITES, Model
-from poolwise.text import compact, number, plural, short, words_of
+from poolwise.text import compact, number, number_of, plural, short, words_of
 
 if TYPE_CHECKING:
     from poolwise.checks.base import FitView
     from poolwise.counts.cells import Counts
+
+MOST_RATIOS = 8  # rate ratios in the answer; a table has all
 
 
 def question(counts: "Counts") -> str:
@@ -80,9 +82,12 @@ def _answer(view: "FitView") -> str:
 
 
 def _ratios(view: "FitView") -> list[str]:
-    """What covariates multiply the rates by, a sentence each."""
+    """What covariates multiply the rates by: a sentence for each of the first."""
     found = view.results.get(RATIOS.name)
-    return [f"{line[0].upper()}{line[1:]}." for line in (found.lines if found else ())]
+    lines = found.lines if found else ()
+    told = [f"{line[0].upper()}{line[1:]}." for line in lines[:MOST_RATIOS]]
+    more = len(lines) - len(told)
+    return told + ([f"{number_of(more, 'more rate ratio')}: see tables/rate_ratios.csv."] if more else [])
 
 
 def _differences(view: "FitView") -> list[str]:

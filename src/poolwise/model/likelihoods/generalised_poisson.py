@@ -29,7 +29,7 @@ class GeneralisedPoisson(Likelihood):
     formula = (
         (
             "y<sub>i</sub> ~ GeneralisedPoisson(r<sub>i</sub>, ξ)",
-            "the count of row i, with mean r and variance r / (1 − ξ)<sup>2</sup>",
+            "the count of row i, with mean r and variance r / (1 − ξ)²",
         ),
     )
     cost = 60  # the sum of few possible counts is taken everywhere where rates are integrated out
