@@ -310,7 +310,7 @@ def test_the_answer_of_a_suspect_fit_or_of_a_model_that_failed_begins_with_a_war
     [
         ("poisson", ""),
         ("zero_inflated_poisson", " Rates are those of the rows that are not structural zeros."),
-        ("hurdle_poisson", " Rates are means of the law of counts with its own zeros, "),
+        ("hurdle_poisson", " Rates are those of the law before its zeros are left out: "),
     ],
 )
 def test_the_answer_says_whose_rates_they_are_where_zeros_are_apart(likelihood, told):

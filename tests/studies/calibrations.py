@@ -1,7 +1,7 @@
 """Simulation-based calibration of every variant on one small design: is each truth ranked uniformly by its posterior?
 
-    PYTHONPATH=src:tests python -m studies.calibrations --simulations 500 [--seed 0] [--thin 3] [--covariates]
-                                                        [--only TEXT] [--but-not TEXT]
+    PYTHONPATH=src:tests python -m studies.calibrations --simulations 500 [--seed 0] [--num-warmup 500] [--thin 3]
+                                                        [--covariates] [--only TEXT] [--but-not TEXT]
 
 Three groups of four rows with exposures 0.5, 1 and 3, and the priors of the notebook. A line for each likelihood,
 pooling, population and parameterisation: the verdict with its smallest p (calibrated above 1% by the number of
@@ -71,13 +71,15 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--covariates", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-warmup", type=int, default=PLAN.num_warmup)
     parser.add_argument("--thin", type=int, default=PLAN.thin)
     parser.add_argument("--only", default="")
     parser.add_argument("--but-not", default="\0")
     asked = parser.parse_args()
     num_devices = start_devices(platform="cpu", num_devices=2, x64=True, num_chains=2, cache_dir="")
     device = Device(platform="cpu", num_devices=num_devices, chain_method="map", x64=True)
-    counts, plan = design(has_covariates=asked.covariates), replace(PLAN, thin=asked.thin)
+    counts = design(has_covariates=asked.covariates)
+    plan = replace(PLAN, num_warmup=asked.num_warmup, thin=asked.thin)
     for name, model in every_variant(counts.effects):
         if asked.only in name and asked.but_not not in name:
             line = calibrated(model, counts, asked.simulations, device, seed=asked.seed, plan=plan)

@@ -33,9 +33,7 @@ class Hurdle(ZerosApart):
         "A row has no event with probability hurdle, one for all groups and whatever its rate. Any other row has at"
         " least one; its count has the law below, given that it is not zero."
     )
-    rates_are = (
-        "Rates are means of the law of counts with its own zeros, so they are below the mean of positive counts."
-    )
+    rates_are = "Rates are those of the law before its zeros are left out: below the mean of the positive counts."
     formula: tuple[tuple[str, str], ...] = (
         (
             "y<sub>i</sub> ~ h · 0 + (1 − h) · [{law} given y<sub>i</sub> &gt; 0]",
