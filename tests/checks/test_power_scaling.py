@@ -172,14 +172,15 @@ def test_weights_that_cannot_be_smoothed_are_made_nearer_to_one_or_given_up():
     assert np.isnan(power_scaling._sensitivities(standing, [draws])[0])
 
 
-def test_many_parameters_are_looked_at_in_fewer_draws(nb_table, fit_of, cookies, monkeypatch):
-    monkeypatch.setattr(power_scaling, "WORK", 4000 * 11)  # with alpha, beta and phi
+def test_many_parameters_are_looked_at_in_evenly_spaced_draws(fit_of, cookies, monkeypatch):
     draws = fit_of("hierarchical", "negative_binomial")
-    thinned = power_scaling._thinned(posterior_and_cells(draws, cookies)[0])
-    assert thinned.sizes["draw"] == 1000
-    fewer = table_of(draws, cookies, "hierarchical", "negative_binomial")
-    numbers = ["prior", "likelihood"]
-    assert np.allclose(fewer[numbers], nb_table[numbers], atol=0.03)
+    places = np.linspace(0, draws.posterior["mu"].shape[1] - 1, 1000).round().astype(int)
+    spaced = Fit(
+        *({name: value[:, places] for name, value in each.items()} for each in (draws.posterior, draws.sample_stats))
+    )
+    expected = table_of(spaced, cookies, "hierarchical", "negative_binomial")
+    monkeypatch.setattr(power_scaling, "WORK", 4000 * 11)  # with alpha, beta and phi
+    pd.testing.assert_frame_equal(table_of(draws, cookies, "hierarchical", "negative_binomial"), expected)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ SENSITIVE = 0.05  # as in priorsense, from section 3.3 of the reference
 UNUSUAL = 0.3
 BOTH, DOMINANT, NOTHING = "prior and data both move it", "the prior moves it, the likelihood hardly", "-"
 UNKNOWN = "not known: the weights cannot be smoothed"
-# parameters times draws; more parameters use fewer draws, at least LEAST, whose noise stays below 0.02
+# parameters times draws; more parameters use fewer draws, at least LEAST: a sensitivity of 0.2 has an error of 0.025
 WORK, LEAST = 2_000_000, 1000
 
 

@@ -36,6 +36,7 @@ from poolwise.model.special import LARGEST
 BLOCK = 2**20  # values held at once
 TOGETHER = 64  # most tables of one shape in a call
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
+HALVINGS, NEAR = 64, 1e-3  # to find the mode; the distance of the slopes beside it that give the curvature
 FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped here, so squares are finite
 
 
@@ -304,16 +305,21 @@ def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) ->
 
     The height may be -inf below some rate, at which a count is not possible.
     """
-    slope = jax.grad(height)
 
-    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        middle = (ends[0] + ends[1]) / 2
-        at_middle, slope_there = jax.value_and_grad(height)(middle)
-        is_left = (slope_there > 0) | jnp.isneginf(at_middle)
-        return jnp.where(is_left, middle, ends[0]), jnp.where(is_left, ends[1], middle)
+    def step(i: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        low, high, _, slope_before = state
+        middle = (low + high) / 2
+        is_halving = i < HALVINGS
+        x = jnp.where(is_halving, middle, middle + (i - HALVINGS + 1) * NEAR)
+        at_x, slope = jax.value_and_grad(height)(x)  # compiled once: a likelihood may be a large program
+        is_left = (slope > 0) | jnp.isneginf(at_x)
+        low, high = jnp.where(is_halving & is_left, x, low), jnp.where(is_halving & ~is_left, x, high)
+        return low, high, slope_before, slope
 
-    mode = sum(jax.lax.fori_loop(0, 64, halve, (-farthest, farthest))) / 2
-    scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-jax.grad(slope)(mode), 1e-12)), 2.0)
+    start = (-farthest, farthest, jnp.zeros_like(farthest), jnp.zeros_like(farthest))
+    low, high, nearer, farther = jax.lax.fori_loop(0, HALVINGS + 2, step, start)
+    mode, curvature = (low + high) / 2, (farther - nearer) / NEAR
+    scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-curvature, 1e-12)), 2.0)
     t = FIRST + STEP * jnp.arange(NODES)
     x = mode + scale * jnp.sinh(t)
     return x, jax.vmap(height)(x) + jnp.log(STEP * scale * jnp.cosh(t))
