@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from numpyro import handlers
-from numpyro.infer.util import log_density
+from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from scipy import stats
 
 from poolwise.counts.cells import counts_from_rows
@@ -117,6 +118,28 @@ def test_centred_density_is_that_of_the_generative_form(case, pooling, likelihoo
     rows, _ = log_density(model.generative, (group, exposure, values, 6), {"count": count}, point)
     # NumPyro's own negative binomial errs by up to 7e-7 an observation
     assert abs(float(joint - rows)) < 48e-6
+
+
+@pytest.mark.parametrize("likelihood", EVERY_LIKELIHOOD, ids=name_of)
+def test_standardised_density_is_the_centred_one_in_other_coordinates(pooling, likelihood):
+    if "standardised" not in pooling.offered(likelihood):
+        return
+    (standardised, values), (centred, _) = (
+        model_and_values(pooling, likelihood, each) for each in ("standardised", "centred")
+    )
+    given = (likelihood.statistics.of(TABLE), values)
+    own = {site.name: jnp.asarray(0.2) for site in likelihood.sites}
+    start = own | {"mu": jnp.asarray(-0.3), "sigma": jnp.asarray(0.7), "z": jnp.linspace(-1.4, 1.6, 6)}
+    flat, unravel = ravel_pytree(start)
+
+    def at(coordinates):
+        found = constrain_fn(standardised.log_joint, given, {}, unravel(coordinates), return_deterministic=True)
+        return {name: found[name] for name in ("mu", "sigma", "lam", *own)}
+
+    _, log_volume = jnp.linalg.slogdet(jax.jacfwd(lambda coordinates: ravel_pytree(at(coordinates))[0])(flat))
+    found = -potential_energy(standardised.log_joint, given, {}, unravel(flat)) - log_volume
+    expected, _ = log_density(centred.log_joint, given, {}, at(flat))
+    assert float(found) == pytest.approx(float(expected), abs=1e-8)
 
 
 @pytest.mark.parametrize("likelihood", EVERY_LIKELIHOOD, ids=name_of)
