@@ -14,7 +14,7 @@ from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 
 from poolwise.counts.cells import counts_from_rows
-from poolwise.counts.statistics import sufficient_statistics
+from poolwise.counts.statistics import filled_up, sufficient_statistics
 from poolwise.inference.engines import ENGINES
 from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -35,6 +35,11 @@ TABLES = {
 }
 FEW = counts_from_rows(list("aabbbcd"), [3, 8, 0, 2, 1, 31, 12], [1.0, 2.0, 1.0, 1.0, 0.5, 3.0, 1.0])
 WIDE = PRIORS | {"sigma": {"name": "LogNormal", "loc": 1.5, "scale": 0.5}}  # of sigma / mu from 0.2 on: a grid holds it
+
+
+def statistics_of(table):
+    """In the shapes of other tables with as many groups, so that they share their programs."""
+    return filled_up(sufficient_statistics(table), to=lambda _, length: max(length, 8))
 
 
 def params_of(delta):
@@ -87,7 +92,7 @@ def test_density_is_the_integral_over_the_rates(name, ratio, delta):
     table = TABLES[name]
     for mu in (0.5, 9.0):
         expected = sum(logsumexp(grid(table, g, mu, ratio * mu, delta)[1]) for g in range(table.num_groups))
-        statistics = sufficient_statistics(table)
+        statistics = statistics_of(table)
         found = float(log_marginal(statistics, mu, ratio * mu, params_of(delta), likelihood_of(delta)))
         # 1e-8, or the rounding of counts of a million: their terms are of order 1e7
         assert found == pytest.approx(expected, abs=1e-8, rel=1e-14 * 1e7 / max(1.0, abs(expected)) + 1e-13)
@@ -95,7 +100,7 @@ def test_density_is_the_integral_over_the_rates(name, ratio, delta):
 
 def test_negative_binomial_without_dispersion_is_the_poisson():
     for name, ratio in itertools.product(TABLES, (1e-3, 0.5, 10.0)):
-        statistics = sufficient_statistics(TABLES[name])
+        statistics = statistics_of(TABLES[name])
         poisson = float(log_marginal(statistics, 9.0, 9.0 * ratio, {}, LIKELIHOODS["poisson"]))
         limit = float(
             log_marginal(statistics, 9.0, 9.0 * ratio, {"phi": jnp.asarray(1e30)}, LIKELIHOODS["negative_binomial"])
@@ -105,7 +110,7 @@ def test_negative_binomial_without_dispersion_is_the_poisson():
 
 @pytest.mark.parametrize("delta", [None, 0.4])
 def test_density_and_slopes_hold_from_no_spread_to_any(delta):
-    statistics, likelihood = sufficient_statistics(TABLES["several exposures"]), likelihood_of(delta)
+    statistics, likelihood = statistics_of(TABLES["several exposures"]), likelihood_of(delta)
 
     def at(log_mu, log_ratio):
         mu = jnp.exp(log_mu)
@@ -129,20 +134,20 @@ def test_scale_of_a_log_normal_is_accurate_for_any_ratio():
     assert np.isfinite(jax.vmap(jax.grad(log_normal_scale))(jnp.asarray(ratio))).all()
 
 
+@functools.partial(jax.jit, static_argnums=(5,))
+def drawn_rates(keys, statistics, mu, sigma, params, likelihood):
+    return jax.vmap(lambda key: LOG_NORMAL.draw_rates(key, likelihood, statistics, POOLING.law_at(mu, sigma), params))(
+        keys
+    )
+
+
 @pytest.mark.parametrize("delta", [None, 0.4])
 @pytest.mark.parametrize(("mu", "sigma"), [(9.0, 0.05), (9.0, 4.0), (0.5, 5.0)])
 @pytest.mark.parametrize("name", TABLES)
 def test_rates_are_drawn_from_their_distribution_given_the_rest(name, mu, sigma, delta):
     # Kolmogorov-Smirnov against the distribution function by quadrature, fixed seed
-    table, likelihood = TABLES[name], likelihood_of(delta)
-    draw = jax.jit(
-        jax.vmap(
-            lambda key: LOG_NORMAL.draw_rates(
-                key, likelihood, sufficient_statistics(table), POOLING.law_at(mu, sigma), params_of(delta)
-            )
-        )
-    )
-    draws = np.asarray(draw(jax.random.split(jax.random.key(0), 10_000)))
+    table, keys = TABLES[name], jax.random.split(jax.random.key(0), 10_000)
+    draws = np.asarray(drawn_rates(keys, statistics_of(table), mu, sigma, params_of(delta), likelihood_of(delta)))
     for group in range(table.num_groups):
         nodes, log_weight = grid(table, group, mu, sigma, delta)
         below = integrate.cumulative_simpson(np.exp(log_weight - log_weight.max()), x=nodes, initial=0.0)
@@ -224,7 +229,7 @@ def test_stored_parameters_are_those_of_mu_and_sigma():
 def test_mean_is_moved_in_its_standard_deviations_given_sigma(sigma):
     table = counts_from_rows(list("aaaabbc"), [30, 31, 29, 30, 58, 63, 605], [3.0] * 4 + [6.0] * 2 + [60.0])
     model, values = model_and_values("poisson", "standardised", PRIORS)
-    statistics, point = sufficient_statistics(table), {"mu": 10.0, "sigma": sigma, "z": np.zeros(3)}
+    statistics, point = statistics_of(table), {"mu": 10.0, "sigma": sigma, "z": np.zeros(3)}
     _, trace = log_density(model.log_joint, (statistics, values), {}, point)
     mu = np.exp(np.linspace(-1.5, 8.0, 2001))
     density = np.array([float(log_marginal(statistics, each, sigma, {}, LIKELIHOODS["poisson"])) for each in mu])
@@ -247,7 +252,7 @@ def test_likelihoods_without_a_concave_form_offer_what_needs_none():
 def test_large_sigma_costs_little(totals, groups):
     # a group with an event has the probability sigma^(-1/4) / sqrt(log sigma), and none where mu^2 / sigma is constant
     table = counts_from_rows(range(len(totals)), totals, [3.0] * len(totals))
-    statistics = sufficient_statistics(table)
+    statistics = statistics_of(table)
 
     def at(log_mu, log_sigma):
         return float(log_marginal(statistics, np.exp(log_mu), np.exp(log_sigma), {}, LIKELIHOODS["poisson"]))
