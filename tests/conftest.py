@@ -56,9 +56,10 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> int:
     """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start.
 
     They are kept for the next run of the tests only in a folder that the user names: a process that is killed, as some
-    are here, may leave half a program in it.
+    are here, may leave half a program in it. Workers have folders of their own: one may read what another writes.
     """
-    cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax-cache")))
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("jax-cache")
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(named, os.environ.get("PYTEST_XDIST_WORKER", "")))
     import jax
 
     from poolwise.inference.devices import start_devices
