@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +23,7 @@ from hydra.core.singleton import Singleton
 
 from poolwise.config import leaves_of
 from poolwise.counts.cells import Counts
+from poolwise.counts.statistics import filled_up, sufficient_statistics
 from poolwise.inference import devices
 from poolwise.inference.datatree import to_tree
 from poolwise.inference.engines.base import Fit
@@ -57,6 +59,7 @@ SAMPLER = Sampler(
 )
 NUM_DEVICES = 2
 DEVICE = Device(platform="cpu", num_devices=NUM_DEVICES, chain_method="map", x64=True)
+ONE_DEVICE = replace(DEVICE, num_devices=1)  # the same draws; NUTS is compiled once for each device
 
 
 def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, parameterisation: str | None = None) -> Model:
@@ -92,7 +95,7 @@ def fit_cookies(
     priors: dict = PRIORS,
     seed: int = 0,
     sampler: Sampler = SAMPLER,
-    device: Device = DEVICE,
+    device: Device = ONE_DEVICE,
     parameterisation: str | None = None,
 ) -> Fit:
     """A fit with everything as in the default config but what is given."""
@@ -116,6 +119,11 @@ def groups_of(counts: Counts) -> list[np.ndarray]:
     """The counts of the rows of each group, as `exact_reference` takes them."""
     group, _, count = counts.rows()
     return [count[group == g] for g in range(counts.num_groups)]
+
+
+def shared_shapes(counts: Counts) -> dict[str, np.ndarray]:
+    """Sufficient statistics in the shapes of other tables with as many groups, so that they share their programs."""
+    return filled_up(sufficient_statistics(counts), to=lambda _, length: max(length, 8))
 
 
 def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:

@@ -13,7 +13,7 @@ from poolwise.config import Checks
 from poolwise.counts.cells import counts_from_rows
 from poolwise.figures.names import NAMES
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, SAMPLER, fit_cookies, model_of
+from support import ONE_DEVICE, PRIORS, SAMPLER, fit_cookies, model_of
 
 SHORT = replace(SAMPLER, num_warmup=300, num_samples=500, checkpoint_every=500)
 COUNTS = counts_from_rows(np.repeat(["a", "b\n", "ü"], 6), [7, 9, 0, 11, 6, 9, 12, 10, 15, 9, 12, 8, 4, 7, 5, 6, 3, 5])
@@ -24,7 +24,7 @@ def plain():
     """A fit with no check."""
     draws = fit_cookies(COUNTS, "unpooled", "poisson", sampler=SHORT)
     values = prior_values(PRIORS, sites=("lam",))
-    settings = Settings(seed=0, sampler=SHORT, device=DEVICE, num_draws=100)
+    settings = Settings(seed=0, sampler=SHORT, device=ONE_DEVICE, num_draws=100)
     return examine(model_of("unpooled", "poisson"), COUNTS, values, draws, settings), settings
 
 

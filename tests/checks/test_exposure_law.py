@@ -14,7 +14,7 @@ from poolwise.counts.cells import counts_from_rows
 from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, SAMPLER
+from support import ONE_DEVICE, PRIORS, SAMPLER
 
 SHORT = replace(SAMPLER, num_warmup=300, num_samples=500, checkpoint_every=500)
 
@@ -82,8 +82,8 @@ def result_of(counts, overdispersion):
     families = {site: PRIORS[site]["name"] for site in sites_of("hierarchical", "negative_binomial")}
     model = count_model("hierarchical", "negative_binomial", families, overdispersion=overdispersion)
     values = prior_values(PRIORS, sites=tuple(families))
-    draws = sample(model, counts, values, seed=0, sampler=SHORT, device=DEVICE)
-    settings = Settings(seed=0, sampler=SHORT, device=DEVICE, checks=frozenset({"exposure_law"}), exposure=10.0)
+    draws = sample(model, counts, values, seed=0, sampler=SHORT, device=ONE_DEVICE)
+    settings = Settings(seed=0, sampler=SHORT, device=ONE_DEVICE, checks=frozenset({"exposure_law"}), exposure=10.0)
     view = examine(model, counts, values, draws, settings)
     return view, view.results["exposure_law"]
 

@@ -18,7 +18,7 @@ from poolwise.inference.engines.nuts import sample
 from poolwise.model.count_model import sites_of
 from poolwise.model.poolings.hierarchical import HIERARCHICAL
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, SAMPLER, VARIANTS, groups_of, model_of
+from support import ONE_DEVICE, PRIORS, SAMPLER, VARIANTS, groups_of, model_of
 
 pytestmark = pytest.mark.fit
 
@@ -41,7 +41,7 @@ def values_of(pooling, likelihood):
 def refitted(counts, pooling, likelihood, *, parameterisation=None, sampler=SHORT, **rest):
     model = model_of(pooling, likelihood, parameterisation=parameterisation)
     values = values_of(pooling, likelihood)
-    return leave_group_out.leave_group_out(model, counts, values, seed=0, sampler=sampler, device=DEVICE, **rest)
+    return leave_group_out.leave_group_out(model, counts, values, seed=0, sampler=sampler, device=ONE_DEVICE, **rest)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_groups_have_random_numbers_of_their_own(cookies, fit_of, monkeypatch):
     sampler = replace(SAMPLER, name="stop")
     model, values = model_of("unpooled", "negative_binomial"), values_of("unpooled", "negative_binomial")
     for seed in (0, 1):
-        leave_group_out.leave_group_out(model, cookies, values, seed=seed, sampler=sampler, device=DEVICE)
+        leave_group_out.leave_group_out(model, cookies, values, seed=seed, sampler=sampler, device=ONE_DEVICE)
     assert len(set(seeds)) == 10
 
 

@@ -19,7 +19,7 @@ from poolwise.inference.engines import ENGINES
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
 from poolwise.runs.arviz_tree import to_arviz
-from support import DEVICE, PRIORS, SAMPLER, groups_of, model_of
+from support import ONE_DEVICE, PRIORS, SAMPLER, groups_of, model_of
 
 pytestmark = pytest.mark.fit
 
@@ -42,8 +42,8 @@ def examined(table, likelihood="poisson", *, engine="exact", parameterisation="m
     sampler = replace(SAMPLER, name=engine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rates, "STORED", stored)
-        draws = ENGINES[engine].sample(model, table, values, seed=0, sampler=sampler, device=DEVICE)
-    settings = Settings(seed=0, sampler=sampler, device=DEVICE, checks=CHECKS, num_draws=100)
+        draws = ENGINES[engine].sample(model, table, values, seed=0, sampler=sampler, device=ONE_DEVICE)
+    settings = Settings(seed=0, sampler=sampler, device=ONE_DEVICE, checks=CHECKS, num_draws=100)
     return findings.examine(model, table, values, draws, settings)
 
 

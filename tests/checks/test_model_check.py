@@ -14,10 +14,10 @@ from poolwise.checks.predictive_statistics import _p_tail
 from poolwise.model.sites import Feature
 from poolwise.report import note
 from poolwise.runs.metrics import unchecked
-from support import DEVICE, SAMPLER, model_of
+from support import ONE_DEVICE, SAMPLER, model_of
 
 EITHER = ("zero_inflated", "hurdle")
-ASKED = Settings(seed=0, sampler=SAMPLER, device=DEVICE, checks=frozenset({"model_check"}))
+ASKED = Settings(seed=0, sampler=SAMPLER, device=ONE_DEVICE, checks=frozenset({"model_check"}))
 
 
 def checked_of(counts, *, labels=("a", "b", "c"), failed=None, even=True, **tree) -> FitView:

@@ -13,7 +13,7 @@ from poolwise.counts.cells import counts_from_rows
 from poolwise.inference import predictive
 from poolwise.model.count_model import sites_of
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, SAMPLER, fit_cookies, groups_of, model_of, posterior_and_cells
+from support import ONE_DEVICE, PRIORS, SAMPLER, fit_cookies, groups_of, model_of, posterior_and_cells
 
 pytestmark = pytest.mark.fit
 
@@ -76,7 +76,7 @@ def outlier():
 
     def refitted(found=integrated):
         return refitted_where_bad(
-            found, table, posterior, model, values, Settings(seed=0, sampler=QUICK, device=DEVICE)
+            found, table, posterior, model, values, Settings(seed=0, sampler=QUICK, device=ONE_DEVICE)
         )
 
     exact = exact_reference.exact("hierarchical", "poisson", groups_of(table))

@@ -18,11 +18,11 @@ from poolwise.inference.datatree import to_tree
 from poolwise.model.count_model import sites_of
 from poolwise.model.likelihoods import likelihood_of
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS, SAMPLER, model_of
+from support import ONE_DEVICE, PRIORS, SAMPLER, model_of
 
 CHAINS, DRAWS = 2, 150
 SITES = {"zi": 0.3, "hurdle": 0.4, "delta": 0.7, "phi": 1 / 0.49}
-ASKED = Settings(seed=0, sampler=SAMPLER, device=DEVICE, checks=frozenset({"zeros"}))
+ASKED = Settings(seed=0, sampler=SAMPLER, device=ONE_DEVICE, checks=frozenset({"zeros"}))
 
 
 def view_of(likelihood, counts, *, lam=(3.0, 1.0), exposure=None, site_draws=None, pooling="unpooled") -> FitView:

@@ -20,7 +20,7 @@ from poolwise.inference.engines.nuts import sample
 from poolwise.inference.settings import Sampler
 from poolwise.model.count_model import count_model
 from poolwise.model.priors import prior_values
-from support import DEVICE, PRIORS
+from support import ONE_DEVICE, PRIORS
 
 pytestmark = pytest.mark.fit
 
@@ -47,9 +47,9 @@ def view() -> FitView:
     sites = ("mu", "sigma", "beta")
     families, values = {site: PRIORS[site]["name"] for site in sites}, prior_values(PRIORS, sites=sites)
     model = count_model("hierarchical", "poisson", families, effects=counts.effects)
-    draws = sample(model, counts, values, seed=0, sampler=SAMPLER, device=DEVICE)
+    draws = sample(model, counts, values, seed=0, sampler=SAMPLER, device=ONE_DEVICE)
     asked = {"checks": frozenset({"groups", "rate_ratios", "sensitivity"}), "exposure": 2.5, "num_draws": 200}
-    found = examine(model, counts, values, draws, Settings(seed=0, sampler=SAMPLER, device=DEVICE, **asked))
+    found = examine(model, counts, values, draws, Settings(seed=0, sampler=SAMPLER, device=ONE_DEVICE, **asked))
     left_out = leave_group_out.result(make_groups_out(counts.labels))
     return replace(found, results={**found.results, "leave_group_out": left_out})
 

@@ -14,6 +14,7 @@ from poolwise.inference.engines import nuts
 from poolwise.model.priors import prior_values
 from support import (
     DEVICE,
+    ONE_DEVICE,
     PRIORS,
     SAMPLER,
     VARIANTS,
@@ -51,9 +52,7 @@ def test_exact_reference_agrees_with_published_digits(exact_of):
         assert (exact.log_marginal, exact.elpd_loo) == pytest.approx(values, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "chunk", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(1500, marks=pytest.mark.slow), 6000]
-)
+@pytest.mark.parametrize("chunk", [7, 6000])
 def test_draws_do_not_depend_on_the_length_of_a_chunk(chunk, cookies, fit_of):
     found = fit_cookies(cookies, "hierarchical", "poisson", sampler=replace(SAMPLER, checkpoint_every=chunk))
     assert same_bits(found.posterior, fit_of("hierarchical", "poisson").posterior)
@@ -61,9 +60,9 @@ def test_draws_do_not_depend_on_the_length_of_a_chunk(chunk, cookies, fit_of):
 
 @pytest.mark.process
 def test_draws_do_not_depend_on_the_number_of_devices_or_the_process(fit_of):
-    # the fit of this process has two devices and had other fits before it
+    # the fit of this process has one device and had other fits before it
     here = digest(fit_of("hierarchical", "negative_binomial").posterior)
-    assert digests_elsewhere(1, 4, pooling="hierarchical", likelihood="negative_binomial") == {here}
+    assert digests_elsewhere(2, 4, pooling="hierarchical", likelihood="negative_binomial") == {here}
 
 
 def test_draws_do_not_depend_on_the_order_of_rows(cookies):
@@ -105,7 +104,9 @@ def test_another_prior_family_compiles_another_program(cookies):
 
 
 def test_side_by_side_chains_find_the_same_posterior(cookies, exact_of):
-    draws = fit_cookies(cookies, "unpooled", "poisson", device=replace(DEVICE, chain_method="vmap")).posterior["lam"]
+    draws = fit_cookies(cookies, "unpooled", "poisson", device=replace(ONE_DEVICE, chain_method="vmap")).posterior[
+        "lam"
+    ]
     sample = np.moveaxis(draws, 2, 0)
     off = sample.mean((1, 2)) - exact_of("unpooled", "poisson").mean["lam"]
     assert np.all(np.abs(off) < 4 * array_stats.mcse(sample, method="mean"))

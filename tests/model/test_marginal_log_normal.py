@@ -14,7 +14,6 @@ from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 
 from poolwise.counts.cells import counts_from_rows
-from poolwise.counts.statistics import filled_up, sufficient_statistics
 from poolwise.inference.engines import ENGINES
 from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.likelihoods import LIKELIHOODS
@@ -22,7 +21,7 @@ from poolwise.model.mixings.log_normal import LOG_NORMAL
 from poolwise.model.poolings import pooling_of
 from poolwise.model.priors import law, prior_values
 from poolwise.model.special import log_normal_scale
-from support import DEVICE, PRIORS, SAMPLER, by_parameter
+from support import ONE_DEVICE, PRIORS, SAMPLER, by_parameter, shared_shapes
 
 pytestmark = pytest.mark.fit
 
@@ -35,11 +34,6 @@ TABLES = {
 }
 FEW = counts_from_rows(list("aabbbcd"), [3, 8, 0, 2, 1, 31, 12], [1.0, 2.0, 1.0, 1.0, 0.5, 3.0, 1.0])
 WIDE = PRIORS | {"sigma": {"name": "LogNormal", "loc": 1.5, "scale": 0.5}}  # of sigma / mu from 0.2 on: a grid holds it
-
-
-def statistics_of(table):
-    """In the shapes of other tables with as many groups, so that they share their programs."""
-    return filled_up(sufficient_statistics(table), to=lambda _, length: max(length, 8))
 
 
 def params_of(delta):
@@ -92,7 +86,7 @@ def test_density_is_the_integral_over_the_rates(name, ratio, delta):
     table = TABLES[name]
     for mu in (0.5, 9.0):
         expected = sum(logsumexp(grid(table, g, mu, ratio * mu, delta)[1]) for g in range(table.num_groups))
-        statistics = statistics_of(table)
+        statistics = shared_shapes(table)
         found = float(log_marginal(statistics, mu, ratio * mu, params_of(delta), likelihood_of(delta)))
         # 1e-8, or the rounding of counts of a million: their terms are of order 1e7
         assert found == pytest.approx(expected, abs=1e-8, rel=1e-14 * 1e7 / max(1.0, abs(expected)) + 1e-13)
@@ -100,7 +94,7 @@ def test_density_is_the_integral_over_the_rates(name, ratio, delta):
 
 def test_negative_binomial_without_dispersion_is_the_poisson():
     for name, ratio in itertools.product(TABLES, (1e-3, 0.5, 10.0)):
-        statistics = statistics_of(TABLES[name])
+        statistics = shared_shapes(TABLES[name])
         poisson = float(log_marginal(statistics, 9.0, 9.0 * ratio, {}, LIKELIHOODS["poisson"]))
         limit = float(
             log_marginal(statistics, 9.0, 9.0 * ratio, {"phi": jnp.asarray(1e30)}, LIKELIHOODS["negative_binomial"])
@@ -110,7 +104,7 @@ def test_negative_binomial_without_dispersion_is_the_poisson():
 
 @pytest.mark.parametrize("delta", [None, 0.4])
 def test_density_and_slopes_hold_from_no_spread_to_any(delta):
-    statistics, likelihood = statistics_of(TABLES["several exposures"]), likelihood_of(delta)
+    statistics, likelihood = shared_shapes(TABLES["several exposures"]), likelihood_of(delta)
 
     def at(log_mu, log_ratio):
         mu = jnp.exp(log_mu)
@@ -147,7 +141,7 @@ def drawn_rates(keys, statistics, mu, sigma, params, likelihood):
 def test_rates_are_drawn_from_their_distribution_given_the_rest(name, mu, sigma, delta):
     # Kolmogorov-Smirnov against the distribution function by quadrature, fixed seed
     table, keys = TABLES[name], jax.random.split(jax.random.key(0), 10_000)
-    draws = np.asarray(drawn_rates(keys, statistics_of(table), mu, sigma, params_of(delta), likelihood_of(delta)))
+    draws = np.asarray(drawn_rates(keys, shared_shapes(table), mu, sigma, params_of(delta), likelihood_of(delta)))
     for group in range(table.num_groups):
         nodes, log_weight = grid(table, group, mu, sigma, delta)
         below = integrate.cumulative_simpson(np.exp(log_weight - log_weight.max()), x=nodes, initial=0.0)
@@ -206,7 +200,7 @@ def test_posterior_is_that_of_the_quadrature(how, likelihood):
     is_nuts = how != "exact"
     model, values = model_and_values(likelihood, how if is_nuts else None)
     sampler = replace(SAMPLER, name="nuts" if is_nuts else "exact", num_warmup=1000, num_samples=2500)
-    draws = ENGINES[sampler.name].sample(model, FEW, values, seed=1, sampler=sampler, device=DEVICE).posterior
+    draws = ENGINES[sampler.name].sample(model, FEW, values, seed=1, sampler=sampler, device=ONE_DEVICE).posterior
     for site, moments in posterior_by_quadrature(likelihood).items():
         sample = by_parameter(draws[site])
         found = {"mean": sample.mean((1, 2)), "sd": sample.std((1, 2), ddof=1)}
@@ -218,7 +212,7 @@ def test_posterior_is_that_of_the_quadrature(how, likelihood):
 def test_stored_parameters_are_those_of_mu_and_sigma():
     model, values = model_and_values("poisson")
     draws = ENGINES["exact"].sample(
-        model, FEW, values, seed=0, sampler=replace(SAMPLER, name="exact", num_samples=50), device=DEVICE
+        model, FEW, values, seed=0, sampler=replace(SAMPLER, name="exact", num_samples=50), device=ONE_DEVICE
     )
     mu, sigma, m, s = (draws.posterior[name] for name in ("mu", "sigma", "m", "s"))
     known = stats.lognorm(s, scale=np.exp(m))
@@ -229,7 +223,7 @@ def test_stored_parameters_are_those_of_mu_and_sigma():
 def test_mean_is_moved_in_its_standard_deviations_given_sigma(sigma):
     table = counts_from_rows(list("aaaabbc"), [30, 31, 29, 30, 58, 63, 605], [3.0] * 4 + [6.0] * 2 + [60.0])
     model, values = model_and_values("poisson", "standardised", PRIORS)
-    statistics, point = statistics_of(table), {"mu": 10.0, "sigma": sigma, "z": np.zeros(3)}
+    statistics, point = shared_shapes(table), {"mu": 10.0, "sigma": sigma, "z": np.zeros(3)}
     _, trace = log_density(model.log_joint, (statistics, values), {}, point)
     mu = np.exp(np.linspace(-1.5, 8.0, 2001))
     density = np.array([float(log_marginal(statistics, each, sigma, {}, LIKELIHOODS["poisson"])) for each in mu])
@@ -252,7 +246,7 @@ def test_likelihoods_without_a_concave_form_offer_what_needs_none():
 def test_large_sigma_costs_little(totals, groups):
     # a group with an event has the probability sigma^(-1/4) / sqrt(log sigma), and none where mu^2 / sigma is constant
     table = counts_from_rows(range(len(totals)), totals, [3.0] * len(totals))
-    statistics = statistics_of(table)
+    statistics = shared_shapes(table)
 
     def at(log_mu, log_sigma):
         return float(log_marginal(statistics, np.exp(log_mu), np.exp(log_sigma), {}, LIKELIHOODS["poisson"]))

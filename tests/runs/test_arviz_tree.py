@@ -19,7 +19,7 @@ from poolwise.errors import RequestError
 from poolwise.inference.engines.base import Fit
 from poolwise.model.priors import prior_values
 from poolwise.runs import arviz_tree
-from support import DEVICE, PRIORS, ROOT, SAMPLER, model_of
+from support import ONE_DEVICE, PRIORS, ROOT, SAMPLER, model_of
 
 pytestmark = pytest.mark.fit
 
@@ -80,7 +80,7 @@ class Loaded:
 def loaded(counts, pooling: str, likelihood: str, draws: Fit, dim: str, rows: pd.DataFrame) -> Loaded:
     model = model_of(pooling, likelihood)
     values = prior_values(PRIORS, sites=tuple(site for site, _ in model.families))
-    settings = Settings(seed=3, sampler=SAMPLER, device=DEVICE, checks=frozenset({"sensitivity"}), num_draws=200)
+    settings = Settings(seed=3, sampler=SAMPLER, device=ONE_DEVICE, checks=frozenset({"sensitivity"}), num_draws=200)
     view = examine(model, counts, values, draws, settings)
     tree = arviz_tree.to_arviz(view.tree, model=model, values=values, group_column=dim, seed=3)
     return Loaded(view, tree, dim, list(rows.iloc[:, 0]), list(rows.iloc[:, 1]))

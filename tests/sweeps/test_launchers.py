@@ -74,7 +74,7 @@ def sampling(outputs: Path) -> Run | None:
     return next((run for run in all_runs(outputs) if run.info.run_id[:6] in begun), None)
 
 
-@pytest.mark.parametrize("launcher", ["basic", *WORKERS])
+@pytest.mark.parametrize("launcher", WORKERS)  # of the basic launcher in test_sweep
 def test_a_grid_ends_with_its_fits_below_one_parent(process, outputs, launcher):
     done = process("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *GRID)
     assert done.returncode == 0, done.stderr
@@ -84,7 +84,7 @@ def test_a_grid_ends_with_its_fits_below_one_parent(process, outputs, launcher):
     assert len({run.data.tags["run_fingerprint"] for run in children}) == 6
 
 
-@pytest.mark.parametrize("launcher", ["basic", *WORKERS])
+@pytest.mark.parametrize("launcher", WORKERS)  # of the basic launcher in test_sweep
 def test_a_job_that_fails_ends_only_itself(process, outputs, launcher):
     done = process("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *ONE_FAILS)
     assert done.returncode == 1, done.stderr

@@ -36,7 +36,7 @@ from poolwise.model.special import LARGEST
 BLOCK = 2**20  # values held at once
 TOGETHER = 64  # most tables of one shape in a call
 NODES, FIRST, STEP = 129, -10.5, 0.125  # of t
-HALVINGS, NEAR = 64, 1e-3  # to find the mode; the distance of the slopes beside it that give the curvature
+HALVINGS, NEAR = 64, 1e-3  # to find the mode; its curvature is that between slopes at this distance and at twice it
 FARTHEST = 0.42  # of the largest logarithm of a float: log rates are clipped here, so squares are finite
 
 
@@ -306,19 +306,20 @@ def _trapezoid(height: Callable[[jax.Array], jax.Array], farthest: jax.Array) ->
     The height may be -inf below some rate, at which a count is not possible.
     """
 
-    def step(i: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        low, high, _, slope_before = state
+    def look(i: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        """Halve the interval of the mode; when that is done, take slopes beside it. One loop compiles once."""
+        low, high, _, last = state
         middle = (low + high) / 2
         is_halving = i < HALVINGS
         x = jnp.where(is_halving, middle, middle + (i - HALVINGS + 1) * NEAR)
-        at_x, slope = jax.value_and_grad(height)(x)  # compiled once: a likelihood may be a large program
+        at_x, slope = jax.value_and_grad(height)(x)
         is_left = (slope > 0) | jnp.isneginf(at_x)
         low, high = jnp.where(is_halving & is_left, x, low), jnp.where(is_halving & ~is_left, x, high)
-        return low, high, slope_before, slope
+        return low, high, last, slope
 
     start = (-farthest, farthest, jnp.zeros_like(farthest), jnp.zeros_like(farthest))
-    low, high, nearer, farther = jax.lax.fori_loop(0, HALVINGS + 2, step, start)
-    mode, curvature = (low + high) / 2, (farther - nearer) / NEAR
+    low, high, near, twice_as_far = jax.lax.fori_loop(0, HALVINGS + 2, look, start)
+    mode, curvature = (low + high) / 2, (twice_as_far - near) / NEAR
     scale = jnp.minimum(1.0 / jnp.sqrt(jnp.maximum(-curvature, 1e-12)), 2.0)
     t = FIRST + STEP * jnp.arange(NODES)
     x = mode + scale * jnp.sinh(t)
