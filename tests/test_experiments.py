@@ -9,10 +9,7 @@ from poolwise.tracking import store
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-FEW = (
-    *("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100"),
-    *("plots=none", "device.num_devices=1"),  # one program a fit
-)
+FEW = ("sampler.num_warmup=150", "sampler.num_samples=200", "sampler.checkpoint_every=100", "plots=none")
 
 
 def sweeper_of(name):
