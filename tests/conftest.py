@@ -4,7 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,21 +52,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def devices(tmp_path_factory: pytest.TempPathFactory) -> int:
+def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start.
 
-    They are kept for the next run of the tests only in a folder that the user names: a process that is killed, as some
-    are here, may leave half a program in it. Workers have folders of their own: one may read what another writes.
+    A worker has a folder of its own: JAX may read what another process writes. If the user names a folder, a worker
+    begins with its programs and ends by adding those it made. A process that is killed, as some are here, may leave
+    half a program.
     """
-    named = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("jax-cache")
-    cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(named, os.environ.get("PYTEST_XDIST_WORKER", "")))
+    named, own = os.environ.get("JAX_COMPILATION_CACHE_DIR"), tmp_path_factory.mktemp("jax-cache")
+    if named:
+        shutil.copytree(named, own, dirs_exist_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(own)
     import jax
 
     from poolwise.inference.devices import start_devices
 
-    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_numpy_rank_promotion", "allow")
-    return start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=cache)
+    yield start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=str(own))
+    for program in own.iterdir() if named else ():
+        if not (to := Path(named, program.name)).exists():
+            whole = shutil.copy(program, f"{to}.{os.getpid()}")
+            os.replace(whole, to)
 
 
 @pytest.fixture(scope="session")
