@@ -330,6 +330,16 @@ def test_a_density_that_is_finite_nowhere_is_refused(cookies):
         fit_cookies(cookies, "pooled", "poisson", priors=priors, sampler=SHORT)
 
 
+def test_programs_are_compiled_once_for_all_devices(cookies):
+    made = []
+    for num_warmup, device in ((150, ONE_DEVICE), (150, DEVICE), (151, ONE_DEVICE), (151, DEVICE)):
+        before = sum(devices_module.programs_made().values())
+        sampler = replace(SHORT, num_warmup=num_warmup)
+        fit_cookies(cookies, "pooled", "poisson", sampler=sampler, device=device)
+        made.append(sum(devices_module.programs_made().values()) - before)
+    assert made[2:] == [2, 2]  # the start and the steps; the first two fits also made what any fit needs
+
+
 @pytest.mark.parametrize(
     ("cores", "num_chains", "expected"), [(1, 4, 1), (2, 4, 2), (3, 4, 2), (16, 4, 4), (3, 6, 3), (8, 5, 5), (4, 5, 1)]
 )

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 
 TINY = ("sampler.num_samples=200", "plots=none", "sweep.compare=false", "device.num_devices=1")
 SHORT = ("sampler.num_warmup=150", "sampler.checkpoint_every=100")
-GRID = ("pooling=pooled,unpooled,hierarchical", "likelihood=poisson,negative_binomial")
+GRID = ("pooling=pooled,unpooled", "seed=0,1")
 # from a location of -1e160 every rate is infinitely unlikely: the fit finds no start, which no pre-flight can know
-ONE_FAILS = ("pooling=pooled", "prior/lam=log_normal", "prior.lam.loc=2.1,-1e160,2.2,2.3,2.4,2.5")
+ONE_FAILS = ("pooling=pooled", "prior/lam=log_normal", "prior.lam.loc=2.1,-1e160,2.2")
 LONG = ("sampler.num_warmup=400000", "sampler.checkpoint_every=1000", "pooling=pooled", "seed=0,1,2")  # some seconds
 
 
@@ -80,8 +80,8 @@ def test_a_grid_ends_with_its_fits_below_one_parent(process, outputs, launcher):
     assert done.returncode == 0, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FINISHED"
-    assert statuses(children) == {"FINISHED": 6}
-    assert len({run.data.tags["run_fingerprint"] for run in children}) == 6
+    assert statuses(children) == {"FINISHED": 4}
+    assert len({run.data.tags["run_fingerprint"] for run in children}) == 4
 
 
 @pytest.mark.parametrize("launcher", WORKERS)  # of the basic launcher in test_sweep
@@ -90,7 +90,7 @@ def test_a_job_that_fails_ends_only_itself(process, outputs, launcher):
     assert done.returncode == 1, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"
-    assert statuses(children) == {"FINISHED": 5, "FAILED": 1}
+    assert statuses(children) == {"FINISHED": 2, "FAILED": 1}
     (failed,) = [run for run in children if run.info.status == "FAILED"]
     assert failed.data.params["prior.lam.loc"] == "-1e+160"
     traceback = Path(failed.info.artifact_uri.removeprefix("file://")) / "failure/traceback.txt"
@@ -129,11 +129,11 @@ def test_a_sweep_whose_worker_was_killed_can_be_continued(process, outputs, tmp_
 
 @needs("hydra-optuna-sweeper")
 def test_a_search_maximises_elpd_loo(process, outputs):
-    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT)
+    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=3", *TINY, *SHORT)
     assert done.returncode == 0, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FINISHED"
-    assert statuses(children) == {"FINISHED": 4}
+    assert statuses(children) == {"FINISHED": 3}
     (results,) = (outputs / "sweeps").glob("*/optimization_results.yaml")
     found = yaml.safe_load(results.read_text())
     best = max(children, key=lambda run: run.data.metrics["elpd_loo"])
@@ -144,7 +144,7 @@ def test_a_search_maximises_elpd_loo(process, outputs):
 @needs("hydra-optuna-sweeper")
 def test_a_trial_that_fails_does_not_end_a_search(process, outputs):
     priors = ("pooling=pooled", "likelihood=poisson", "prior/lam=log_normal", "prior.lam.loc=choice(2.3,-1e160)")
-    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT, *priors)
+    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=3", *TINY, *SHORT, *priors)
     assert done.returncode == 1, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"

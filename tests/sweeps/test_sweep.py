@@ -404,14 +404,13 @@ def test_two_processes_with_the_same_fit_make_it_once(outputs):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
-    grid = ("-m", "pooling=pooled,unpooled,hierarchical", "likelihood=poisson,negative_binomial", *TINY)
-    arguments = (*grid, "sweep.compare=false")
+def test_five_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
+    arguments = ("-m", "pooling=pooled,unpooled,hierarchical", *TINY, "sweep.compare=false")
     undisturbed = tmp_path / "undisturbed" / "outputs"
     shutil.copytree(outputs, undisturbed)
     process = start(undisturbed, *arguments)
     assert process.wait(timeout=300) == 0
-    moments = np.random.default_rng(1).uniform(2, 12, 10)  # seconds: from start-up to some jobs done
+    moments = np.random.default_rng(1).uniform(2, 12, 5)  # seconds: from start-up to some jobs done
     for moment in moments:
         process = start(outputs, *arguments)
         time.sleep(moment)
@@ -422,7 +421,7 @@ def test_ten_kills_at_random_moments_change_no_draw(command, outputs, tmp_path):
     parents, children = split(outputs)
     assert not [run for run in logged(outputs) if run.status == "RUNNING"]
     finished = [run.name for run in children if run.status == "FINISHED"]
-    assert len(finished) == len(set(finished)) == 6
+    assert len(finished) == len(set(finished)) == 3
     assert digests(children) == digests(split(undisturbed)[1])
     assert parents[0].status == "FINISHED"
 
