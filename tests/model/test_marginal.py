@@ -254,11 +254,10 @@ def test_draws_do_not_depend_on_the_length_of_a_chunk(parameterisation, cookies)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parameterisation", ["marginal", "centred"])
-def test_draws_do_not_depend_on_the_number_of_devices(parameterisation):
-    # the default, of standardised rates, is in test_nuts
+def test_draws_do_not_depend_on_the_number_of_devices():
+    # of standardised rates in test_nuts; here rates are drawn after sampling as well
     sampler = replace(SAMPLER, num_warmup=150, num_samples=200)
-    asked = {"pooling": "hierarchical", "likelihood": "negative_binomial", "parameterisation": parameterisation}
+    asked = {"pooling": "hierarchical", "likelihood": "negative_binomial", "parameterisation": "marginal"}
     asked |= {"seed": 3, "sampler": sampler}
     assert len(digests_elsewhere(1, 4, **asked)) == 1
 

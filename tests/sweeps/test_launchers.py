@@ -144,7 +144,7 @@ def test_a_search_maximises_elpd_loo(process, outputs):
 @needs("hydra-optuna-sweeper")
 def test_a_trial_that_fails_does_not_end_a_search(process, outputs):
     priors = ("pooling=pooled", "likelihood=poisson", "prior/lam=log_normal", "prior.lam.loc=choice(2.3,-1e160)")
-    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=3", *TINY, *SHORT, *priors)
+    done = process("experiments=prior_scale_search", "hydra.sweeper.n_trials=4", *TINY, *SHORT, *priors)
     assert done.returncode == 1, done.stderr
     parent, children = family(outputs)
     assert parent.info.status == "FAILED"

@@ -3,9 +3,9 @@
 The chains are spread over the devices and run on each device in sequence (`map`) or side by side (`vmap`). The program
 advances a chain by one chunk of `checkpoint_every` steps. The number of steps is an argument, so one program serves
 warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. They do not depend on the
-number of devices either: the program is that of one chain, mapped over the devices by `shard_map`, which compiles it
-once for all of them. Data and prior values are arguments too: another table of the same shape, prior value or seed
-compiles nothing. A `Snapshot` after a chunk suffices to resume to the same draws, also in another process.
+number of devices either: each device runs the program of a single chain, compiled once for all. Data and prior values
+are arguments too: another table of the same shape, prior value or seed compiles nothing. A `Snapshot` after a chunk
+suffices to resume to the same draws, also in another process.
 """
 
 import functools
@@ -16,21 +16,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from numpyro.infer import NUTS
 
 from poolwise.counts.cells import Counts
 from poolwise.errors import FitError
 from poolwise.inference import rates
+from poolwise.inference.devices import over_devices, shared, spread
 from poolwise.inference.engines.base import Draws, Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot, check, leaves_of, restored
 from poolwise.inference.starts import started
 from poolwise.model.count_model import AUXILIARY, Model
 from poolwise.model.priors import PriorValues
-
-CHAINS = "chains"  # the axis over the devices
 
 
 def sample(
@@ -49,19 +46,19 @@ def sample(
     args = (model.statistics_of(counts), values)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
-    rows, mesh = _rows(sampler.num_chains, device), _mesh(device)
+    rows = _rows(sampler.num_chains, device)
     chains = jax.random.split(jax.random.key(seed), sampler.num_chains), jnp.arange(sampler.num_chains)
-    args = jax.device_put(args, NamedSharding(mesh, P()))
+    args = shared(args, device.num_devices)
     begin = resume_from
     if begin is None:
         begin = Snapshot(steps=0, state={}, drawn={}, seconds=0.0)
-        states = [start(row, *args) for row in _spread(chains, rows, mesh)]
+        states = [start(row, *args) for row in _spread(chains, rows, device)]
     else:
         shapes = jax.eval_shape(start, jax.tree.map(lambda leaf: leaf[rows[0]], chains), *args)
         buffers = jax.eval_shape(advance, shapes, 0, *args)[1]
         whole, buffer = (_of_chains(each, sampler.num_chains) for each in (shapes, buffers))
         check(begin, whole, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
-        states = _spread(restored(begin.state, whole), rows, mesh)
+        states = _spread(restored(begin.state, whole), rows, device)
     chunks = list(_schedule(sampler, begin.steps))
     if chunks:
         advance(states[0], 0, *args)[0].i.block_until_ready()  # compiles; 0 steps change nothing
@@ -119,45 +116,27 @@ def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable,
     return start, advance
 
 
-def _mesh(device: Device) -> Mesh:
-    return Mesh(np.array(jax.devices()[: device.num_devices]), (CHAINS,))
-
-
 def _rows(num_chains: int, device: Device) -> list[slice]:
     """The chains that advance in one call: one chain of each device, or all chains."""
-    width = _mesh(device).size if device.chain_method == "map" else num_chains
+    width = len(jax.devices()[: device.num_devices]) if device.chain_method == "map" else num_chains
     return [slice(at, at + width) for at in range(0, num_chains, width)]
 
 
-def _spread(leaves: Any, rows: list[slice], mesh: Mesh) -> list[Any]:
+def _spread(leaves: Any, rows: list[slice], device: Device) -> list[Any]:
     """The rows of arrays of all chains, each spread over the devices."""
-    over = NamedSharding(mesh, P(CHAINS))
-    return [jax.device_put(jax.tree.map(lambda leaf, row=row: leaf[row], leaves), over) for row in rows]
+    return [spread(jax.tree.map(lambda leaf, row=row: leaf[row], leaves), device.num_devices) for row in rows]
 
 
 def _over_chains(fn: Callable, *, device: Device) -> Callable:
     """`fn` over the leading (chain) axis of its first argument, as long as a row; compiled."""
 
-    def one_after_another(first: Any, rest: tuple[Any, ...]) -> Any:
+    def one_after_another(first: Any, *rest: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[None], fn(jax.tree.map(lambda leaf: leaf[0], first), *rest))
 
-    def side_by_side(first: Any, rest: tuple[Any, ...]) -> Any:
+    def side_by_side(first: Any, *rest: Any) -> Any:
         return jax.vmap(lambda chain: fn(chain, *rest))(first)
 
-    of_device = one_after_another if device.chain_method == "map" else side_by_side
-    mapped = jax.shard_map(
-        of_device,
-        mesh=_mesh(device),
-        in_specs=(P(CHAINS), P()),
-        out_specs=P(CHAINS),
-        check_vma=False,  # it would ask the loops of NumPyro to say what varies over the devices
-    )
-
-    @jax.jit
-    def over_chains(first: Any, *rest: Any) -> Any:
-        return mapped(first, rest)
-
-    return over_chains
+    return over_devices(one_after_another if device.chain_method == "map" else side_by_side, device.num_devices)
 
 
 def _of_chains(shapes: Any, num_chains: int) -> Any:
