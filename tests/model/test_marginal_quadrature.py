@@ -89,10 +89,15 @@ def test_marginal_of_a_hierarchy_is_scipys():
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(each.name, marks=pytest.mark.slow if each.cost > 10 else ()) for each in LIKELIHOODS.values()],
-)
-@pytest.mark.parametrize("family", ["Gamma", "LogNormal", "Uniform"])
+    ("family", "name"),
+    [
+        *(
+            pytest.param("Gamma", each.name, marks=pytest.mark.slow if each.cost > 10 else ())
+            for each in LIKELIHOODS.values()
+        ),
+        *((family, "poisson") for family in ("LogNormal", "Uniform")),
+    ],
+)  # the integrand is a product: a factor of the family, and one of the likelihood
 def test_rates_given_rows_predict_a_count_as_ratios_of_marginals_do(family, name):
     # P(Y < 6 | rows) = sum over k < 6 of F(rows and k) / F(rows), which uses no law of the rate
     priors = PRIORS | {"lam": {"name": family, **VALUES[family]}}
