@@ -59,7 +59,7 @@ SAMPLER = Sampler(
 )
 NUM_DEVICES = 2
 DEVICE = Device(platform="cpu", num_devices=NUM_DEVICES, chain_method="map", x64=True)
-ONE_DEVICE = replace(DEVICE, num_devices=1)  # the same draws
+ONE_DEVICE = replace(DEVICE, num_devices=1)  # the same draws; NUTS is compiled once for each device
 
 
 def model_of(pooling: str, likelihood: str, priors: dict = PRIORS, parameterisation: str | None = None) -> Model:

@@ -330,12 +330,6 @@ def test_a_density_that_is_finite_nowhere_is_refused(cookies):
         fit_cookies(cookies, "pooled", "poisson", priors=priors, sampler=SHORT)
 
 
-def test_programs_are_compiled_once_for_all_devices(cookies):
-    sampler = replace(SHORT, num_warmup=151)
-    fit_cookies(cookies, "pooled", "poisson", sampler=sampler, device=DEVICE)
-    assert [each._cache_size() for each in nuts._programs(model_of("pooled", "poisson"), sampler, DEVICE)] == [1, 1]
-
-
 @pytest.mark.parametrize(
     ("cores", "num_chains", "expected"), [(1, 4, 1), (2, 4, 2), (3, 4, 2), (16, 4, 4), (3, 6, 3), (8, 5, 5), (4, 5, 1)]
 )

@@ -1,6 +1,6 @@
 """Simulated tables to the rank of every true value among posterior draws, in one compiled program.
 
-One chain of NUTS fits each table. Each device takes a few tables and runs them in sequence (`lax.map`): side by side,
+One chain of NUTS fits each table. The program takes a few tables and runs them in sequence (`lax.map`): side by side,
 all would wait for the longest trajectory. Every device runs the same program, so no bit depends on their number.
 Statistics and prior values are its arguments. The ranks are saved after every batch of tables, so a killed command
 resumes where it stopped. No result depends on the batch size.
@@ -9,6 +9,7 @@ resumes where it stopped. No result depends on the batch size.
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from poolwise.calibration import ranks
 from poolwise.calibration.simulation import Simulated
 from poolwise.counts.cells import Counts
 from poolwise.inference import checkpoint
-from poolwise.inference.devices import over_devices, shared, spread
 from poolwise.inference.settings import Device
 from poolwise.inference.snapshot import Snapshot
 from poolwise.inference.starts import started
@@ -31,7 +31,7 @@ from poolwise.model.count_model import Model
 from poolwise.model.priors import PriorValues
 
 LOG_LIKELIHOOD = "log likelihood"  # of the whole table, as a test quantity
-WIDTH = 5  # tables of a device per call of the program
+WIDTH = 5  # tables per call of the program
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,13 @@ def recover(
     names, order = names_of(model, counts), (*_scalars(model), "lam", LOG_LIKELIHOOD)
     total = len(simulated.is_possible)
     kept = begin or Snapshot(0, {}, {}, 0.0)
-    fit, given = _program(model, plan, device.num_devices), shared((simulated.design, values), device.num_devices)
-    width = WIDTH * len(jax.devices()[: device.num_devices])
-    size = -(-min(batch, total) // width) * width
+    fit, given = _program(model, plan), (simulated.design, values)
+    size = -(-min(batch, total) // WIDTH) * WIDTH
     began = time.perf_counter() - kept.seconds  # excludes the interruption
     while kept.steps < total:
         end = min(kept.steps + size, total)
         numbers = np.minimum(np.arange(kept.steps, kept.steps + size), total - 1)  # the last batch is filled up
-        drawn = _fitted(fit, _tables(simulated, numbers, seed), given, width, device)
+        drawn = _fitted(fit, _tables(simulated, numbers, seed), given, device)
         found = _ranked(order, drawn, simulated.is_possible[numbers], numbers, seed)
         now = {name: each[None, : end - kept.steps] for name, each in found.items()}  # one table is one draw
         checkpoint.save(folder, Snapshot(end, {}, now, time.perf_counter() - began))
@@ -139,7 +138,7 @@ def _scalars(model: Model) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _program(model: Model, plan: Plan, num_devices: int | None) -> Callable:
+def _program(model: Model, plan: Plan) -> Callable:
     """The compiled `fit(tables of `_tables`, design, values)`: draws, true log likelihood, diagnostics."""
     quantities = (*_scalars(model), "lam")
     kernel = infer.NUTS(model.log_joint, target_accept_prob=plan.target_accept, max_tree_depth=plan.max_tree_depth)
@@ -179,17 +178,25 @@ def _program(model: Model, plan: Plan, num_devices: int | None) -> Callable:
             "is_started": jnp.isfinite(begin.potential_energy),
         }
 
-    def one_after_another(tables: Any, design: Any, values: Any) -> dict[str, Any]:
-        return jax.lax.map(lambda table: fit(table, design, values), tables)
-
-    return over_devices(one_after_another, num_devices)
+    return jax.jit(lambda tables, design, values: jax.lax.map(lambda table: fit(table, design, values), tables))
 
 
-def _fitted(fit: Callable, tables: Any, given: Any, width: int, device: Device) -> dict[str, Any]:
-    """Results of the program for a batch of tables, so many per call."""
-    pieces = (jax.tree.map(lambda leaf, at=at: leaf[at : at + width], tables) for at in range(0, len(tables[0]), width))
-    found = [fit(spread(piece, device.num_devices), *given) for piece in pieces]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(found))
+def _fitted(fit: Callable, tables: Any, given: Any, device: Device) -> dict[str, Any]:
+    """Results of the program for a batch of tables, spread over the devices `WIDTH` at a time."""
+    devices = jax.devices()[: device.num_devices]
+    size = len(jax.tree.leaves(tables)[0])
+    pieces = [jax.tree.map(lambda leaf, at=at: leaf[at : at + WIDTH], tables) for at in range(0, size, WIDTH)]
+    jax.eval_shape(fit, pieces[0], *given)  # traced once for all: NumPyro has one stack
+
+    def one(place: int) -> list[Any]:
+        local = jax.device_put(given, devices[place])
+        mine = pieces[place :: len(devices)]
+        return jax.device_get([fit(jax.device_put(piece, devices[place]), *local) for piece in mine])
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        by_device = list(pool.map(one, range(len(devices))))
+    in_order = [by_device[i % len(devices)][i // len(devices)] for i in range(len(pieces))]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *in_order)
 
 
 def _tables(simulated: Simulated, numbers: np.ndarray, seed: int) -> tuple[Any, ...]:

@@ -1,20 +1,14 @@
-"""The JAX devices and threads of a process, set once; programs on all devices, and the number of those compiled."""
+"""The JAX devices of a process and its threads of linear algebra, set once; and the count of its compiled programs."""
 
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import jax
-import numpy as np
 import threadpoolctl  # type: ignore[import-untyped]
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from poolwise.errors import DeviceError
 
-ROWS = "rows"  # the axis over the devices
 _programs_made = Counter[str]()  # by JAX in this process: compiled, and loaded from the cache on disk
 
 
@@ -45,40 +39,6 @@ def choose_num_devices(asked: int | None, *, num_chains: int, platform: str, cor
 def programs_made() -> dict[str, int]:
     """Number of programs that this process has compiled, and loaded from the disk cache, so far."""
     return {"compiled": _programs_made["compiled"], "loaded": _programs_made["loaded"]}
-
-
-def over_devices(fn: Callable, num_devices: int | None) -> Callable:
-    """`fn(rows, *given)`, compiled once for all devices: each runs it at its share of the leading axis of the rows.
-
-    A device runs the program that it would run alone, so a row has the same bits on any of them.
-    """
-    mapped = jax.shard_map(
-        lambda rows, given: fn(rows, *given),
-        mesh=_mesh(num_devices),
-        in_specs=(P(ROWS), P()),
-        out_specs=P(ROWS),
-        check_vma=False,  # it would ask the loops of NumPyro to say what varies over the devices
-    )
-
-    @jax.jit
-    def on_all(rows: Any, *given: Any) -> Any:
-        return mapped(rows, given)
-
-    return on_all
-
-
-def spread(rows: Any, num_devices: int | None) -> Any:
-    """Arrays with their leading axis over the devices."""
-    return jax.device_put(rows, NamedSharding(_mesh(num_devices), P(ROWS)))
-
-
-def shared(given: Any, num_devices: int | None) -> Any:
-    """Arrays that every device holds."""
-    return jax.device_put(given, NamedSharding(_mesh(num_devices), P()))
-
-
-def _mesh(num_devices: int | None) -> Mesh:
-    return Mesh(np.array(jax.devices()[:num_devices]), (ROWS,))
 
 
 def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chains: int, cache_dir: str) -> int:

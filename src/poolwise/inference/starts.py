@@ -6,17 +6,14 @@ of a heavy-tailed prior. Parameters of the likelihood start from the prior in al
 density is drawn again, up to 100 times.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import biject_to
-from numpyro.handlers import seed, substitute, trace
 from numpyro.infer import NUTS, init_to_median
 from numpyro.infer.hmc import HMCState
-from numpyro.infer.util import ParamInfo, find_valid_initial_params
+from numpyro.infer.util import initialize_model
 
 from poolwise.model.count_model import Model
 from poolwise.model.priors import Arrays
@@ -36,17 +33,8 @@ def started(kernel: NUTS, model: Model, key: jax.Array, chain: jax.Array, args: 
     key, key_start = jax.random.split(key)
     shown = model.pooling.shown_by(model.likelihood.showing_rates(args[0]))
     strategy = partial(_spread_out, is_near_data=chain % 2 == 0, shown=shown)
-    find = partial(find_valid_initial_params, key_start, model.log_joint, init_strategy=strategy, model_args=args)
-    shapes = jax.eval_shape(partial(_point, model, strategy, key_start, args))
-    (point, *rest), _ = find(prototype_params=jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), shapes))
-    return kernel.init(key, num_warmup, ParamInfo(point, *rest), args, {})
-
-
-def _point(model: Model, strategy: Callable, key: jax.Array, args: Any) -> Arrays:
-    """The unconstrained values of all sites at a starting point."""
-    sites = trace(substitute(seed(model.log_joint, key), substitute_fn=strategy)).get_trace(*args).values()
-    drawn = [site for site in sites if site["type"] == "sample" and not site["is_observed"]]
-    return {site["name"]: biject_to(site["fn"].support).inv(site["value"]) for site in drawn}
+    found = initialize_model(key_start, model.log_joint, init_strategy=strategy, dynamic_args=True, model_args=args)
+    return kernel.init(key, num_warmup, found.param_info, args, {})
 
 
 def _spread_out(site: dict[str, Any], *, is_near_data: jax.Array, shown: Arrays) -> jax.Array | None:

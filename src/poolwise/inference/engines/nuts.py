@@ -3,14 +3,17 @@
 The chains are spread over the devices and run on each device in sequence (`map`) or side by side (`vmap`). The program
 advances a chain by one chunk of `checkpoint_every` steps. The number of steps is an argument, so one program serves
 warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. They do not depend on the
-number of devices either: each device runs the program of a single chain, compiled once for all. Data and prior values
-are arguments too: another table of the same shape, prior value or seed compiles nothing. A `Snapshot` after a chunk
-suffices to resume to the same draws, also in another process.
+number of devices either: each device runs the program of a single chain. (One program over all devices, also by
+`shard_map`, compiles differently for one device than for four, and gives other bits in some models.) Data and prior
+values are arguments too: another table of the same shape, prior value or seed compiles nothing. A `Snapshot` after a
+chunk suffices to resume to the same draws, also in another process.
 """
 
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,7 +24,6 @@ from numpyro.infer import NUTS
 from poolwise.counts.cells import Counts
 from poolwise.errors import FitError
 from poolwise.inference import rates
-from poolwise.inference.devices import over_devices, shared, spread
 from poolwise.inference.engines.base import Draws, Engine, Fit, Progress
 from poolwise.inference.settings import Device, Sampler
 from poolwise.inference.snapshot import Snapshot, check, leaves_of, restored
@@ -46,29 +48,32 @@ def sample(
     args = (model.statistics_of(counts), values)
     began = time.perf_counter()
     start, advance = _programs(model, sampler, device)
-    rows = _rows(sampler.num_chains, device)
+    batches = _batches(sampler.num_chains, device)
     chains = jax.random.split(jax.random.key(seed), sampler.num_chains), jnp.arange(sampler.num_chains)
-    args = shared(args, device.num_devices)
+    given = {batch.device: jax.device_put(args, batch.device) for batch in batches}
     begin = resume_from
     if begin is None:
         begin = Snapshot(steps=0, state={}, drawn={}, seconds=0.0)
-        states = [start(row, *args) for row in _spread(chains, rows, device)]
+        on = given[batches[0].device]  # on one: compiled once
+        states = [start(jax.tree.map(lambda leaf, batch=batch: leaf[batch.chains], chains), *on) for batch in batches]
     else:
-        shapes = jax.eval_shape(start, jax.tree.map(lambda leaf: leaf[rows[0]], chains), *args)
+        shapes = jax.eval_shape(start, jax.tree.map(lambda leaf: leaf[batches[0].chains], chains), *args)
         buffers = jax.eval_shape(advance, shapes, 0, *args)[1]
         whole, buffer = (_of_chains(each, sampler.num_chains) for each in (shapes, buffers))
         check(begin, whole, buffer, num_warmup=sampler.num_warmup, num_samples=sampler.num_samples)
-        states = _spread(restored(begin.state, whole), rows, device)
+        state = restored(begin.state, whole)
+        states = [jax.tree.map(lambda leaf, batch=batch: leaf[batch.chains], state) for batch in batches]
+    states = [jax.device_put(state, batch.device) for state, batch in zip(states, batches, strict=True)]
     chunks = list(_schedule(sampler, begin.steps))
     if chunks:
-        advance(states[0], 0, *args)[0].i.block_until_ready()  # compiles; 0 steps change nothing
+        _compile(advance, states, batches, given)
     _check_start(states)
     compiled = time.perf_counter()
     sampling_began = compiled - begin.seconds  # excludes the interruption
     kept = [begin.drawn] if begin.drawn else []
     steps = begin.steps
     for phase, done, total, num_steps in chunks:
-        moved = [advance(state, num_steps, *args) for state in states]
+        moved = [advance(state, num_steps, *given[batch.device]) for state, batch in zip(states, batches, strict=True)]
         states = [state for state, _ in moved]
         steps += num_steps
         if phase == "sampling":
@@ -86,7 +91,7 @@ def sample(
 
 @functools.lru_cache(maxsize=16)
 def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable, Callable]:
-    """The compiled `start((keys, chains), *args)` and `advance(state, num_steps, *args)` of a row of one variant."""
+    """The compiled `start((keys, chains), *args)` and `advance(state, num_steps, *args)` of a batch of one variant."""
     kernel = NUTS(model.log_joint, target_accept_prob=sampler.target_accept, max_tree_depth=sampler.max_tree_depth)
     length = min(sampler.checkpoint_every, max(sampler.num_warmup, sampler.num_samples))
     over_chains = functools.partial(_over_chains, device=device)
@@ -116,19 +121,24 @@ def _programs(model: Model, sampler: Sampler, device: Device) -> tuple[Callable,
     return start, advance
 
 
-def _rows(num_chains: int, device: Device) -> list[slice]:
-    """The chains that advance in one call: one chain of each device, or all chains."""
-    width = len(jax.devices()[: device.num_devices]) if device.chain_method == "map" else num_chains
-    return [slice(at, at + width) for at in range(0, num_chains, width)]
+@dataclass(frozen=True)
+class ChainBatch:
+    """Chains that advance in one call, and their device."""
+
+    chains: slice
+    device: jax.Device
 
 
-def _spread(leaves: Any, rows: list[slice], device: Device) -> list[Any]:
-    """The rows of arrays of all chains, each spread over the devices."""
-    return [spread(jax.tree.map(lambda leaf, row=row: leaf[row], leaves), device.num_devices) for row in rows]
+def _batches(num_chains: int, device: Device) -> list[ChainBatch]:
+    """The batches in the order of the chains: one chain each, or all chains of a device."""
+    devices = jax.devices()[: device.num_devices]
+    per_device = num_chains // len(devices)
+    width = 1 if device.chain_method == "map" else per_device
+    return [ChainBatch(slice(at, at + width), devices[at // per_device]) for at in range(0, num_chains, width)]
 
 
 def _over_chains(fn: Callable, *, device: Device) -> Callable:
-    """`fn` over the leading (chain) axis of its first argument, as long as a row; compiled."""
+    """`fn` over the leading (chain) axis of its first argument, as wide as a batch; compiled."""
 
     def one_after_another(first: Any, *rest: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[None], fn(jax.tree.map(lambda leaf: leaf[0], first), *rest))
@@ -136,18 +146,26 @@ def _over_chains(fn: Callable, *, device: Device) -> Callable:
     def side_by_side(first: Any, *rest: Any) -> Any:
         return jax.vmap(lambda chain: fn(chain, *rest))(first)
 
-    return over_devices(one_after_another if device.chain_method == "map" else side_by_side, device.num_devices)
+    return jax.jit(one_after_another if device.chain_method == "map" else side_by_side)
+
+
+def _compile(advance: Callable, states: list[Any], batches: list[ChainBatch], given: Mapping[jax.Device, Any]) -> None:
+    """Compile for all devices in parallel, by advancing 0 steps, which changes nothing."""
+    jax.eval_shape(advance, states[0], 0, *given[batches[0].device])  # traced once for all: NumPyro has one stack
+    first = {batch.device: state for state, batch in reversed(list(zip(states, batches, strict=True)))}
+    with ThreadPoolExecutor(len(first)) as pool:
+        list(pool.map(lambda device: advance(first[device], 0, *given[device])[0].i.block_until_ready(), first))
 
 
 def _of_chains(shapes: Any, num_chains: int) -> Any:
-    """Shapes of a row to shapes of all chains."""
+    """Shapes of a batch to shapes of all chains."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_chains, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
-def _of_all(by_row: Sequence[Mapping[str, jax.Array]]) -> Draws:
-    """Arrays of rows joined to arrays of all chains, (chain, ...)."""
-    rows = jax.device_get(by_row)
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+def _of_all(by_batch: Sequence[Mapping[str, jax.Array]]) -> Draws:
+    """Arrays of batches joined to arrays of all chains, (chain, ...)."""
+    batches = jax.device_get(by_batch)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _schedule(sampler: Sampler, steps: int) -> Iterator[tuple[str, int, int, int]]:
