@@ -965,7 +965,7 @@ def test_the_same_run_with_the_code_that_is_here_is_different_and_the_code_is_na
 @pytest.mark.parametrize(
     ("pooling", "likelihood", "num_devices"),
     [("pooled", "poisson", 1), ("unpooled", "negative_binomial", 4), ("hierarchical", "negative_binomial", 2)],
-)  # fits of the others, on other numbers of devices, are held by test_nuts
+)  # one of each pooling; draws on more numbers of devices: test_nuts, test_marginal
 def test_a_variant_reproduces_in_a_fresh_process(checkout, pooling, likelihood, num_devices):
     original = checkout.run("sampler=quick", f"pooling={pooling}", f"likelihood={likelihood}", "device.num_devices=2")
     ended = checkout.again(original, f"device.num_devices={num_devices}")
