@@ -3,8 +3,8 @@
 The chains are spread over the devices and run on each device in sequence (`map`) or side by side (`vmap`). The program
 advances a chain by one chunk of `checkpoint_every` steps. The number of steps is an argument, so one program serves
 warm-up, sampling and every remainder, and the draws do not depend on the length of a chunk. They do not depend on the
-number of devices either: each device runs the program of a single chain. (One program over all devices, also by
-`shard_map`, compiles differently for one device than for four, and gives other bits in some models.) Data and prior
+number of devices either: each device runs the program of a single chain. (One program over all devices compiles
+differently for one device than for several, also with `shard_map`, and gives other bits in some models.) Data and prior
 values are arguments too: another table of the same shape, prior value or seed compiles nothing. A `Snapshot` after a
 chunk suffices to resume to the same draws, also in another process.
 """
