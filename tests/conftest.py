@@ -51,29 +51,47 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if layers[item] != "slow"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start.
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of compiled programs: this worker's own, and the one that all share, which the user may name.
 
-    A worker has a folder of its own: JAX may read what another process writes. If the user names a folder, a worker
-    begins with its programs and ends by adding those it made. A process that is killed, as some are here, may leave
-    half a program.
+    A worker has a folder of its own: JAX may read what another process writes.
     """
-    named, own = os.environ.get("JAX_COMPILATION_CACHE_DIR"), tmp_path_factory.mktemp("jax-cache")
-    if named:
-        shutil.copytree(named, own, dirs_exist_ok=True)
+    own, base = tmp_path_factory.mktemp("jax-cache"), tmp_path_factory.getbasetemp()
+    beside = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or beside / "programs")
+    shared.mkdir(parents=True, exist_ok=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(own)
+    return own, shared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def devices(programs: tuple[Path, Path]) -> int:
+    """JAX as the project starts it: float64, two CPU devices, programs kept for the processes that tests start."""
     import jax
 
     from poolwise.inference.devices import start_devices
 
+    own, _ = programs
     jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_numpy_rank_promotion", "allow")
-    yield start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=str(own))
-    for program in own.iterdir() if named else ():
-        if not (to := Path(named, program.name)).exists():
-            whole = shutil.copy(program, f"{to}.{os.getpid()}")
-            os.replace(whole, to)
+    return start_devices(platform="cpu", num_devices=NUM_DEVICES, x64=True, num_chains=4, cache_dir=str(own))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_exchanged(programs: tuple[Path, Path]) -> Iterator[None]:
+    """A file of tests begins with the programs that the other workers have made, and ends by adding its own."""
+    own, shared = programs
+    add(shared, to=own)
+    yield
+    add(own, to=shared)
+
+
+def add(folder: Path, *, to: Path) -> None:
+    """Files that are only in one folder to the other; each appears whole."""
+    for name in {each.name for each in folder.glob("*-cache")} - set(os.listdir(to)):
+        whole = shutil.copy(folder / name, to / f"{name}.{os.getpid()}")
+        os.replace(whole, to / name)
 
 
 @pytest.fixture(scope="session")

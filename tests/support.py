@@ -198,11 +198,14 @@ def digests_elsewhere(*devices: int, **asked: Any) -> set[str]:
 
 @contextmanager
 def process_put_back() -> Iterator[None]:
-    """A command may change what belongs to its process: signal handlers, the environment, Hydra's state."""
+    """A command may change what belongs to its process: signal handlers, the environment, Hydra's state.
+
+    It uses one device unless it asks for more: NUTS is compiled once for each.
+    """
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     hydra = Singleton.get_state()
     try:
-        with patch.dict(os.environ), patch.object(devices, "usable_cores", lambda: NUM_DEVICES):  # as JAX has started
+        with patch.dict(os.environ), patch.object(devices, "usable_cores", lambda: 1):
             yield
     finally:
         Singleton.set_state(hydra)

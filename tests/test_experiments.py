@@ -1,5 +1,6 @@
 """Every sweep that is written down runs, with few draws, from its file to the comparison at its end."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,15 @@ def sweeper_of(name):
 
 
 def fewer(name):
-    """Two choices of one list, the first of the others, and two trials: a longer sweep shows no more."""
-    params = {key: str(choices) for key, choices in sweeper_of(name)["params"].items()}
+    """Two choices of one list, the first of the others, and two trials: a longer sweep shows no more.
+
+    Choices that are lists themselves, or an interval, stay as they are; then no other is varied.
+    """
+    params = {key: re.sub(r"^range\(0,\d+\)$", "0,1", str(each)) for key, each in sweeper_of(name)["params"].items()}
     lists = {key: choices.split(",") for key, choices in params.items() if not set("[(") & set(choices)}
     trials = ["hydra.sweeper.n_trials=2"] if "n_trials" in sweeper_of(name) else []
-    varied = next((key for key, choices in lists.items() if len(choices) > 1), None)
+    several = [key for key, choices in lists.items() if len(choices) > 1]
+    varied = several[0] if several and len(lists) == len(params) else None
     return [*trials, *(f"{key}={','.join(choices[: 1 + (key == varied)])}" for key, choices in lists.items())]
 
 

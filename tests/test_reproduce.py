@@ -34,7 +34,7 @@ from poolwise.tracking.credentials import store_uri
 from support import ROOT, called, params_of
 
 TINY = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none")
-IN_PROCESS = (*TINY, "device.num_devices=2")  # as the session has started JAX
+IN_PROCESS = (*TINY, "device.num_devices=1")  # as many as `called` uses
 
 
 @dataclass(frozen=True)

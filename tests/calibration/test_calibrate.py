@@ -31,7 +31,7 @@ pytestmark = pytest.mark.fit
 
 TINY = (
     *("pooling=unpooled", "simulations=25", "batch=10", "draws=19", "thin=2"),
-    *("sampler.num_warmup=100", "device.num_devices=2"),
+    *("sampler.num_warmup=100", "device.num_devices=1"),
 )
 
 

@@ -1,5 +1,6 @@
 """The law of overdispersion by row or by unit: against quadrature, on simulated tables, and in words."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from poolwise.checks import exposure_law
 from poolwise.checks.base import Settings
 from poolwise.checks.findings import examine
 from poolwise.counts.cells import counts_from_rows
-from poolwise.inference.engines.nuts import sample
+from poolwise.inference.engines.exact import sample  # compiles less than NUTS
 from poolwise.model.count_model import count_model, sites_of
 from poolwise.model.priors import prior_values
 from support import ONE_DEVICE, PRIORS, SAMPLER
@@ -78,6 +79,7 @@ def test_few_rows_a_group_favour_neither_law():
         assert wrong.mean() <= 0.05
 
 
+@functools.cache
 def result_of(counts, overdispersion):
     families = {site: PRIORS[site]["name"] for site in sites_of("hierarchical", "negative_binomial")}
     model = count_model("hierarchical", "negative_binomial", families, overdispersion=overdispersion)
@@ -88,8 +90,11 @@ def result_of(counts, overdispersion):
     return view, view.results["exposure_law"]
 
 
+REFUTED = table(by_unit=True, seed=1, rows=60)
+
+
 def test_refuted_law_fails_the_model_check_and_names_the_other():
-    view, found = result_of(table(by_unit=True, seed=1, rows=60), "row")
+    view, found = result_of(REFUTED, "row")
     assert found.tags == {"overdispersion_law": "unit"}
     assert "likelihood.overdispersion=unit" in view.model_check.remedies
     assert (
@@ -98,9 +103,8 @@ def test_refuted_law_fails_the_model_check_and_names_the_other():
 
 
 def test_spread_at_another_exposure_is_that_of_the_fitted_law():
-    counts = table(by_unit=True, seed=1, rows=60)
     for law, size in (("row", 1.0), ("unit", 10.0)):
-        view, found = result_of(counts, law)
+        view, found = result_of(REFUTED, law)
         relative = float(view.posterior["delta"].median()) / np.sqrt(size)
         assert f"at exposure 10 exposure varies by {relative:.0%} of its mean" in found.lines[1].replace(
             f"{relative:.1%}", f"{relative:.0%}"

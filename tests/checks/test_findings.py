@@ -21,7 +21,7 @@ from poolwise.runs.job import Job, JudgedFit
 
 pytestmark = pytest.mark.fit
 
-SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=2", "predict.num_draws=100")
+SMALL = ("sampler.num_warmup=300", "sampler.num_samples=500", "device.num_devices=1", "predict.num_draws=100")
 OFF = tuple(
     f"checks.{key}=false"
     for key in ("groups", "rate_ratios", "exact", "sensitivity", "exposure_law", "model_check", "zeros")

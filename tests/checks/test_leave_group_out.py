@@ -69,8 +69,10 @@ def test_group_left_out_has_the_exact_value(pooling, likelihood, left_out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parameterisation", HIERARCHICAL.parameterisations)
-@pytest.mark.parametrize("likelihood", [likelihood for pooling, likelihood in VARIANTS if pooling == "hierarchical"])
+@pytest.mark.parametrize(
+    ("likelihood", "parameterisation"),
+    [*(("poisson", each) for each in HIERARCHICAL.parameterisations), ("negative_binomial", "marginal")],
+)
 def test_every_parameterisation_gives_the_exact_values(likelihood, parameterisation, cookies):
     found = refitted(cookies, "hierarchical", likelihood, parameterisation=parameterisation, sampler=SAMPLER)
     assert np.all(np.abs(found.elpd - LEFT_OUT["hierarchical", likelihood]) < 4 * found.mcse)
@@ -94,7 +96,7 @@ def test_group_left_out_is_placed_by_the_population_alone(cookies):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS)
+@pytest.mark.parametrize(("pooling", "likelihood"), VARIANTS[:-1])  # that of the last takes minutes
 def test_values_held_against_are_those_of_the_reference(pooling, likelihood, cookies):
     groups = groups_of(cookies)
     whole, *parts = (

@@ -347,3 +347,9 @@ def test_devices_that_this_process_cannot_have_are_refused(asked, devices):
     settings = {"platform": "cpu", "num_devices": devices, "x64": True, "num_chains": 4, "cache_dir": "unused"}
     with pytest.raises(DeviceError, match=r"new process|new one"):
         devices_module.start_devices(**(settings | asked))
+
+
+def test_a_process_with_more_devices_uses_the_first_ones(devices):
+    settings = {"platform": "cpu", "x64": True, "num_chains": 4, "cache_dir": "unused"}
+    assert devices > 1
+    assert devices_module.start_devices(num_devices=1, **settings) == 1

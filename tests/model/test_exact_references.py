@@ -143,10 +143,18 @@ def test_reference_is_that_of_the_other_quadrature_on_the_cookies(pooling, name,
 
 
 @pytest.mark.parametrize(
-    ("name", "overdispersion"),
-    [pytest.param(*law, marks=pytest.mark.slow if len(LAWS[law][1]) > 1 else ()) for law in LAWS],
+    ("pooling", "name", "overdispersion"),
+    [
+        *(
+            (pooling, *law)
+            for pooling in ("pooled", "unpooled")
+            for law, (_, priors) in LAWS.items()
+            if len(priors) < 2
+        ),
+        pytest.param("pooled", "zero_inflated_negative_binomial", "row", marks=pytest.mark.slow),
+        pytest.param("unpooled", "hurdle_negative_binomial", "unit", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("pooling", ["pooled", "unpooled"])
 def test_reference_does_not_depend_on_its_grids(name, overdispersion, pooling):
     finer_sizes = (700, 80) if len(LAWS[name, overdispersion][1]) < 2 else (400, 48)
     found = exact(name, overdispersion, pooling, SMALL)
@@ -180,7 +188,7 @@ SHORT = [("poisson", None), ("negative_binomial", "row"), ("negative_binomial", 
         pytest.param(pooling, *law, marks=() if law in SHORT else pytest.mark.slow)
         for pooling in ("pooled", "unpooled")
         for law, (_, priors) in LAWS.items()
-        if pooling == "pooled" or len(priors) < 2 or law[1] == "row"
+        if len(priors) < 2 or law[1] == "row"  # laws of two parameters take minutes
     ],
 )
 def test_nuts_and_loo_are_exact_on_a_small_table_with_exposures(name, overdispersion, pooling):

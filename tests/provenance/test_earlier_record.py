@@ -16,7 +16,7 @@ from support import called, params_of
 
 pytestmark = pytest.mark.fit
 
-ASKED = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none", "device.num_devices=2")
+ASKED = ("sampler.num_warmup=300", "sampler.num_samples=400", "plots=none", "device.num_devices=1")
 OLD_FILES = {name: f"{number:064}" for number, name in enumerate((*EARLIER, "__init__.py", "report.py", "words.py"))}
 
 

@@ -310,9 +310,9 @@ def test_a_fit_that_is_at_work_is_left_alone(outputs, capsys):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_no_draw(outputs, undisturbed):
+def test_five_kills_at_random_moments_change_no_draw(outputs, undisturbed):
     rng, left = np.random.default_rng(20), []
-    for _ in range(10):
+    for _ in range(5):
         process, before = start(outputs), len(chunks(outputs))
         wait_until(process, lambda before=before: len(chunks(outputs)) > before)
         with suppress(subprocess.TimeoutExpired):

@@ -35,7 +35,7 @@ COUNT = RNG.poisson(4 * HOURS * np.exp(-0.6 * (DRUG == "drug") + 0.02 * (AGE - 4
 PLANT = np.repeat(list("abcd"), 10)
 COLUMNS = ("data=table", "data.group=plant", "data.count=defects", "data.exposure=hours")
 COVARIATES = ("data.covariates=[drug,age]", "data.reference={drug: placebo}")
-SHORT = ("sampler.num_warmup=500", "sampler.num_samples=2000", "device.num_devices=2")
+SHORT = ("sampler.num_warmup=500", "sampler.num_samples=2000", "device.num_devices=1")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.slow
 
 TINY = ("sampler.num_samples=200", "plots=none", "sweep.compare=false", "device.num_devices=1")
 SHORT = ("sampler.num_warmup=150", "sampler.checkpoint_every=100")
-GRID = ("pooling=pooled,unpooled", "seed=0,1")
 # from a location of -1e160 every rate is infinitely unlikely: the fit finds no start, which no pre-flight can know
 ONE_FAILS = ("pooling=pooled", "prior/lam=log_normal", "prior.lam.loc=2.1,-1e160,2.2")
 LONG = ("sampler.num_warmup=400000", "sampler.checkpoint_every=1000", "pooling=pooled", "seed=0,1,2")  # some seconds
@@ -72,16 +71,6 @@ def sampling(outputs: Path) -> Run | None:
     """A run of which the process has begun to draw."""
     begun = {path.parent.name[-6:] for path in (outputs / "runs").glob("*/state.json") if "warm-up" in path.read_text()}
     return next((run for run in all_runs(outputs) if run.info.run_id[:6] in begun), None)
-
-
-@pytest.mark.parametrize("launcher", WORKERS)  # of the basic launcher in test_sweep
-def test_a_grid_ends_with_its_fits_below_one_parent(process, outputs, launcher):
-    done = process("-m", f"hydra/launcher={launcher}", *TINY, *SHORT, *GRID)
-    assert done.returncode == 0, done.stderr
-    parent, children = family(outputs)
-    assert parent.info.status == "FINISHED"
-    assert statuses(children) == {"FINISHED": 4}
-    assert len({run.data.tags["run_fingerprint"] for run in children}) == 4
 
 
 @pytest.mark.parametrize("launcher", WORKERS)  # of the basic launcher in test_sweep

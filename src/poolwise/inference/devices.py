@@ -47,12 +47,12 @@ def start_devices(*, platform: str, num_devices: int | None, x64: bool, num_chai
     Raises
     ------
     DeviceError
-        if the platform or this many devices are not available, or a backend with other settings is already running.
+        if the platform or this many devices are not available, or a backend of another kind or with fewer is running.
     """
     if platform == "cpu":
         num_devices = choose_num_devices(num_devices, num_chains=num_chains, platform="cpu", cores=usable_cores())
     settings = {"jax_platforms": {"gpu": "cuda"}.get(platform, platform), "jax_enable_x64": x64}
-    if platform == "cpu" and jax.config.jax_num_cpu_devices != num_devices:
+    if platform == "cpu" and jax.config.jax_num_cpu_devices < num_devices:  # it may have more, and use the first ones
         settings["jax_num_cpu_devices"] = num_devices
     try:
         for name, value in settings.items():
